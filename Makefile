@@ -1,0 +1,40 @@
+# Every target makes its own virtual environment, .venv, from a fresh clone with only Python 3.11+ and make on the machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check test-servers clean
+
+help:  ## show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+demo: $(VENV)/run.stamp  ## mirror sample flat files between two embedded servers, and verify them
+	@$(BIN)/polyb2 demo
+
+test: $(VENV)/dev.stamp  ## run the tests
+	@$(BIN)/python -m pytest --cov --cov-report=term
+
+check: $(VENV)/dev.stamp  ## lint, formatting, types, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+test-servers:  ## install the real S3 server that some tests use (Debian packages, needs root or sudo)
+	@tools/install-test-servers.sh
+
+clean:  ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage
+
+$(VENV)/run.stamp: requirements/run.txt requirements/build.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "polyb2 needs Python 3.11 or newer: make PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --require-hashes -r requirements/run.txt -r requirements/build.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@

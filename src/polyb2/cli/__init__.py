@@ -1,0 +1,1 @@
+"""The command line: parse, build the settings, run, print, and turn the outcome into an exit code."""

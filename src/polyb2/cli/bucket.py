@@ -1,0 +1,88 @@
+"""``verify`` and ``cleanup``: the ledger against what the bucket really holds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polyb2.cli import options as o
+from polyb2.cli.logs import set_up_logging
+from polyb2.cli.output import print_findings, print_swept
+from polyb2.config import Settings, load_settings
+from polyb2.core.errors import UsageError
+from polyb2.core.selection import Selection
+from polyb2.core.units import parse_duration
+
+if TYPE_CHECKING:
+    from polyb2.flow.cleanup import Swept
+    from polyb2.flow.verify import Findings
+
+DIFFERENT = 3
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command(epilog="Example: polyb2 verify --dataset us_stocks_sip/day_aggs_v1 --repair")(verify)
+    app.command(epilog="Example: polyb2 cleanup --older-than 24h --dry-run")(cleanup)
+
+
+def verify(
+    dates: o.Dates = None,
+    historical: o.Historical = False,
+    daily: o.Daily = False,
+    start_date: o.StartDate = None,
+    end_date: o.EndDate = None,
+    lookback_days: o.Lookback = None,
+    dataset: o.Datasets = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every object back from B2 and compare.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Queue what differs.")] = False,
+    as_json: o.Json = False,
+) -> None:
+    """Ledger against source listing against bucket; exit 3 if they differ."""
+    settings = load_settings()
+    selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
+    set_up_logging(settings.log_level)
+    findings = asyncio.run(_verify(settings, selection, deep=deep, mend=repair))
+    if as_json:
+        typer.echo(json.dumps(findings.as_json(), indent=2))
+    else:
+        print_findings(findings)
+    if findings.differences:
+        raise typer.Exit(DIFFERENT)
+
+
+async def _verify(settings: Settings, selection: Selection, *, deep: bool, mend: bool) -> Findings:
+    from polyb2.engine import open_mirror
+    from polyb2.flow import verify as flow
+
+    async with open_mirror(settings) as mirror:
+        findings = await flow.verify(mirror, selection, deep=deep)
+        if mend:
+            await flow.repair(mirror, findings)
+        return findings
+
+
+def cleanup(
+    older_than: Annotated[str, typer.Option("--older-than", help="Only uploads begun longer ago than this.")] = "24h",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, and abort nothing.")] = False,
+) -> None:
+    """Abort unfinished uploads in the bucket that no ledger row owns."""
+    try:
+        older_than_s = parse_duration(older_than)
+    except ValueError as error:
+        raise UsageError(f"--older-than: {error}") from None
+    settings = load_settings()
+    set_up_logging(settings.log_level)
+    print_swept(asyncio.run(_cleanup(settings, older_than_s, dry_run=dry_run)), dry_run=dry_run)
+
+
+async def _cleanup(settings: Settings, older_than_s: float, *, dry_run: bool) -> Swept:
+    from polyb2.engine import open_mirror
+    from polyb2.flow import cleanup as flow
+
+    async with open_mirror(settings) as mirror:
+        now_ms = mirror.ledger.clock.wall_ms()
+        return await flow.cleanup(mirror, older_than_s=older_than_s, now_ms=now_ms, dry_run=dry_run)

@@ -1,0 +1,113 @@
+"""``demo``: the whole thing against the embedded sandbox, with the ordinary engine; no account, no network, nothing kept."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from polyb2.cli.logs import set_up_logging
+from polyb2.cli.output import print_findings, print_outcome, print_report, print_status
+from polyb2.config import Settings, load_settings
+from polyb2.core.errors import Polyb2Error
+from polyb2.core.selection import named_dates
+
+if TYPE_CHECKING:
+    from polyb2.engine import RunResult
+    from polyb2.flow.verify import Findings
+    from polyb2.sandbox import Sandbox
+
+DATES = "2024-01-01..2024-01-12"
+DATASETS = ("us_stocks_sip/*", "us_options_opra/*", "global_crypto/day_aggs_v1", "us_indices/day_aggs_v1")
+NEXT = """
+The same with your own keys:
+  export POLYGON_S3_ACCESS_KEY_ID=... POLYGON_S3_SECRET_ACCESS_KEY=...
+  export B2_KEY_ID=... B2_APPLICATION_KEY=... B2_BUCKET_NAME=... B2_ENDPOINT_URL=s3.us-west-004.backblazeb2.com
+  polyb2 discover --dates 2024-01-02
+  polyb2 run --concurrency 32
+  polyb2 verify
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command(epilog="Example: polyb2 demo")(demo)
+
+
+def demo() -> None:
+    """The whole thing against an embedded sandbox: sample flat files, a B2-like store, no account needed."""
+    with tempfile.TemporaryDirectory(prefix="polyb2-demo-") as folder:
+        findings = asyncio.run(_demo(Path(folder)))
+    if findings.differences:
+        raise Polyb2Error("the demo's bucket differs from its source: please report what is printed above")
+    typer.echo(NEXT)
+
+
+async def _demo(folder: Path) -> Findings:
+    from polyb2.engine import open_mirror
+    from polyb2.flow.verify import verify
+    from polyb2.sandbox import Sandbox, scenario
+
+    bucket = folder / "bucket"
+    bucket.mkdir()
+    async with Sandbox(bucket) as box:
+        scenario.fill(box.source)
+        settings = _settings(box, folder)
+        _say(f"1. Mirror: {len(box.source.keys())} sample files at {box.source.endpoint_url}, an empty bucket at")
+        typer.echo(f"   {box.target.endpoint_url}. us_indices is not in the sample's plan, and one file comes late.")
+        await _sync(settings)
+        _say("2. Mirror again: nothing changed, so nothing is sent.")
+        await _sync(settings)
+        replaced = scenario.republish(box.source, "us_stocks_sip/day_aggs_v1", scenario.LAST)
+        late = scenario.publish_late(box.source)
+        _say(f"3. {replaced} was replaced at the source, and the late {late} came.")
+        await _sync(settings)
+        _say("4. The ledger says:")
+        async with open_mirror(settings) as mirror:
+            print_status(await mirror.ledger.status())
+            _say("5. Verify: ledger, source and bucket, every byte read back.")
+            findings = await verify(mirror, named_dates([DATES]), deep=True)
+        print_findings(findings)
+        kept = box.target.versions(replaced)
+        typer.echo(f"The bucket keeps {len(kept)} versions of {replaced}; the older one was not touched.")
+        return findings
+
+
+async def _sync(settings: Settings) -> RunResult:
+    from polyb2.cli.progress import Progress
+    from polyb2.engine import RunOptions, run
+    from polyb2.flow.consent import Consent
+
+    progress = Progress()
+    set_up_logging("WARNING", progress.console)
+    selection = named_dates([DATES], DATASETS)
+    consent = Consent(settings.polyb2_max_plan_bytes, given=True)
+    try:
+        result = await run(
+            settings, RunOptions(selection, watch=False, limit=None, consent=consent, on_start=progress.start)
+        )
+    finally:
+        await progress.stop()
+    if result.report is not None:
+        print_report(result.report, "queued")
+    print_outcome(result.outcome)
+    return result
+
+
+def _settings(box: Sandbox, folder: Path) -> Settings:
+    """The user's own settings do not matter here, but for the concurrency."""
+    given = {name.lower(): value for name, value in box.environment().items()}
+    return load_settings(
+        **given,
+        b2_key_prefix="",
+        database_url=f"sqlite:///{folder / 'demo.db'}",
+        polyb2_http_addr="",
+        polyb2_retry_base=1.0,
+    )
+
+
+def _say(words: str) -> None:
+    typer.secho(f"\n{words}", bold=True)

@@ -1,0 +1,95 @@
+"""The ``polyb2`` command: all sub-commands, and the one place where errors become a line and an exit code.
+
+Imports nothing heavy: the S3 stack is loaded by the commands that talk to a store, not by ``--help`` or ``status``.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from typing import Annotated, Any
+
+import click
+import typer
+
+from polyb2 import __version__
+from polyb2.cli import bucket, demo, queue, transfer
+from polyb2.core.errors import Polyb2Error
+
+EXIT_CODES = """
+Exit codes: 0 done; 1 unexpected error; 2 usage or configuration; 3 ended, but files that this process attempted failed or
+are parked, or verify found a difference; 4 the account or the other side stops everything; 130 / 143 interrupted.
+"""
+USAGE = 2
+
+app = typer.Typer(
+    name="polyb2",
+    help="Mirror Polygon.io (Massive) flat files into a Backblaze B2 bucket: streamed, resumable, proven byte for byte."
+    "\n\nFirst: polyb2 discover --dates 2024-01-02, then polyb2 run --concurrency 32. "
+    "To try without an account: polyb2 demo.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"polyb2 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version_flag: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
+) -> None:
+    """Options before the command."""
+
+
+for module in (transfer, queue, bucket, demo):
+    module.register(app)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with the contract's code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in words
+    sys.exit(_run([word for word in words if word != "--debug"], debug=debug))
+
+
+def _run(words: list[str], *, debug: bool) -> int:
+    try:
+        code: Any = app(words, prog_name="polyb2", standalone_mode=False)
+    except (Polyb2Error, click.ClickException) as error:
+        if debug:
+            traceback.print_exception(error)
+        return _tell(error)
+    except (KeyboardInterrupt, click.Abort):
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The reader of a pipe, such as head, has what it wanted.
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        sys.stderr.write(
+            f"polyb2: unexpected {type(error).__name__}: run again with --debug and report what it shows\n"
+        )
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _tell(error: Polyb2Error | click.ClickException) -> int:
+    if isinstance(error, click.ClickException):
+        sys.stderr.write(f"polyb2: {error.format_message()} (see polyb2 --help)\n")
+        return error.exit_code
+    for line in str(error).splitlines() or [type(error).__name__]:
+        sys.stderr.write(f"polyb2: {line}\n")
+    return error.exit_code

@@ -1,0 +1,135 @@
+"""What commands print for people: plain text that aligns, colour only where the terminal has it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from polyb2.core.status import TRANSITIONS, Status
+from polyb2.core.units import format_duration, format_size
+
+if TYPE_CHECKING:
+    from polyb2.flow.cleanup import Swept
+    from polyb2.flow.discover import Report
+    from polyb2.flow.pool import Outcome
+    from polyb2.flow.verify import Findings
+    from polyb2.ledger.reports import StatusReport
+
+NAMED_MAX = 20
+PIPE_COLUMNS = 240
+_COLOURS = {
+    Status.COMPLETED: "green",
+    Status.PROCESSING: "cyan",
+    Status.FAILED_DOWNLOAD: "yellow",
+    Status.FAILED_UPLOAD: "yellow",
+    Status.PERMANENT_FAILURE: "red",
+    Status.NOT_ENTITLED: "magenta",
+}
+
+
+def console() -> Console:
+    """Where results go: stdout, without markup or guessing at values; nothing is cut to fit where no terminal is."""
+    width = None if sys.stdout.isatty() else PIPE_COLUMNS
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
+
+
+def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """A plain table; the columns named in ``right`` hold figures."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", no_wrap=True, overflow="fold")
+    return made
+
+
+def print_report(report: Report, verb: str) -> None:
+    """What discovery found."""
+    figures = ("listed", verb, "revised", "adopted", "unchanged", "bytes")
+    made = table("dataset", *figures, right=figures)
+    for item in report.datasets.values():
+        counts = (item.listed, item.queued, item.revised, item.adopted, item.unchanged)
+        made.add_row(item.dataset, *map(str, counts), format_size(item.bytes_queued))
+    out = console()
+    out.print(made)
+    _print_named(out, "nothing is listed for", report.not_published)
+    _print_named(out, "not flat files, left alone:", report.ignored)
+    if report.gone:
+        out.print(f"{report.gone} unfinished files are listed no longer and were parked (reason source_gone)")
+    out.print(f"{report.total('queued')} files {verb}, {format_size(report.total('bytes_queued'))}")
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """How a run ended."""
+    out = console()
+    out.print(f"{outcome.completed} files completed")
+    statuses = {key: TRANSITIONS[event][1] for key, event in outcome.unfinished.items()}
+    _print_named(out, "not completed:", [f"{status} {key}" for key, status in statuses.items()])
+    if statuses:
+        wanted = ",".join(sorted(set(statuses.values())))
+        out.print(f"{len(statuses)} files not completed: polyb2 files --status {wanted} tells why")
+
+
+def print_status(report: StatusReport) -> None:
+    """Counts by dataset and status, what is in flight, and the last errors."""
+    out = console()
+    shown = [status for status in Status if report.totals.by_status[status]["files"]]
+    made = table("dataset", *shown, "files", "bytes", "done", right=(*shown, "files", "bytes", "done"))
+    for dataset, tally in [*report.datasets.items(), ("all", report.totals)]:
+        counts = [Text(str(tally.by_status[status]["files"]), style=_COLOURS.get(status, "")) for status in shown]
+        share = f"{100 * tally.bytes_done / tally.bytes:.1f} %" if tally.bytes else "-"
+        made.add_row(dataset, *counts, str(tally.files), format_size(tally.bytes), share)
+    out.print(made)
+    if report.rate_bytes_per_s is not None:
+        eta = "" if report.eta_s is None else f", {format_duration(report.eta_s)} left"
+        out.print(f"{format_size(report.rate_bytes_per_s)}/s{eta}")
+    for item in report.in_flight[:NAMED_MAX]:
+        share = f"{100 * item['bytes_done'] / item['size']:.0f} %" if item["size"] else "-"
+        out.print(f"in flight: {item['key']} {format_size(item['size'])} {share} (attempt {item['attempt']})")
+    for item in report.last_errors:
+        out.print(f"{item['status']}: {item['key']}: {item['error_message']}")
+    if not report.totals.files:
+        out.print("the ledger has no files yet: run polyb2 discover")
+
+
+async def print_files(rows: AsyncIterator[Any]) -> None:
+    """Rows of the ledger, one a line, as they come."""
+    out = console()
+    async for row in rows:
+        line = Text(f"{row['status']:<18}", style=_COLOURS.get(Status(row["status"]), ""))
+        line.append(f"{format_size(row['size']):>10}  {row['key']}", style="default")
+        words = ": ".join(word for word in (row["reason"], row["error_message"]) if word)
+        out.print(line.append(f"  {words}" if words else "", style="default"))
+
+
+def print_findings(findings: Findings) -> None:
+    """What verify found."""
+    out = console()
+    for difference in findings.differences:
+        out.print(f"{difference.kind:<12} {difference.key}")
+    out.print(f"{findings.checked} files checked, {len(findings.differences)} differences")
+    if findings.repaired:
+        out.print(f"{findings.repaired} files queued: polyb2 run sends them again")
+    elif findings.differences:
+        out.print("polyb2 verify --repair queues what differs")
+
+
+def print_swept(swept: Swept, *, dry_run: bool) -> None:
+    """What cleanup did."""
+    out = console()
+    for upload in swept.aborted:
+        out.print(f"{'would abort' if dry_run else 'aborted'} {upload.key} {upload.upload_id}")
+    out.print(
+        f"{len(swept.aborted)} uploads {'to abort' if dry_run else 'aborted'}; left alone: {swept.owned} of the ledger, "
+        f"{swept.young} too young, {swept.foreign} of other keys"
+    )
+
+
+def _print_named(out: Console, words: str, names: list[str]) -> None:
+    for name in names[:NAMED_MAX]:
+        out.print(f"{words} {name}")
+    if len(names) > NAMED_MAX:
+        out.print(f"{words} {len(names) - NAMED_MAX} more (--json names them)")

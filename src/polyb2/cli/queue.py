@@ -1,0 +1,192 @@
+"""``status``, ``files``, ``retry``, ``unqueue`` and ``rebind``: the ledger, without either store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
+
+import click
+import typer
+
+from polyb2.cli import options as o
+from polyb2.cli.logs import set_up_logging
+from polyb2.cli.output import print_files, print_status
+from polyb2.config import Settings, load_settings
+from polyb2.core.errors import UsageError
+from polyb2.core.selection import Selection
+from polyb2.core.status import FAILED, WAITING, Status
+from polyb2.ledger.database import Row
+from polyb2.ledger.ledger import Ledger
+from polyb2.ledger.reports import Filter, StatusReport, file_json
+
+T = TypeVar("T")
+BATCH_ROWS = 1000
+STATUS_EVERY_S = 2.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command(epilog="Example: polyb2 status    or, to keep it in view: polyb2 status --watch")(status)
+    app.command(epilog="Example: polyb2 files --status permanent_failure --json")(files)
+    app.command(epilog="Example: polyb2 retry --status permanent_failure --dataset us_stocks_sip/day_aggs_v1")(retry)
+    app.command(epilog="Example: polyb2 unqueue --dataset us_options_opra/quotes_v1")(unqueue)
+    app.command(epilog="Example: POLYGON_S3_ENDPOINT_URL=https://files.massive.com polyb2 rebind")(rebind)
+
+
+def status(
+    as_json: o.Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every two seconds.")] = False,
+) -> None:
+    """Counts and bytes by dataset and status, rate, ETA, files in flight, last errors."""
+    settings = load_settings()
+
+    async def show() -> None:
+        while True:
+            report = await _reading(settings, lambda ledger: ledger.status(), StatusReport())
+            if as_json:
+                typer.echo(json.dumps(report.as_json(), indent=None if watch else 2))
+            else:
+                if watch:
+                    click.clear()
+                print_status(report)
+            if not watch:
+                return
+            await asyncio.sleep(STATUS_EVERY_S)
+
+    asyncio.run(show())
+
+
+def files(
+    keys: o.Keys = None,
+    status: o.Statuses = None,
+    dates: o.Dates = None,
+    historical: o.Historical = False,
+    daily: o.Daily = False,
+    start_date: o.StartDate = None,
+    end_date: o.EndDate = None,
+    lookback_days: o.Lookback = None,
+    dataset: o.Datasets = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Rows of the ledger, filtered."""
+    settings = load_settings()
+    selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
+    wanted = Filter(_statuses(status), frozenset(keys or ()))
+
+    async def show(ledger: Ledger) -> None:
+        rows = ledger.files(selection, wanted)
+        if as_json:
+            async for row in rows:
+                typer.echo(json.dumps(file_json(row)))
+        else:
+            await print_files(rows)
+
+    asyncio.run(_reading(settings, show, None))
+
+
+def retry(
+    keys: o.Keys = None,
+    status: o.Statuses = None,
+    dates: o.Dates = None,
+    historical: o.Historical = False,
+    daily: o.Daily = False,
+    start_date: o.StartDate = None,
+    end_date: o.EndDate = None,
+    lookback_days: o.Lookback = None,
+    dataset: o.Datasets = None,
+) -> None:
+    """Put failed or parked rows back; not_entitled ones only with --status not_entitled."""
+    wanted = _statuses(status) or FAILED - {Status.NOT_ENTITLED}
+    if not wanted <= FAILED:
+        raise UsageError(f"only failed or parked rows can be retried: --status is one of {', '.join(sorted(FAILED))}")
+    settings = load_settings()
+    selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
+    changed = asyncio.run(
+        _writing(
+            settings,
+            lambda ledger: _each_batch(ledger, selection, Filter(wanted, frozenset(keys or ())), ledger.requeue),
+        )
+    )
+    typer.echo(f"{changed} files put back into the queue")
+
+
+def unqueue(
+    keys: o.Keys = None,
+    status: o.Statuses = None,
+    dates: o.Dates = None,
+    historical: o.Historical = False,
+    daily: o.Daily = False,
+    start_date: o.StartDate = None,
+    end_date: o.EndDate = None,
+    lookback_days: o.Lookback = None,
+    dataset: o.Datasets = None,
+) -> None:
+    """Take waiting rows out again; discover can queue them anew."""
+    wanted = _statuses(status) or WAITING
+    if not wanted <= WAITING:
+        raise UsageError(f"only waiting rows can be unqueued: --status is one of {', '.join(sorted(WAITING))}")
+    settings = load_settings()
+    selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
+    changed = asyncio.run(
+        _writing(
+            settings,
+            lambda ledger: _each_batch(ledger, selection, Filter(wanted, frozenset(keys or ())), ledger.unqueue),
+        )
+    )
+    typer.echo(f"{changed} files taken out of the queue")
+
+
+def rebind() -> None:
+    """Tell the ledger that its source or target endpoint has a new name."""
+    from polyb2.engine import binding_of
+
+    settings = load_settings()
+    settings.require_remote()
+    asyncio.run(_writing(settings, lambda ledger: ledger.rebind(binding_of(settings))))
+    typer.echo(f"the ledger now belongs to {settings.polygon_s3_endpoint_url} and {settings.b2_endpoint_url}")
+
+
+async def _each_batch(
+    ledger: Ledger, selection: Selection, wanted: Filter, act: Callable[[list[Row]], Awaitable[int]]
+) -> int:
+    changed = 0
+    batch: list[Row] = []
+    async for row in ledger.files(selection, wanted):
+        batch.append(row)
+        if len(batch) == BATCH_ROWS:
+            changed += await act(batch)
+            batch = []
+    return changed + (await act(batch) if batch else 0)
+
+
+async def _reading(settings: Settings, work: Callable[[Ledger], Awaitable[T]], nothing: T) -> T:
+    """Run ``work`` on the ledger opened read-only; ``nothing`` where there is no ledger yet, and none is made."""
+    set_up_logging(settings.log_level)
+    if not settings.database_path.exists():
+        return nothing
+    ledger = await Ledger.open(settings.database_path, read_only=True)
+    try:
+        return await work(ledger)
+    finally:
+        await ledger.close()
+
+
+async def _writing(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> T:
+    set_up_logging(settings.log_level)
+    if not settings.database_path.exists():
+        raise UsageError(f"there is no ledger at {settings.database_path} yet: run polyb2 discover first")
+    ledger = await Ledger.open(settings.database_path)
+    try:
+        return await work(ledger)
+    finally:
+        await ledger.close()
+
+
+def _statuses(words: list[str] | None) -> frozenset[Status]:
+    names = [name.strip() for word in words or [] for name in word.split(",") if name.strip()]
+    try:
+        return frozenset(Status(name) for name in names)
+    except ValueError as error:
+        raise UsageError(f"--status: {error}; it is one of {', '.join(Status)}") from None

@@ -1,0 +1,164 @@
+"""``discover``, ``plan``, ``run`` and ``sync``: what lists the source and what carries the bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from polyb2.cli import options as o
+from polyb2.cli.logs import set_up_logging
+from polyb2.cli.output import print_outcome, print_report
+from polyb2.config import Settings, load_settings
+from polyb2.core.selection import Selection
+
+if TYPE_CHECKING:
+    from polyb2.engine import RunResult
+    from polyb2.flow.consent import Consent
+    from polyb2.flow.discover import Report
+
+FAILED = 3
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command(epilog="Example: polyb2 discover --dates 2024-01-02 --dataset 'us_stocks_sip/*'")(discover)
+    app.command(epilog="Example: polyb2 plan --historical --start-date 2024-01-01 --dataset us_stocks_sip/trades_v1")(
+        plan
+    )
+    app.command(epilog="Example: polyb2 run --concurrency 32    or, as a service: polyb2 run --watch")(run)
+    app.command(epilog="Example: polyb2 sync --dates 2024-01-02..2024-01-31 --concurrency 16")(sync)
+
+
+def discover(
+    dates: o.Dates = None,
+    historical: o.Historical = False,
+    daily: o.Daily = False,
+    start_date: o.StartDate = None,
+    end_date: o.EndDate = None,
+    lookback_days: o.Lookback = None,
+    dataset: o.Datasets = None,
+    yes: o.Yes = False,
+    as_json: o.Json = False,
+) -> None:
+    """List the source, queue what the mirror lacks or has in an older revision."""
+    settings = load_settings()
+    selection = o.select(
+        dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=settings.datasets
+    )
+    set_up_logging(settings.log_level)
+    _print_report(asyncio.run(_discover(settings, selection, _consent(settings, yes=yes))), as_json, "queued")
+
+
+def plan(
+    dates: o.Dates = None,
+    historical: o.Historical = False,
+    daily: o.Daily = False,
+    start_date: o.StartDate = None,
+    end_date: o.EndDate = None,
+    lookback_days: o.Lookback = None,
+    dataset: o.Datasets = None,
+    as_json: o.Json = False,
+) -> None:
+    """What discover would queue: files and bytes; queues nothing."""
+    settings = load_settings()
+    selection = o.select(
+        dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=settings.datasets
+    )
+    set_up_logging(settings.log_level)
+    _print_report(asyncio.run(_survey(settings, selection)), as_json, "to queue")
+
+
+def run(
+    concurrency: o.Concurrency = None,
+    max_bandwidth: o.MaxBandwidth = None,
+    limit: o.Limit = None,
+    watch: o.Watch = False,
+    yes: o.Yes = False,
+) -> None:
+    """Drain the queue, then exit; with --watch stay up and discover on a schedule."""
+    settings = load_settings(polyb2_concurrency=concurrency, polyb2_max_bandwidth=max_bandwidth)
+    _run(settings, None, limit=limit, watch=watch, yes=yes)
+
+
+def sync(
+    dates: o.Dates = None,
+    historical: o.Historical = False,
+    daily: o.Daily = False,
+    start_date: o.StartDate = None,
+    end_date: o.EndDate = None,
+    lookback_days: o.Lookback = None,
+    dataset: o.Datasets = None,
+    concurrency: o.Concurrency = None,
+    max_bandwidth: o.MaxBandwidth = None,
+    limit: o.Limit = None,
+    watch: o.Watch = False,
+    yes: o.Yes = False,
+) -> None:
+    """Discover and run at once: workers start while the listing goes on."""
+    settings = load_settings(polyb2_concurrency=concurrency, polyb2_max_bandwidth=max_bandwidth)
+    selection = o.select(
+        dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=settings.datasets
+    )
+    _run(settings, selection, limit=limit, watch=watch, yes=yes)
+
+
+def _run(settings: Settings, selection: Selection | None, *, limit: int | None, watch: bool, yes: bool) -> None:
+    from polyb2.cli.progress import Progress
+    from polyb2.engine import RunOptions
+    from polyb2.engine import run as run_engine
+
+    progress = Progress()
+    set_up_logging(settings.log_level, progress.console)
+    consent = _consent(settings, yes=yes, interactive=not progress.live)
+    wanted = RunOptions(selection, watch, limit, consent, progress.start)
+
+    async def work() -> RunResult:
+        try:
+            return await run_engine(settings, wanted)
+        finally:
+            await progress.stop()
+
+    result = asyncio.run(work())
+    if result.report is not None:
+        print_report(result.report, "queued")
+    print_outcome(result.outcome)
+    if result.signal is not None and not watch:
+        raise typer.Exit(128 + result.signal)
+    if result.outcome.unfinished and result.signal is None:
+        raise typer.Exit(FAILED)
+
+
+async def _discover(settings: Settings, selection: Selection, consent: Consent) -> Report:
+    from polyb2.engine import open_mirror
+    from polyb2.flow.consent import discover as discover_with
+    from polyb2.flow.discover import Discovery
+
+    async with open_mirror(settings) as mirror:
+        return await discover_with(Discovery(mirror, selection), consent)
+
+
+async def _survey(settings: Settings, selection: Selection) -> Report:
+    from polyb2.engine import open_mirror
+    from polyb2.flow.discover import Discovery
+
+    async with open_mirror(settings) as mirror:
+        return await Discovery(mirror, selection).survey()
+
+
+def _consent(settings: Settings, *, yes: bool, interactive: bool = True) -> Consent:
+    from polyb2.flow.consent import Consent
+
+    at_terminal = interactive and sys.stdin.isatty() and sys.stderr.isatty()
+    ask = (lambda words: typer.confirm(f"{words}. Queue them?", err=True)) if at_terminal else None
+    return Consent(settings.polyb2_max_plan_bytes, given=yes, ask=ask)
+
+
+def _print_report(report: Report, as_json: bool, verb: str) -> None:
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        print_report(report, verb)

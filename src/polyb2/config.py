@@ -1,0 +1,217 @@
+"""The settings: every knob with its unit, range and reason; command line over environment over ``.env`` over default.
+
+A wrong setting is one clear line, and all wrong ones are told at once. Secrets are ``SecretStr`` and never printed.
+``.env.example`` lists the same settings; ``tests/test_config.py`` compares the two.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from polyb2.core.errors import UsageError
+from polyb2.core.keys import check_pattern
+from polyb2.core.parts import PART_BYTES_MAX, PART_BYTES_MIN
+from polyb2.core.units import parse_duration, parse_size
+
+_B2_HOST = re.compile(r"^s3\.([a-z0-9-]+)\.backblazeb2\.com$")
+_SQLITE = "sqlite:///"
+_MAY_BE_EMPTY = {"polyb2_http_addr", "b2_key_prefix"}
+
+
+def _size(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _endpoint(value: str) -> str:
+    """An endpoint as ``scheme://host[:port]``; https unless it says otherwise, http for loopback only."""
+    url = value.strip().rstrip("/")
+    parts = urlsplit(url if "://" in url else f"https://{url}")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query or parts.username:
+        raise ValueError(f"{value!r} is not an endpoint: write a host like s3.us-west-004.backblazeb2.com")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ValueError(f"{value!r} would send keys in the clear: write https:// (http:// is for loopback only)")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _prefix(value: str) -> str:
+    """A key prefix that is empty or ends in exactly one slash."""
+    if value.startswith("/"):
+        raise ValueError("starts with a slash: keys in B2 do not; write mirror/ or leave it empty")
+    bare = value.rstrip("/")
+    return f"{bare}/" if bare else ""
+
+
+def _database(value: str) -> str:
+    if value.startswith(("postgresql://", "postgres://")):
+        raise ValueError("PostgreSQL ledgers are not there yet: write sqlite:///data/polyb2.db")
+    if not value.startswith(_SQLITE) or value == _SQLITE:
+        raise ValueError(f"{value.split('://', 1)[0]!r} is not a ledger URL: write sqlite:///data/polyb2.db")
+    return value
+
+
+def _words(value: object) -> object:
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+def _patterns(value: list[str]) -> list[str]:
+    return [check_pattern(pattern) for pattern in value]
+
+
+Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
+Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+
+
+def default_worker_id() -> str:
+    """Host, pid and a random part: never the same for two processes."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+
+
+class Settings(BaseSettings):
+    """All settings; see ``.env.example`` for what each means to a user."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", case_sensitive=False, hide_input_in_errors=True
+    )
+
+    polygon_s3_access_key_id: str | None = None
+    polygon_s3_secret_access_key: SecretStr | None = None
+    massive_s3_access_key_id: str | None = None
+    massive_s3_secret_access_key: SecretStr | None = None
+    polygon_s3_endpoint_url: Endpoint = "https://files.massive.com"
+    polygon_s3_bucket: str = "flatfiles"
+    b2_key_id: str | None = None
+    b2_application_key: SecretStr | None = None
+    b2_bucket_name: str | None = None
+    b2_endpoint_url: Endpoint | None = None
+    b2_region: str | None = None
+    b2_key_prefix: Annotated[str, AfterValidator(_prefix)] = ""
+    database_url: Annotated[str, AfterValidator(_database)] = "sqlite:///data/polyb2.db"
+    worker_id: str = Field(default_factory=default_worker_id, max_length=200)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    polyb2_datasets: Annotated[list[str], NoDecode, BeforeValidator(_words), AfterValidator(_patterns)] = [
+        "us_stocks_sip/day_aggs_v1",
+        "us_options_opra/day_aggs_v1",
+    ]
+    polyb2_concurrency: int = Field(default=32, ge=1, le=1024)
+    polyb2_part_size: Annotated[int, BeforeValidator(_size), Field(ge=PART_BYTES_MIN, le=PART_BYTES_MAX)] | None = None
+    polyb2_max_retries: int = Field(default=2, ge=0, le=1000)
+    polyb2_part_tries: int = Field(default=10, ge=1, le=100)
+    polyb2_retry_base: Seconds = 30.0
+    polyb2_max_bandwidth: Size = 0
+    polyb2_source_rps: float = Field(default=0, ge=0)
+    polyb2_b2_rps: float = Field(default=0, ge=0)
+    polyb2_max_plan_bytes: Size = 10**12
+    polyb2_poll_interval: Seconds = 900.0
+    polyb2_lease_seconds: Annotated[float, BeforeValidator(_duration), Field(ge=1)] = 60.0
+    polyb2_stall_timeout: Seconds = 60.0
+    polyb2_give_up: Seconds = 900.0
+    polyb2_drain_seconds: Annotated[float, BeforeValidator(_duration), Field(ge=0)] = 25.0
+    polyb2_http_addr: str = "127.0.0.1:9750"
+    polyb2_notify_urls: Annotated[list[SecretStr], NoDecode, BeforeValidator(_words)] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_unset(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Compose files and ``.env.example`` pass empty strings for what is not set."""
+        return {name: value for name, value in data.items() if value != "" or name.lower() in _MAY_BE_EMPTY}
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("polyb2_http_addr")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if value and not (host and colon and port.isdecimal() and int(port) < 1 << 16):
+            raise ValueError(f"{value!r} is not an address: write 127.0.0.1:9750, or leave it empty to turn it off")
+        return value
+
+    @model_validator(mode="after")
+    def _old_and_new_names(self) -> Settings:
+        """The vendor's rebrand: both names of the source keys are taken, the ancestor's first."""
+        self.polygon_s3_access_key_id = self.polygon_s3_access_key_id or self.massive_s3_access_key_id
+        self.polygon_s3_secret_access_key = self.polygon_s3_secret_access_key or self.massive_s3_secret_access_key
+        if self.b2_region is None:
+            host = urlsplit(self.b2_endpoint_url or "").hostname or ""
+            match = _B2_HOST.match(host)
+            self.b2_region = match[1] if match else "us-east-1"
+        return self
+
+    @property
+    def database_path(self) -> Path:
+        """The ledger's file; relative paths are relative to the working directory."""
+        return Path(self.database_url.removeprefix(_SQLITE))
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.polyb2_datasets))
+
+    def require_remote(self, *, source: bool = True, target: bool = True) -> None:
+        """Check that the keys a command needs are there.
+
+        Raises:
+            UsageError: naming every missing setting at once.
+        """
+        needed: list[str] = []
+        if source:
+            needed += ["polygon_s3_access_key_id", "polygon_s3_secret_access_key"]
+        if target:
+            needed += ["b2_key_id", "b2_application_key", "b2_bucket_name", "b2_endpoint_url"]
+        missing = [name.upper() for name in needed if not getattr(self, name)]
+        if missing:
+            raise UsageError("\n".join(f"{name} is not set: put it into the environment or .env" for name in missing))
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings of this process; ``overrides`` are the command line's, where not None.
+
+    Raises:
+        UsageError: a line for each wrong setting.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise UsageError("\n".join(_lines(error.errors(include_url=False, include_input=False)))) from None
+    except UnicodeDecodeError:
+        raise UsageError(".env is not UTF-8 text: save it as UTF-8") from None
+
+
+def _lines(errors: Iterable[Any]) -> Iterable[str]:
+    for error in errors:
+        name = str(error["loc"][0]).upper() if error["loc"] else "settings"
+        yield f"{name}: {str(error['msg']).removeprefix('Value error, ')}"

@@ -1,0 +1,1 @@
+"""What polyb2 decides, without doing any of it: no I/O, no event loop, no clock."""

@@ -1,0 +1,61 @@
+"""Listing against ledger, object by object: what discovery is to do with each.
+
+A revision is ETag + size; a changed LastModified alone updates the record and sends nothing.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from polyb2.core.proof import ProofMark, clean_etag
+from polyb2.core.records import KnownFile, ListedObject, StoredObject
+from polyb2.core.status import Status
+
+SOURCE_GONE = "source_gone"
+
+
+class Change(StrEnum):
+    NEW = "new"
+    REVISED = "revised"
+    RELISTED = "relisted"
+    TOUCHED = "touched"
+    UNCHANGED = "unchanged"
+
+
+class Adoption(StrEnum):
+    """What a bucket's object is worth to a file that the ledger does not know."""
+
+    AS_ETAG = "etag"
+    AS_PARTS = "parts"
+    AFTER_READBACK = "readback"
+    NO = "no"
+
+
+def compare(known: KnownFile | None, listed: ListedObject) -> Change:
+    """How a listed object differs from what the ledger knows of its key."""
+    if known is None:
+        return Change.NEW
+    if (known.etag, known.size) != (listed.etag, listed.size):
+        return Change.REVISED
+    if known.status is Status.PERMANENT_FAILURE and known.reason == SOURCE_GONE:
+        return Change.RELISTED
+    return Change.UNCHANGED if known.last_modified_ms == listed.last_modified_ms else Change.TOUCHED
+
+
+def listed_equal(ours: ListedObject, theirs: ListedObject | None) -> bool:
+    """Whether the two listings alone show the same bytes: equal size and equal ETag."""
+    return theirs is not None and (ours.size, ours.etag) == (theirs.size, theirs.etag)
+
+
+def adoption(etag: str, size: int, stored: StoredObject | None) -> Adoption:
+    """What HEAD of the target's object says about adopting it as the source's revision ``etag`` + ``size``."""
+    if stored is None or stored.size != size:
+        return Adoption.NO
+    if stored.etag == etag:
+        return Adoption.AS_ETAG
+    if clean_etag(stored.metadata.get("polyb2-source-etag", "")) != etag:
+        return Adoption.NO
+    mark = stored.metadata.get("polyb2-proof")
+    if mark == ProofMark.BEFORE:
+        return Adoption.AS_PARTS
+    return Adoption.AFTER_READBACK if mark == ProofMark.READBACK else Adoption.NO

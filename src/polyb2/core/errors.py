@@ -1,0 +1,156 @@
+"""Every error that polyb2 raises, and what each means for a request, a file and the run.
+
+Foreign exceptions become one of these at the edge (``remote/translate.py``); above it nobody knows botocore or aiohttp.
+The table ``HANDLING`` is the one place that says what is retried, what is charged to the file and what stops everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Side(StrEnum):
+    """Which of the two services an error is about."""
+
+    SOURCE = "source"
+    TARGET = "target"
+
+
+class Kind(StrEnum):
+    """The class of a remote error; it is also the ``reason`` that a file's row shows."""
+
+    UNREACHABLE = "unreachable"
+    CONNECTION_LOST = "connection_lost"
+    STALLED = "stalled"
+    TRUNCATED = "truncated"
+    SERVER_ERROR = "server_error"
+    THROTTLED = "throttled"
+    BAD_ANSWER = "bad_answer"
+    BAD_DIGEST = "bad_digest"
+    CLOCK_SKEW = "clock_skew"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    NO_SUCH_UPLOAD = "no_such_upload"
+    CHANGED = "changed"
+    KEYS_REFUSED = "keys_refused"
+    NOT_PERMITTED = "not_permitted"
+    MISCONFIGURED = "misconfigured"
+    CAP_EXCEEDED = "cap_exceeded"
+    REFUSED = "refused"
+    MISMATCH = "mismatch"
+
+
+class Scope(StrEnum):
+    """How far the meaning of an error reaches."""
+
+    FILE = "file"
+    """This file's attempt ends; a retry is charged unless the attempt got somewhere."""
+    OUTAGE = "outage"
+    """A whole side is away: the run pauses and probes, and nothing is charged."""
+    ACCOUNT = "account"
+    """Keys, capabilities: no attempt can succeed until a person acts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """What to do with a kind of error.
+
+    Attributes:
+        tries: how often one request may meet it within an attempt; None means the configured ``POLYB2_PART_TRIES``.
+        scope: how far it reaches once the tries are used up.
+        cured_by_retry: False parks the file at once.
+        advice: what the user can do.
+    """
+
+    tries: int | None
+    scope: Scope
+    cured_by_retry: bool
+    advice: str
+
+
+_NETWORK = "check the network between this machine and the endpoint; polyb2 goes on by itself"
+HANDLING: dict[Kind, Handling] = {
+    Kind.UNREACHABLE: Handling(3, Scope.OUTAGE, True, "check the endpoint URL, DNS, TLS certificates and the network"),
+    Kind.CONNECTION_LOST: Handling(None, Scope.FILE, True, _NETWORK),
+    Kind.STALLED: Handling(None, Scope.FILE, True, _NETWORK + " (POLYB2_STALL_TIMEOUT sets the patience)"),
+    Kind.TRUNCATED: Handling(None, Scope.FILE, True, _NETWORK),
+    Kind.SERVER_ERROR: Handling(None, Scope.FILE, True, "the service has trouble; polyb2 retries by itself"),
+    Kind.THROTTLED: Handling(None, Scope.FILE, True, "lower --concurrency, POLYB2_SOURCE_RPS or POLYB2_B2_RPS"),
+    Kind.BAD_ANSWER: Handling(3, Scope.FILE, True, "a proxy or a service that is not S3 may be in the way"),
+    Kind.BAD_DIGEST: Handling(1, Scope.FILE, True, "bytes changed on the way; polyb2 reads them afresh"),
+    Kind.CLOCK_SKEW: Handling(2, Scope.ACCOUNT, True, "set this machine's clock (NTP)"),
+    Kind.FORBIDDEN: Handling(1, Scope.FILE, True, "the plan may not include this dataset or this date"),
+    Kind.NOT_FOUND: Handling(1, Scope.FILE, True, "run polyb2 discover to see what the source lists"),
+    Kind.NO_SUCH_UPLOAD: Handling(1, Scope.FILE, True, "polyb2 starts the upload anew"),
+    Kind.CHANGED: Handling(1, Scope.FILE, True, "the source replaced the file; polyb2 takes the newest revision"),
+    Kind.KEYS_REFUSED: Handling(2, Scope.ACCOUNT, True, "check the access key and its secret"),
+    Kind.NOT_PERMITTED: Handling(
+        1,
+        Scope.ACCOUNT,
+        True,
+        "give the key listBuckets, listFiles, readFiles, writeFiles and deleteFiles on the bucket",
+    ),
+    Kind.MISCONFIGURED: Handling(1, Scope.ACCOUNT, True, "check the endpoint URL, the bucket name and B2_REGION"),
+    Kind.CAP_EXCEEDED: Handling(1, Scope.OUTAGE, True, "raise the cap on Backblaze's Caps & Alerts page"),
+    Kind.REFUSED: Handling(1, Scope.FILE, False, "no retry cures this; see the message"),
+    Kind.MISMATCH: Handling(1, Scope.FILE, True, "what arrived is not what was sent; polyb2 starts over"),
+}
+
+
+class Polyb2Error(Exception):
+    """Root of the tree; ``exit_code`` is what the command ends with if nobody handles it."""
+
+    exit_code = 1
+
+
+class UsageError(Polyb2Error):
+    """Wrong usage or configuration: the message says what to write instead."""
+
+    exit_code = 2
+
+
+class AccountStoppedError(Polyb2Error):
+    """The account or the other side stops everything: keys, cap, or an outage past ``POLYB2_GIVE_UP``."""
+
+    exit_code = 4
+
+
+class LedgerBusyError(Polyb2Error):
+    """Another process held the ledger for longer than the busy time-out."""
+
+
+class LeaseLostError(Polyb2Error):
+    """This worker's claim is no longer its own: stop, start no request, settle nothing."""
+
+
+class RemoteError(Polyb2Error):
+    """An answer, or the lack of one, from the source or the target.
+
+    Attributes:
+        side: whose it is.
+        kind: its class; ``HANDLING[kind]`` says what follows.
+        message: what happened, without secrets or signed URLs.
+        retry_after_s: what the service asked for, in seconds.
+        code: the S3 error code or HTTP status, for people.
+    """
+
+    exit_code = 4
+
+    def __init__(
+        self, side: Side, kind: Kind, message: str, *, retry_after_s: float | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(side, kind, message)
+        self.side = side
+        self.kind = kind
+        self.message = message
+        self.retry_after_s = retry_after_s
+        self.code = code
+
+    @property
+    def handling(self) -> Handling:
+        return HANDLING[self.kind]
+
+    def __str__(self) -> str:
+        code = f" ({self.code})" if self.code else ""
+        return f"{self.side}: {self.message}{code}; {self.handling.advice}"

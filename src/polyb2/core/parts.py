@@ -1,0 +1,67 @@
+"""How a file is cut into parts: a pure function of sizes within the limits of both sides.
+
+The plan is stored with the upload and never changes for it, so that any later process sends the same ranges.
+Limits: Backblaze S3 API, parts of 5,000,000 bytes to 5 GB, the last may be smaller, 10,000 at most, object at most 10 TB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from polyb2.core.units import MIB
+
+PART_BYTES_MIN = 5 * MIB
+PART_BYTES_MAX = 5_000_000_000
+PARTS_MAX = 10_000
+PARTS_AIMED_MAX = 9_900
+AUTOMATIC_MIN = 8 * MIB
+AUTOMATIC_MAX = 64 * MIB
+SOURCE_PART_MAX = 128 * MIB
+STREAM_BUFFER_BYTES = 512 * 1024
+"""What one stream may hold of a body; a file that fits is hashed before it is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A byte range of a file; numbers start at 1."""
+
+    number: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartPlan:
+    """A file of ``size`` bytes in equal parts of ``part_bytes``, the last one shorter."""
+
+    size: int
+    part_bytes: int
+
+    @property
+    def count(self) -> int:
+        return max(1, -(-self.size // self.part_bytes))
+
+    def part(self, number: int) -> Part:
+        offset = (number - 1) * self.part_bytes
+        return Part(number, offset, min(self.part_bytes, self.size - offset))
+
+
+def plan_parts(size: int, *, streams: int, source_part_bytes: int | None = None, wanted: int | None = None) -> PartPlan:
+    """The part plan of a file.
+
+    Args:
+        size: bytes of the file.
+        streams: streams of the process; a file is cut so that each gets about eight parts.
+        source_part_bytes: the source's own part size, where known; used when between 5 and 128 MiB, because then its
+            composite ETag proves every byte.
+        wanted: ``POLYB2_PART_SIZE``; wins over all but the limits of the target.
+    """
+    floor = max(PART_BYTES_MIN, -(-size // PARTS_AIMED_MAX))
+    if wanted is not None:
+        part_bytes = wanted
+    elif source_part_bytes is not None and PART_BYTES_MIN <= source_part_bytes <= SOURCE_PART_MAX:
+        part_bytes = source_part_bytes
+        floor = max(PART_BYTES_MIN, -(-size // PARTS_MAX))
+    else:
+        part_bytes = min(max(size // (8 * streams), AUTOMATIC_MIN), AUTOMATIC_MAX)
+    return PartPlan(size, min(max(part_bytes, floor), PART_BYTES_MAX))

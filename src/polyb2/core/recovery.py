@@ -1,0 +1,72 @@
+"""What an earlier attempt left behind, and what to do with it.
+
+Attempt 2 and later look before they send: ListParts of the upload the ledger owns, HEAD of the key. A token in the
+object's metadata is the only thing by which an earlier result is recognised as ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from polyb2.core.proof import clean_etag
+from polyb2.core.records import Claim, Receipt, StoredObject, StoredPart, UploadState
+
+
+class Finding(StrEnum):
+    """What the traces of an earlier attempt amount to."""
+
+    LANDED = "landed"
+    """The object is there with our token: settle it."""
+    RESUME = "resume"
+    """The upload is still open: go on with the receipts that ListParts confirms."""
+    WAIT = "wait"
+    """A Complete was sent, the upload is gone and the object not there yet: keep looking."""
+    START = "start"
+    """Nothing usable: begin anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What the target shows of earlier attempts.
+
+    Attributes:
+        stored: the key's current version, None where there is none.
+        parts: of the claim's upload, None where the target no longer knows the upload or there was none.
+    """
+
+    stored: StoredObject | None
+    parts: tuple[StoredPart, ...] | None
+
+
+def is_ours(claim: Claim, stored: StoredObject | None) -> bool:
+    """Whether the object is the result of an attempt at the claim's revision: token, size and source ETag agree."""
+    if stored is None or stored.size != claim.revision.size:
+        return False
+    tokens = claim.earlier_tokens | {claim.token}
+    if claim.upload is not None:
+        tokens |= {claim.upload.token}
+    source_etag = clean_etag(stored.metadata.get("polyb2-source-etag", ""))
+    return stored.metadata.get("polyb2-token") in tokens and source_etag == claim.revision.etag
+
+
+def assess(claim: Claim, traces: Traces) -> Finding:
+    """What to do about an earlier attempt's traces."""
+    if is_ours(claim, traces.stored):
+        return Finding.LANDED
+    if claim.upload is None:
+        return Finding.START
+    if traces.parts is not None:
+        return Finding.RESUME
+    return Finding.WAIT if claim.upload.state is UploadState.COMPLETING else Finding.START
+
+
+def confirmed(receipts: tuple[Receipt, ...], parts: tuple[StoredPart, ...]) -> tuple[Receipt, ...]:
+    """The receipts that ListParts confirms by number, size and ETag; the other parts are sent again."""
+    found = {part.number: part for part in parts}
+    return tuple(
+        receipt
+        for receipt in receipts
+        if (stored := found.get(receipt.part.number)) is not None
+        and (stored.size, stored.etag) == (receipt.part.length, receipt.etag)
+    )

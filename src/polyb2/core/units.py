@@ -1,0 +1,73 @@
+"""Sizes and durations as people write them, and back.
+
+Decimal and binary units are told apart (``50M`` is 50,000,000, ``64MiB`` is 67,108,864); a bare number is bytes or seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)", re.IGNORECASE)
+_SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_size(text: str) -> int:
+    """``64MiB``, ``50M``, ``1.5 GB`` or plain bytes, in bytes.
+
+    Raises:
+        ValueError: the text is not a size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or (match[3] and not match[2]):
+        raise ValueError(f"{text!r} is not a size: write 64MiB, 50M or a number of bytes")
+    base = 1024 if match[3] else 1000
+    return int(float(match[1]) * base ** _POWERS[match[2].lower()])
+
+
+def parse_duration(text: str) -> float:
+    """``500ms``, ``30s``, ``15m``, ``24h``, ``7d`` or plain seconds, in seconds.
+
+    Raises:
+        ValueError: the text is not a duration.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration: write 500ms, 30s, 15m, 24h or a number of seconds")
+    return float(match[1]) * _SECONDS[match[2].lower()]
+
+
+def format_size(size: float) -> str:
+    """Bytes in the decimal unit that keeps the figure short: ``172.0 GB``."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(size) < 1000:  # noqa: PLR2004 - the step between decimal units
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} PB"
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as ``45s``, ``12m05s``, ``3h07m`` or ``2d04h``."""
+    whole = round(seconds)
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d{hour:02}h"
+    if hours:
+        return f"{hours}h{minute:02}m"
+    return f"{minutes}m{second:02}s" if minutes else f"{whole}s"
+
+
+def iso_utc(epoch_ms: int | None) -> str | None:
+    """Epoch milliseconds as ISO 8601 in UTC, ``2024-01-02T03:04:05.678Z``."""
+    if epoch_ms is None:
+        return None
+    moment = datetime.fromtimestamp(epoch_ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

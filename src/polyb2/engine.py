@@ -1,0 +1,262 @@
+"""The composition root: settings in, a working mirror out; and the root tasks of a run, supervised.
+
+One event loop. The root tasks are the pool, the discovery (of ``sync`` and ``--watch``) and the health page: if one dies, all
+stop, and the rows in hand go back to the queue. SIGTERM and SIGINT drain; a second signal stops at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+from polyb2.clock import Clock
+from polyb2.config import Settings
+from polyb2.core.errors import RemoteError, Side
+from polyb2.core.retry import RequestPolicy
+from polyb2.core.selection import Selection
+from polyb2.flow.consent import Consent, discover
+from polyb2.flow.discover import Discovery, Report
+from polyb2.flow.mirror import OPAQUE, Mirror
+from polyb2.flow.outage import Outage
+from polyb2.flow.pool import Outcome, Pool, PoolRules
+from polyb2.flow.recover import abort_all_abandoned
+from polyb2.flow.streams import Streams
+from polyb2.flow.watch import WatchState, watch
+from polyb2.flow.work import RetryRules
+from polyb2.ledger.binding import TARGET_ETAGS, Binding
+from polyb2.ledger.ledger import Ledger
+from polyb2.remote.clients import Account, Http, open_client
+from polyb2.remote.guards import Bandwidth, Guard
+from polyb2.remote.source import Source
+from polyb2.remote.target import Target
+from polyb2.web import serve_health
+
+log = logging.getLogger(__name__)
+SOURCE_REGION = "us-east-1"
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What ``run`` and ``sync`` are to do.
+
+    Attributes:
+        selection: what to discover (``sync``); None discovers nothing at the start.
+        watch: stay up and discover on a schedule.
+        limit: claims after which to end.
+        consent: what may be queued without asking.
+        on_start: is given what there is to watch, before the work begins.
+    """
+
+    selection: Selection | None
+    watch: bool
+    limit: int | None
+    consent: Consent
+    on_start: Callable[[Mirror, Outage], None] = lambda _mirror, _outage: None
+
+
+@dataclass(slots=True)
+class RunResult:
+    """How a run ended: its outcome, what discovery found, and the signal that ended it."""
+
+    outcome: Outcome = field(default_factory=Outcome)
+    report: Report | None = None
+    signal: int | None = None
+
+
+def binding_of(settings: Settings) -> Binding:
+    """The pair that a ledger used with these settings belongs to."""
+    return Binding(
+        settings.polygon_s3_endpoint_url,
+        settings.polygon_s3_bucket,
+        settings.b2_endpoint_url or "",
+        settings.b2_bucket_name or "",
+        settings.b2_key_prefix,
+    )
+
+
+@asynccontextmanager
+async def open_mirror(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Mirror]:
+    """Both stores and the ledger, open and bound to each other.
+
+    Raises:
+        UsageError: settings are missing, or the ledger may not be used with them.
+    """
+    settings.require_remote()
+    async with AsyncExitStack() as stack:
+        ledger = await Ledger.open(settings.database_path, clock)
+        stack.push_async_callback(ledger.close)
+        await ledger.bind(binding_of(settings))
+        http = Http()
+        stack.push_async_callback(http.close)
+        source_account, target_account = _accounts(settings)
+        policy = RequestPolicy(tries=settings.polyb2_part_tries)
+        yield Mirror(
+            source=Source(
+                source_account,
+                await stack.enter_async_context(open_client(source_account)),
+                http,
+                Guard(Side.SOURCE, policy, settings.polyb2_source_rps),
+            ),
+            target=Target(
+                target_account,
+                settings.b2_key_prefix,
+                await stack.enter_async_context(open_client(target_account)),
+                http,
+                Guard(Side.TARGET, policy, settings.polyb2_b2_rps),
+            ),
+            ledger=ledger,
+            streams=Streams(settings.polyb2_concurrency),
+            bandwidth=Bandwidth(settings.polyb2_max_bandwidth),
+            stall_timeout_s=settings.polyb2_stall_timeout,
+            part_bytes=settings.polyb2_part_size,
+            opaque_etags=await ledger.fact(TARGET_ETAGS) == OPAQUE,
+        )
+
+
+def _accounts(settings: Settings) -> tuple[Account, Account]:
+    source_secret, target_secret = settings.polygon_s3_secret_access_key, settings.b2_application_key
+    return (
+        Account(
+            settings.polygon_s3_endpoint_url,
+            settings.polygon_s3_bucket,
+            SOURCE_REGION,
+            settings.polygon_s3_access_key_id or "",
+            source_secret.get_secret_value() if source_secret else "",
+        ),
+        Account(
+            settings.b2_endpoint_url or "",
+            settings.b2_bucket_name or "",
+            settings.b2_region or "",
+            settings.b2_key_id or "",
+            target_secret.get_secret_value() if target_secret else "",
+        ),
+    )
+
+
+async def run(settings: Settings, options: RunOptions, clock: Clock | None = None) -> RunResult:
+    """Drain the queue (and feed it, where the options say so) until there is nothing left to wait for.
+
+    Raises:
+        AccountStoppedError: keys, cap, or an outage past ``POLYB2_GIVE_UP``.
+        UsageError: settings, ledger or selection are unusable.
+    """
+    async with open_mirror(settings, clock) as mirror:
+        return await _Run(settings, options, mirror).supervise()
+
+
+class _Run:
+    """The root tasks of one process."""
+
+    def __init__(self, settings: Settings, options: RunOptions, mirror: Mirror) -> None:
+        self._settings = settings
+        self._options = options
+        self._mirror = mirror
+        self._result = RunResult()
+        self._watch_state = WatchState()
+        self._working: asyncio.Task[None] | None = None
+        self._discovery: asyncio.Task[None] | None = None
+        self._discovering = options.selection is not None or options.watch
+        probes = {Side.SOURCE: mirror.source.probe, Side.TARGET: mirror.target.probe}
+        self._outage = Outage(probes, give_up_s=settings.polyb2_give_up, for_ever=options.watch)
+        self._pool = Pool(mirror, self._outage, self._pool_rules(), lambda: self._discovering)
+
+    def _pool_rules(self) -> PoolRules:
+        settings = self._settings
+        return PoolRules(
+            worker_id=settings.worker_id,
+            lease_s=settings.polyb2_lease_seconds,
+            drain_s=settings.polyb2_drain_seconds,
+            limit=self._options.limit,
+            retry=RetryRules(settings.polyb2_max_retries, settings.polyb2_retry_base),
+        )
+
+    async def supervise(self) -> RunResult:
+        self._options.on_start(self._mirror, self._outage)
+        with _signals(self._on_signal):
+            async with serve_health(self._settings.polyb2_http_addr, self._problems):
+                await self._sweep()
+                try:
+                    async with asyncio.TaskGroup() as roots:
+                        self._working = roots.create_task(self._work(), name="pool")
+                        if self._discovering:
+                            self._discovery = roots.create_task(self._discover(), name="discovery")
+                except* Exception as group:  # noqa: BLE001 - unwrapped, not handled
+                    raise _first(group) from None
+                await self._sweep()
+        return self._result
+
+    async def _work(self) -> None:
+        self._result.outcome = self._pool.outcome
+        await self._pool.run()
+
+    async def _discover(self) -> None:
+        try:
+            if self._options.selection is not None:
+                discovery = Discovery(self._mirror, self._options.selection)
+                self._result.report = await discover(discovery, self._options.consent, self._pool.wake.set)
+            if self._options.watch:
+                await watch(
+                    self._mirror,
+                    self._settings.datasets,
+                    self._options.consent,
+                    self._settings.polyb2_poll_interval,
+                    self._watch_state,
+                    self._pool.wake.set,
+                )
+        finally:
+            self._discovering = False
+            self._pool.wake.set()
+
+    async def _sweep(self) -> None:
+        """Abort what could not be aborted when it was given up; a later run tries again."""
+        try:
+            await abort_all_abandoned(self._mirror)
+        except RemoteError as error:
+            log.warning("an abandoned upload could not be aborted yet: %s", error)
+
+    def _problems(self) -> list[str]:
+        found = [str(self._outage.error)] if self._outage.error is not None else []
+        if self._watch_state.problem is not None:
+            found.append(f"discovery: {self._watch_state.problem}")
+        if self._mirror.draining.is_set():
+            found.append("draining")
+        return found
+
+    def _on_signal(self, number: int) -> None:
+        """The first signal drains: nothing new is listed or claimed. The second stops at once."""
+        if self._discovery is not None:
+            self._discovery.cancel()
+        if self._result.signal is None:
+            log.info("stopping: running parts may end within %.0f s", self._settings.polyb2_drain_seconds)
+            self._mirror.draining.set()
+        else:
+            log.warning("stopping at once")
+            if self._working is not None:
+                self._working.cancel()
+        self._result.signal = number
+
+
+@contextmanager
+def _signals(handler: Callable[[int], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, handler, number)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> Exception:
+    """The first plain error of a group of groups: the one that made the others stop."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, Exception)  # noqa: S101 - of a group of Exceptions
+    return error

@@ -1,0 +1,44 @@
+"""Discovery that asks before it queues a great deal: the guard of ``POLYB2_MAX_PLAN_BYTES``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from polyb2.core.errors import UsageError
+from polyb2.core.units import format_size
+from polyb2.flow.discover import Discovery, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What may be queued without asking.
+
+    Attributes:
+        max_bytes: ``POLYB2_MAX_PLAN_BYTES``.
+        given: ``--yes``.
+        ask: asks a person, None where there is no terminal.
+    """
+
+    max_bytes: int
+    given: bool = False
+    ask: Callable[[str], bool] | None = None
+
+    def check(self, report: Report) -> None:
+        """Raise :class:`UsageError` unless the plan is small enough or agreed to."""
+        planned = report.total("bytes_queued")
+        if self.given or planned <= self.max_bytes:
+            return
+        words = (
+            f"{report.total('queued')} files with {format_size(planned)} would be queued, more than "
+            f"POLYB2_MAX_PLAN_BYTES ({format_size(self.max_bytes)})"
+        )
+        if self.ask is None or not self.ask(words):
+            raise UsageError(f"{words}: nothing was queued; narrow the selection, or say --yes")
+
+
+async def discover(discovery: Discovery, consent: Consent, on_queued: Callable[[], None] = lambda: None) -> Report:
+    """Survey, get consent where needed, queue."""
+    if not consent.given:
+        consent.check(await discovery.survey())
+    return await discovery.queue(on_queued)

@@ -1,0 +1,93 @@
+"""What a transfer works with, in one place: the two stores, the ledger, the streams and what is known of the target."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from polyb2.core.errors import Polyb2Error
+from polyb2.core.parts import Part
+from polyb2.core.records import Claim
+from polyb2.flow.streams import Streams
+from polyb2.ledger.binding import TARGET_ETAGS
+from polyb2.ledger.ledger import Ledger
+from polyb2.remote.guards import Bandwidth
+from polyb2.remote.relay import Relay, StallWatch
+from polyb2.remote.source import Source
+from polyb2.remote.target import Target
+
+OPAQUE = "opaque"
+
+
+class DrainedError(Polyb2Error):
+    """The process is asked to stop: what is under way ends, nothing new begins, and nothing is charged."""
+
+
+@dataclass(slots=True)
+class InFlight:
+    """A file at work, for those who watch."""
+
+    key: str
+    size: int
+    attempt: int
+    settled_bytes: int = 0
+    relays: set[Relay] = field(default_factory=set)
+
+    @property
+    def bytes_done(self) -> int:
+        """Bytes with a receipt, and those on their way."""
+        return min(self.size, self.settled_bytes + sum(relay.seen for relay in self.relays))
+
+
+@dataclass(slots=True)
+class Mirror:
+    """The shared state of all transfers of a process.
+
+    Attributes:
+        source: where files are read.
+        target: where they go.
+        ledger: the durable state.
+        streams: the slots.
+        bandwidth: bytes per second over all streams.
+        stall_timeout_s: patience with a stream on which no byte moves.
+        part_bytes: ``POLYB2_PART_SIZE``, None for automatic.
+        opaque_etags: the target's part ETags are known not to be MD5s.
+        draining: set once the process is asked to stop.
+        in_flight: the files at work, by key.
+        on_progress: called when bytes became durable.
+    """
+
+    source: Source
+    target: Target
+    ledger: Ledger
+    streams: Streams
+    bandwidth: Bandwidth
+    stall_timeout_s: float
+    part_bytes: int | None = None
+    opaque_etags: bool = False
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    in_flight: dict[str, InFlight] = field(default_factory=dict)
+    on_progress: Callable[[int], None] = lambda _bytes: None
+
+    def dest_key(self, claim: Claim) -> str:
+        return self.target.prefix + claim.key
+
+    def watch(self) -> StallWatch:
+        return StallWatch(self.stall_timeout_s)
+
+    def check_draining(self) -> None:
+        """Raise :class:`DrainedError` if nothing new may begin."""
+        if self.draining.is_set():
+            raise DrainedError("stopped before the file was done; the next run goes on from here")
+
+    async def note_opaque(self, *, opaque: bool) -> None:
+        """Remember, beyond this process, whether the target's part ETags are MD5s."""
+        if opaque != self.opaque_etags:
+            self.opaque_etags = opaque
+            await self.ledger.remember(TARGET_ETAGS, OPAQUE if opaque else None)
+
+
+def whole(size: int) -> Part:
+    """A file as one part."""
+    return Part(1, 0, size)

@@ -1,0 +1,243 @@
+"""A large file as a multipart upload: parts in parallel, receipts durable one by one, proof before Complete.
+
+Part 1 is always hashed: if the target's ETag of it is not its MD5, twice, the target's part ETags prove nothing, and the
+upload begins anew as ``readback``. The other parts are hashed where the source's composite ETag cannot prove them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import replace
+
+from polyb2.core.errors import Kind, RemoteError
+from polyb2.core.parts import Part, PartPlan
+from polyb2.core.proof import ProofMark, Verification, composite
+from polyb2.core.records import Claim, Mirrored, PartProof, Receipt, StoredObject, Upload
+from polyb2.flow.metadata import metadata
+from polyb2.flow.mirror import Mirror
+from polyb2.flow.publish import publish
+from polyb2.flow.recover import abort_strangers, give_up
+from polyb2.flow.stream import agrees, hash_source, hash_stored, mismatch, send_part
+from polyb2.flow.streams import Slot
+
+
+class OpaqueTargetError(Exception):
+    """The target's ETag of part 1 was not its MD5, twice: its part ETags prove nothing."""
+
+
+async def send_multipart(
+    mirror: Mirror, claim: Claim, plan: PartPlan, source_part_bytes: int | None, slot: Slot
+) -> Mirrored:
+    """Carry a file over in parts, from the beginning.
+
+    Args:
+        mirror: the shared state.
+        claim: the file.
+        plan: its parts.
+        source_part_bytes: the part size of the source's composite ETag, where known.
+        slot: the slot it was claimed with.
+    """
+    failures = 0
+    while True:
+        upload = await _begin(mirror, claim, plan, _proof(mirror, plan, source_part_bytes))
+        try:
+            return await continue_upload(mirror, claim, upload, (), slot)
+        except OpaqueTargetError:
+            await mirror.note_opaque(opaque=True)
+        except RemoteError as error:
+            # Aborted behind our back, or completed without effect: begin anew, once.
+            failures += 1
+            if error.kind is not Kind.NO_SUCH_UPLOAD or failures > 1:
+                raise
+        await give_up(mirror, claim)
+        await slot.rest(0)
+
+
+async def continue_upload(
+    mirror: Mirror, claim: Claim, upload: Upload, receipts: Iterable[Receipt], slot: Slot
+) -> Mirrored:
+    """Send the parts that have no receipt, prove the whole, publish it.
+
+    Raises:
+        OpaqueTargetError: the upload has to begin anew as ``readback``.
+    """
+    done = {receipt.part.number: receipt for receipt in receipts}
+    await _send_missing(mirror, claim, upload, done, slot)
+    if upload.proof is PartProof.READBACK:
+        return await _prove_by_readback(mirror, claim, upload, done, slot)
+    verification = await _prove(mirror, claim, upload, done, slot)
+    slot.release()
+    stored = await publish(mirror, claim, upload, _ordered(done))
+    if any(receipt.md5 for receipt in done.values()):
+        await mirror.note_opaque(opaque=False)
+    return Mirrored(stored.etag, stored.version_id, verification)
+
+
+async def _begin(mirror: Mirror, claim: Claim, plan: PartPlan, proof: PartProof) -> Upload:
+    mark = ProofMark.READBACK if proof is PartProof.READBACK else ProofMark.BEFORE
+    dest_key = mirror.dest_key(claim)
+    upload_id = await mirror.target.create(dest_key, metadata(claim, claim.token, mark))
+    upload = await mirror.ledger.begin_upload(claim, dest_key, upload_id, plan, proof)
+    await abort_strangers(mirror, dest_key, upload_id)
+    return upload
+
+
+def _proof(mirror: Mirror, plan: PartPlan, source_part_bytes: int | None) -> PartProof:
+    if mirror.opaque_etags:
+        return PartProof.READBACK
+    return PartProof.ETAG if plan.part_bytes == source_part_bytes else PartProof.PARTS
+
+
+def _ordered(done: dict[int, Receipt]) -> list[Receipt]:
+    return [done[number] for number in sorted(done)]
+
+
+# -- parts in parallel ------------------------------------------------------------------------------------------------
+
+
+async def _send_missing(mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt], slot: Slot) -> None:
+    """Send every part without a receipt; the first error lets what is under way end and then is raised."""
+    plan = upload.plan
+    sender = _Sender(mirror, claim, upload, done)
+    sender.missing.extend(plan.part(number) for number in range(1, plan.count + 1) if number not in done)
+    if entry := mirror.in_flight.get(claim.key):
+        entry.settled_bytes = sum(receipt.part.length for receipt in done.values())
+    async with asyncio.TaskGroup() as group:
+        expansion = group.create_task(sender.expand(group), name=f"expand {claim.key}")
+        await sender.lane(slot)
+        expansion.cancel()
+    sender.raise_failure()
+
+
+class _Sender:
+    """Takes the missing parts one by one; lanes share it, and the first failure stops the taking."""
+
+    def __init__(self, mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt]) -> None:
+        self.missing: deque[Part] = deque()
+        self._mirror = mirror
+        self._claim = claim
+        self._upload = upload
+        self._done = done
+        self._failure: Exception | None = None
+
+    async def lane(self, slot: Slot) -> None:
+        """Send parts with one slot until none is left to take."""
+        while self.missing and self._failure is None:
+            await self._send(self.missing.popleft(), slot)
+
+    async def expand(self, group: asyncio.TaskGroup) -> None:
+        """Take further slots, as they are free, for one part each."""
+        while self.missing and self._failure is None:
+            slot = await self._mirror.streams.for_part()
+            if self.missing and self._failure is None:
+                group.create_task(self._once(self.missing.popleft(), slot), name=f"part of {self._claim.key}")
+            else:
+                slot.release()
+
+    def raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    async def _once(self, part: Part, slot: Slot) -> None:
+        try:
+            await self._send(part, slot)
+        finally:
+            slot.release()
+
+    async def _send(self, part: Part, slot: Slot) -> None:
+        try:
+            self._mirror.check_draining()
+            receipt = await self._agreed(part, slot)
+            await self._mirror.ledger.add_receipt(self._claim, self._upload, receipt)
+        except Exception as error:  # noqa: BLE001 - kept, and raised when what is under way has ended
+            # What part 1 says about the target explains the other parts' mismatches.
+            if self._failure is None or isinstance(error, OpaqueTargetError):
+                self._failure = error
+            return
+        self._done[part.number] = receipt
+        self._mirror.on_progress(part.length)
+        if entry := self._mirror.in_flight.get(self._claim.key):
+            entry.settled_bytes += part.length
+
+    async def _agreed(self, part: Part, slot: Slot) -> Receipt:
+        """Send a part; once more if the target's ETag is not the MD5 of what was sent."""
+        proof = self._upload.proof
+        hashed = part.number == 1 or proof is not PartProof.ETAG
+        for _ in range(2):
+            receipt = await send_part(self._mirror, self._claim, self._upload, part, slot, hashed=hashed)
+            if proof is PartProof.READBACK or agrees(receipt):
+                return receipt
+        if part.number == 1:
+            raise OpaqueTargetError
+        raise mismatch(f"the target's ETag of part {part.number} is not the MD5 of what was sent, twice")
+
+
+# -- proof ------------------------------------------------------------------------------------------------------------
+
+
+async def _prove(mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt], slot: Slot) -> Verification:
+    """The proof that comes before publishing."""
+    if sum(receipt.part.length for receipt in done.values()) != claim.revision.size:
+        raise mismatch("the parts do not add up to the file's size")
+    if upload.proof is PartProof.PARTS:
+        if not all(receipt.md5 and agrees(receipt) for receipt in done.values()):
+            raise mismatch("a part was not proven by its MD5")
+        return Verification.PARTS
+    if _composite_is_source(claim, done):
+        return Verification.ETAG
+    await _repair(mirror, claim, upload, done, slot)
+    if _composite_is_source(claim, done):
+        return Verification.ETAG
+    # Every part's MD5 is now that of what the source sends: the composite was believed to be what it is not.
+    await mirror.ledger.note_proof(claim, upload, PartProof.PARTS)
+    return Verification.PARTS
+
+
+def _composite_is_source(claim: Claim, done: dict[int, Receipt]) -> bool:
+    return composite([receipt.etag for receipt in _ordered(done)]) == claim.revision.etag
+
+
+async def _repair(mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt], slot: Slot) -> None:
+    """Read the source's ranges again and hash them; send again only the parts that differ."""
+    differing: list[int] = []
+    for receipt in _ordered(done):
+        mirror.check_draining()
+        md5 = receipt.md5 or await hash_source(mirror, claim.key, claim.revision, receipt.part, slot)
+        if md5 == receipt.etag:
+            done[receipt.part.number] = replace(receipt, md5=md5)
+        else:
+            differing.append(receipt.part.number)
+    if not differing:
+        return
+    await mirror.ledger.drop_receipts(claim, upload, differing)
+    for number in differing:
+        del done[number]
+    hashed = replace(upload, proof=PartProof.PARTS)
+    await _send_missing(mirror, claim, hashed, done, slot)
+
+
+async def _prove_by_readback(
+    mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt], slot: Slot
+) -> Mirrored:
+    """Publish, read the object back part by part, compare with the hashes taken on arrival."""
+    stored = await publish(mirror, claim, upload, _ordered(done))
+    await compare_stored(mirror, upload, stored, _ordered(done), slot)
+    return Mirrored(stored.etag, stored.version_id, Verification.READBACK)
+
+
+async def compare_stored(
+    mirror: Mirror, upload: Upload, stored: StoredObject, receipts: Iterable[Receipt], slot: Slot
+) -> None:
+    """Compare a published object with the hashes of its parts; a version of ours that differs is removed.
+
+    Raises:
+        RemoteError: ``mismatch``.
+    """
+    for receipt in receipts:
+        md5 = await hash_stored(mirror, upload.dest_key, stored.version_id, receipt.part, slot)
+        if md5 != receipt.md5:
+            if stored.version_id:
+                await mirror.target.delete_version(upload.dest_key, stored.version_id)
+            raise mismatch(f"part {receipt.part.number} read back is not what was sent; that version was removed")

@@ -1,0 +1,217 @@
+"""The bounded pool: slot before claim, one task a claimed file, a lease that is renewed, and an orderly end.
+
+Invariants: no more files in flight than twice the streams (a file that backs off holds no stream); a worker without its
+lease starts nothing and settles nothing; whatever ends the pool, its rows go back to the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from polyb2.core.errors import LeaseLostError
+from polyb2.core.records import Claim
+from polyb2.core.status import Event
+from polyb2.flow.mirror import Mirror
+from polyb2.flow.outage import Outage
+from polyb2.flow.streams import Slot
+from polyb2.flow.work import RetryRules, work
+from polyb2.ledger.leases import Worker
+from polyb2.remote.guards import fenced_by
+
+log = logging.getLogger(__name__)
+POLL_S = 1.0
+RENEWALS_A_LEASE = 4
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the pool did.
+
+    Attributes:
+        claimed: claims made.
+        completed: files that were completed.
+        bytes: bytes made durable.
+        unfinished: files that this process attempted and left failed or parked, by key.
+    """
+
+    claimed: int = 0
+    completed: int = 0
+    bytes: int = 0
+    unfinished: dict[str, Event] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolRules:
+    """How the pool ends and leases; seconds."""
+
+    worker_id: str
+    lease_s: float
+    drain_s: float
+    limit: int | None
+    retry: RetryRules
+
+
+class Pool:
+    """Claims files and works on them until there is nothing left to wait for."""
+
+    def __init__(self, mirror: Mirror, outage: Outage, rules: PoolRules, more_to_come: Callable[[], bool]) -> None:
+        self.outcome = Outcome()
+        self.wake = asyncio.Event()
+        self._mirror = mirror
+        self._outage = outage
+        self._rules = rules
+        self._more_to_come = more_to_come
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._worker: Worker | None = None
+        self._lease_until_s = 0.0
+        self._failure: BaseException | None = None
+        self._failed = asyncio.Event()
+
+    async def run(self) -> Outcome:
+        """Work until the queue is drained, the limit is reached, or the process is asked to stop.
+
+        Raises:
+            AccountStoppedError: nothing can succeed any more.
+        """
+        await self._register()
+        heartbeat = asyncio.create_task(self._heartbeat(), name="heartbeat")
+        dispatch = asyncio.create_task(self._dispatch(), name="dispatch")
+        for root in (heartbeat, dispatch):
+            root.add_done_callback(self._note_failure)
+        ends: set[asyncio.Task[Any]] = {
+            asyncio.create_task(event.wait()) for event in (self._mirror.draining, self._failed)
+        }
+        try:
+            await asyncio.wait({dispatch, *ends}, return_when=asyncio.FIRST_COMPLETED)
+            dispatch.cancel()
+            await self._let_tasks_end()
+        finally:
+            await _cancel({dispatch, *self._tasks})
+            await _cancel({heartbeat, *ends})
+            await self._end()
+        if self._failure is not None:
+            raise self._failure
+        return self.outcome
+
+    # -- claiming -----------------------------------------------------------------------------------------------------
+
+    async def _dispatch(self) -> None:
+        while not self._limit_reached():
+            if len(self._tasks) >= 2 * self._mirror.streams.total or not await self._outage.admission(len(self._tasks)):
+                await self._wait()
+                continue
+            slot = await self._mirror.streams.for_claim()
+            try:
+                claim = await self._claim()
+            except BaseException:
+                slot.release()
+                raise
+            if claim is not None:
+                self._start(claim, slot)
+                continue
+            slot.release()
+            if await self._is_finished():
+                return
+            await self._wait()
+
+    async def _claim(self) -> Claim | None:
+        worker = self._worker
+        return None if worker is None else await self._mirror.ledger.claim(worker)
+
+    def _start(self, claim: Claim, slot: Slot) -> None:
+        self.outcome.claimed += 1
+        task = asyncio.create_task(self._work(claim, slot), name=f"file {claim.key}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self.wake.set()
+        self._note_failure(task)
+
+    def _note_failure(self, task: asyncio.Task[None]) -> None:
+        """One task that dies takes the pool with it; the first to die says why."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = self._failure or error
+            self._failed.set()
+
+    async def _work(self, claim: Claim, slot: Slot) -> None:
+        with fenced_by(self._check_lease):
+            event = await work(self._mirror, claim, slot, self._outage, self._rules.retry)
+        if event in {Event.COMPLETE, Event.REVISE, Event.RELEASE, None}:
+            self.outcome.unfinished.pop(claim.key, None)
+            self.outcome.completed += event is Event.COMPLETE
+        else:
+            self.outcome.unfinished[claim.key] = event
+
+    def _limit_reached(self) -> bool:
+        return self._rules.limit is not None and self.outcome.claimed >= self._rules.limit
+
+    async def _is_finished(self) -> bool:
+        """Whether nothing is pending, waiting for a retry, in our hands or in another runner's."""
+        if self._more_to_come() or self._tasks or self._worker is None:
+            return False
+        return (await self._mirror.ledger.queue_state(self._worker)).is_empty
+
+    async def _wait(self) -> None:
+        """Until a task ends or something is queued; a second at most, for what other processes do."""
+        self.wake.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_S):
+                await self.wake.wait()
+
+    # -- the lease ----------------------------------------------------------------------------------------------------
+
+    async def _register(self) -> None:
+        began_s = time.monotonic()
+        self._worker = await self._mirror.ledger.register(self._rules.worker_id, int(self._rules.lease_s * 1000))
+        self._lease_until_s = began_s + self._rules.lease_s
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(self._rules.lease_s / RENEWALS_A_LEASE)
+            if self._worker is None:
+                continue
+            try:
+                began_s = time.monotonic()
+                await self._mirror.ledger.renew(self._worker)
+                self._lease_until_s = began_s + self._rules.lease_s
+            except LeaseLostError as error:
+                log.warning("%s: stopping its transfers and beginning with a new one", error)
+                self._worker = None
+                await _cancel(self._tasks)
+                await self._register()
+
+    def _check_lease(self) -> None:
+        if time.monotonic() >= self._lease_until_s:
+            raise LeaseLostError(f"the lease of worker {self._rules.worker_id} ran out")
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    async def _let_tasks_end(self) -> None:
+        """Wait for the files in flight: to their end, or for the drain's patience once the process is to stop."""
+        deadline_s: float | None = None
+        while self._tasks and not self._failed.is_set():
+            if deadline_s is None and self._mirror.draining.is_set():
+                deadline_s = time.monotonic() + self._rules.drain_s
+            if deadline_s is not None and time.monotonic() >= deadline_s:
+                return
+            await self._wait()
+
+    async def _end(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await self._mirror.ledger.end_worker(worker, "interrupted")
+
+
+async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait until they have ended, whatever they end with."""
+    for task in tuple(tasks):
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

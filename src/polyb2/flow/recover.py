@@ -1,0 +1,66 @@
+"""What an earlier attempt left: look before sending, abort what is given up, confirm the abort, forget it.
+
+No unfinished upload outlives the file it was for: an abandoned one stays in the ledger until the target says it is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from polyb2.core.errors import Kind, RemoteError
+from polyb2.core.records import Claim, Upload
+from polyb2.core.recovery import Traces
+from polyb2.flow.mirror import Mirror
+
+log = logging.getLogger(__name__)
+
+
+async def look(mirror: Mirror, claim: Claim) -> Traces:
+    """What the target shows of earlier attempts: the upload's parts first, then the object, which a Complete moves to."""
+    parts = await mirror.target.list_parts(claim.upload) if claim.upload else None
+    return Traces(await mirror.target.head(mirror.dest_key(claim)), parts)
+
+
+async def give_up(mirror: Mirror, claim: Claim) -> None:
+    """Give the claim's upload up: noted, aborted, confirmed, forgotten, in this order."""
+    await mirror.ledger.abandon_upload(claim)
+    await abort_abandoned(mirror, claim.file_id)
+
+
+async def abort_abandoned(mirror: Mirror, file_id: int) -> None:
+    """Abort every given-up upload of a file and make sure of it.
+
+    Raises:
+        RemoteError: the target does not confirm; nothing new may begin for this file then.
+    """
+    for upload in await mirror.ledger.abandoned_uploads(file_id):
+        await _abort(mirror, upload)
+
+
+async def abort_all_abandoned(mirror: Mirror) -> int:
+    """Abort what earlier processes gave up and could not abort; how many there were."""
+    aborted = 0
+    async for upload in mirror.ledger.all_abandoned_uploads():
+        await _abort(mirror, upload)
+        aborted += 1
+    return aborted
+
+
+async def abort_strangers(mirror: Mirror, dest_key: str, own_upload_id: str | None) -> None:
+    """Abort other uploads of a key that this claim owns: a Create whose answer was lost leaves one behind."""
+    strangers = [
+        found.upload_id
+        async for found in mirror.target.open_uploads(dest_key)
+        if found.key == dest_key and found.upload_id != own_upload_id
+    ]
+    for upload_id in strangers:
+        log.info("aborting an upload of %s that no attempt owns", dest_key)
+        await mirror.target.abort(dest_key, upload_id)
+
+
+async def _abort(mirror: Mirror, upload: Upload) -> None:
+    await mirror.target.abort(upload.dest_key, upload.upload_id)
+    if await mirror.target.list_parts(upload) is not None:
+        words = f"an abandoned upload of {upload.dest_key} is still there after its abort"
+        raise RemoteError(mirror.target.guard.side, Kind.SERVER_ERROR, words)
+    await mirror.ledger.forget_upload(upload)

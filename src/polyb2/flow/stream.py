@@ -1,0 +1,105 @@
+"""One stream: a range GET joined to one PUT, tried again by the one policy, with no slot held while it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.parts import Part
+from polyb2.core.proof import md5_form
+from polyb2.core.records import Claim, Receipt, Revision, Upload
+from polyb2.flow.mirror import Mirror
+from polyb2.flow.streams import Slot
+from polyb2.remote.guards import Tries
+from polyb2.remote.relay import Relay
+
+T = TypeVar("T")
+
+
+async def tried(mirror: Mirror, slot: Slot, once: Callable[[bool], Awaitable[T]]) -> T:
+    """Run ``once`` until it succeeds or the policy says stop; it is told whether to use a new connection."""
+    tries = Tries(mirror.target.guard.policy)
+    while True:
+        try:
+            return await once(tries.failures > 0)
+        except RemoteError as error:
+            delay_s = tries.delay_s(error)
+        mirror.check_draining()
+        await slot.rest(delay_s)
+
+
+async def send_part(mirror: Mirror, claim: Claim, upload: Upload, part: Part, slot: Slot, *, hashed: bool) -> Receipt:
+    """Carry one part over; the receipt is not in the ledger yet.
+
+    Raises:
+        RemoteError: of either side, after all tries.
+    """
+
+    async def once(fresh: bool) -> Receipt:
+        async with (
+            mirror.watch() as watch,
+            mirror.source.read(claim.key, claim.revision, part, fresh=fresh) as incoming,
+        ):
+            relay = Relay(incoming, part.length, watch, mirror.bandwidth)
+            if hashed:
+                relay.hashing()
+            with shown(mirror, claim, relay):
+                etag = await mirror.target.put_part(upload, part, relay, fresh=fresh)
+            return Receipt(part, etag, relay.md5)
+
+    return await tried(mirror, slot, once)
+
+
+async def hash_source(mirror: Mirror, key: str, revision: Revision, part: Part | None, slot: Slot) -> str:
+    """Read a part of the source (None: all of it) for its MD5 alone."""
+
+    async def once(fresh: bool) -> str:
+        async with (
+            mirror.watch() as watch,
+            mirror.source.read(key, revision, part, fresh=fresh) as incoming,
+        ):
+            relay = Relay(incoming, revision.size if part is None else part.length, watch, mirror.bandwidth)
+            await relay.hashing().drain()
+            return relay.md5 or ""
+
+    return await tried(mirror, slot, once)
+
+
+async def hash_stored(mirror: Mirror, dest_key: str, version_id: str | None, part: Part, slot: Slot) -> str:
+    """Read a range of the target's object back for its MD5."""
+
+    async def once(fresh: bool) -> str:
+        async with (
+            mirror.watch() as watch,
+            mirror.target.read(dest_key, version_id, part, fresh=fresh) as incoming,
+        ):
+            relay = Relay(incoming, part.length, watch, mirror.bandwidth, Side.TARGET)
+            await relay.hashing().drain()
+            return relay.md5 or ""
+
+    return await tried(mirror, slot, once)
+
+
+def agrees(receipt: Receipt) -> bool:
+    """Whether the target's ETag is the MD5 of what we sent (true where we did not hash)."""
+    return receipt.md5 is None or md5_form(receipt.etag) == receipt.md5
+
+
+def mismatch(what: str) -> RemoteError:
+    return RemoteError(Side.TARGET, Kind.MISMATCH, what)
+
+
+@contextmanager
+def shown(mirror: Mirror, claim: Claim, relay: Relay) -> Iterator[None]:
+    """Let those who watch see the bytes that are on their way."""
+    entry = mirror.in_flight.get(claim.key)
+    if entry is None:
+        yield
+        return
+    entry.relays.add(relay)
+    try:
+        yield
+    finally:
+        entry.relays.discard(relay)

@@ -1,0 +1,94 @@
+"""The bound of the process: ``--concurrency`` streams, shared by whatever files are in flight.
+
+A file keeps the slot it was claimed with until its last part is under way, and takes further slots as they are free, so
+that one large file can use them all. While somebody waits to claim another file, a quarter of the slots is kept from
+further parts: a 172 GB file does not hold up the small ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+RESERVED_SHARE = 4
+
+
+class Slot:
+    """The right to one stream; given back by :meth:`release`, any number of times."""
+
+    def __init__(self, streams: Streams, *, extra: bool) -> None:
+        self._streams = streams
+        self.extra = extra
+        self._held = True
+
+    def release(self) -> None:
+        if self._held:
+            self._held = False
+            self._streams.give_back(self)
+
+    async def rest(self, delay_s: float) -> None:
+        """Back off without holding the slot, then get one again."""
+        self.release()
+        await asyncio.sleep(delay_s)
+        again = await self._streams.for_part()
+        self.extra, self._held = again.extra, True
+
+
+class Streams:
+    """Counts the slots and decides who gets a free one."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._free = total
+        self._extra = 0
+        self._claims: deque[asyncio.Future[Slot]] = deque()
+        self._parts: deque[asyncio.Future[Slot]] = deque()
+
+    @property
+    def in_use(self) -> int:
+        return self.total - self._free
+
+    async def for_claim(self) -> Slot:
+        """A slot to claim a file with."""
+        return await self._wait(self._claims)
+
+    async def for_part(self) -> Slot:
+        """A slot for one more part of a file that is in flight."""
+        return await self._wait(self._parts)
+
+    def give_back(self, slot: Slot) -> None:
+        self._free += 1
+        self._extra -= slot.extra
+        self._grant()
+
+    async def _wait(self, queue: deque[asyncio.Future[Slot]]) -> Slot:
+        turn: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
+        queue.append(turn)
+        self._grant()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                turn.result().release()
+            elif turn in queue:
+                queue.remove(turn)
+            raise
+
+    def _grant(self) -> None:
+        while self._free:
+            queue = self._next_queue()
+            if queue is None:
+                return
+            turn = queue.popleft()
+            if turn.done():
+                continue
+            extra = queue is self._parts
+            self._free -= 1
+            self._extra += extra
+            turn.set_result(Slot(self, extra=extra))
+
+    def _next_queue(self) -> deque[asyncio.Future[Slot]] | None:
+        reserved = self.total // RESERVED_SHARE if self._claims else 0
+        if self._parts and self._extra < self.total - reserved:
+            return self._parts
+        return self._claims or self._parts or None

@@ -1,0 +1,161 @@
+"""Ledger against source listing against bucket listing: what the mirror claims, and what is there.
+
+Listings are enough for most; HEAD is asked only where an ETag differs from the recorded one. ``deep`` reads back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from polyb2.core.compare import Adoption, adoption
+from polyb2.core.keys import parse_key
+from polyb2.core.proof import md5_form
+from polyb2.core.records import KnownFile, ListedObject, Revision
+from polyb2.core.selection import EVERYTHING, Selection
+from polyb2.flow.mirror import Mirror, whole
+from polyb2.flow.readback import equals_source
+from polyb2.flow.stream import hash_stored
+from polyb2.ledger.listings import Discovered
+from polyb2.ledger.reports import Filter
+
+
+class Kind(StrEnum):
+    """The kinds of difference."""
+
+    MISSING = "missing"
+    SIZE = "size"
+    ETAG = "etag"
+    STALE = "stale"
+    SOURCE_GONE = "source_gone"
+    EXTRA = "extra"
+    CONTENT = "content"
+
+
+SENT_AGAIN = {Kind.MISSING, Kind.SIZE, Kind.ETAG, Kind.CONTENT}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One difference; ``listed`` is the source's newer revision where that is the difference."""
+
+    key: str
+    kind: Kind
+    listed: ListedObject | None = None
+
+
+@dataclass(slots=True)
+class Findings:
+    """What verification found; ``checked`` counts the files that the ledger says are mirrored."""
+
+    checked: int = 0
+    differences: list[Difference] = field(default_factory=list)
+    repaired: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract's ``verify --json``."""
+        return {
+            "checked": self.checked,
+            "differences": [{"key": item.key, "kind": item.kind} for item in self.differences],
+            "repaired": self.repaired,
+        }
+
+
+async def verify(mirror: Mirror, selection: Selection, *, deep: bool = False) -> Findings:
+    """Compare the ledger with both listings.
+
+    Raises:
+        RemoteError: a listing failed: nothing is concluded from half a listing.
+    """
+    findings = Findings()
+    for dataset in await mirror.ledger.datasets():
+        if not selection.has_dataset(dataset):
+            continue
+        for prefix in selection.prefixes(dataset):
+            await _verify_prefix(mirror, selection, prefix, findings, deep=deep)
+    return findings
+
+
+async def repair(mirror: Mirror, findings: Findings) -> None:
+    """Queue what differs: lost or wrong objects to be sent again, stale ones in their newest revision."""
+    again = {item.key for item in findings.differences if item.kind in SENT_AGAIN}
+    if again:
+        rows = [row async for row in mirror.ledger.files(EVERYTHING, Filter(keys=frozenset(again)))]
+        findings.repaired += await mirror.ledger.requeue(rows, disown=True)
+    stale = [item.listed for item in findings.differences if item.kind is Kind.STALE and item.listed]
+    found = [Discovered(name, listed) for listed in stale if (name := parse_key(listed.key))]
+    if found:
+        await mirror.ledger.record(found, mirror.target.prefix)
+        findings.repaired += len(found)
+
+
+async def _verify_prefix(mirror: Mirror, selection: Selection, prefix: str, findings: Findings, *, deep: bool) -> None:
+    listed = await _by_key(mirror.source.pages(prefix), selection)
+    stored = await _by_key(mirror.target.pages(prefix), selection)
+    ours: set[str] = set()
+    async for row in mirror.ledger.known_between(prefix, prefix + "\U0010ffff"):
+        name = parse_key(row.key)
+        ours.add(row.key)
+        if name is None or row.mirrored_revision is None or not selection.has_date(name.date):
+            continue
+        findings.checked += 1
+        async for difference in _compare(mirror, row, listed.get(row.key), stored.get(row.key), deep=deep):
+            findings.differences.append(difference)
+    findings.differences += [Difference(key, Kind.EXTRA) for key in stored if key not in ours]
+
+
+async def _by_key(pages: AsyncIterator[list[ListedObject]], selection: Selection) -> dict[str, ListedObject]:
+    found: dict[str, ListedObject] = {}
+    async for page in pages:
+        for item in page:
+            name = parse_key(item.key)
+            if name is not None and selection.has_date(name.date):
+                found[item.key] = item
+    return found
+
+
+async def _compare(
+    mirror: Mirror, row: KnownFile, listed: ListedObject | None, stored: ListedObject | None, *, deep: bool
+) -> AsyncIterator[Difference]:
+    if listed is None:
+        yield Difference(row.key, Kind.SOURCE_GONE)
+    elif (listed.etag, listed.size) != (row.mirrored_etag, row.mirrored_size):
+        yield Difference(row.key, Kind.STALE, listed)
+    if stored is None:
+        yield Difference(row.key, Kind.MISSING)
+    elif stored.size != row.mirrored_size:
+        yield Difference(row.key, Kind.SIZE)
+    elif stored.etag != row.dest_etag and not await _is_right_after_all(mirror, row):
+        yield Difference(row.key, Kind.ETAG)
+    elif deep and not await _has_content(mirror, row, listed):
+        yield Difference(row.key, Kind.CONTENT)
+
+
+async def _is_right_after_all(mirror: Mirror, row: KnownFile) -> bool:
+    """Listings of some stores show other ETags than HEAD does: its metadata decides."""
+    stored = await mirror.target.head(mirror.target.prefix + row.key)
+    if stored is not None and stored.etag == row.dest_etag:
+        return True
+    worth = adoption(row.mirrored_etag or "", row.mirrored_size or 0, stored)
+    return worth in {Adoption.AS_ETAG, Adoption.AS_PARTS}
+
+
+async def _has_content(mirror: Mirror, row: KnownFile, listed: ListedObject | None) -> bool:
+    """Read the object back and compare: with the source where it still has that revision, else with the recorded MD5."""
+    dest_key = mirror.target.prefix + row.key
+    stored = await mirror.target.head(dest_key)
+    if stored is None:
+        return False
+    size, etag = row.mirrored_size or 0, row.mirrored_etag or ""
+    slot = await mirror.streams.for_part()
+    try:
+        if listed is not None and (listed.etag, listed.size) == (etag, size):
+            revision = Revision(row.mirrored_revision or 1, etag, size, listed.last_modified_ms)
+            return await equals_source(mirror, row.key, revision, stored, slot)
+        expected = md5_form(etag)
+        actual = await hash_stored(mirror, dest_key, stored.version_id, whole(size), slot)
+        return expected is None or actual == expected
+    finally:
+        slot.release()

@@ -1,0 +1,1 @@
+"""Durable truth: one SQLite database, its schema, its statements and the verbs of the queue."""

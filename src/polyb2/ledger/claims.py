@@ -1,0 +1,123 @@
+"""Claiming a row: which one is next, and the record of the right to it.
+
+Order: resumable files first, then the newest date, then the smaller; every fourth claim goes to the dataset that waited
+longest. A row whose worker is dead is claimed like any other, with the next attempt number as its fence.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict, dataclass
+
+from polyb2.clock import Moment
+from polyb2.core.parts import PartPlan
+from polyb2.core.records import Claim, PartProof, Receipt, Revision, Upload, UploadState
+from polyb2.core.retry import FILE_BACKOFF_MAX_S
+from polyb2.ledger.database import Row, Transaction
+from polyb2.ledger.leases import Worker
+
+FAIR_EVERY = 4
+ATTEMPTS_KEPT = 50
+BACKOFF_MAX_MS = int(FILE_BACKOFF_MAX_S * 1000 * 2)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """What is left for this worker to wait for.
+
+    Attributes:
+        pending: something can be claimed at once.
+        next_attempt_ms: when the next failed file is due (epoch), None where none waits.
+        held: rows in the hands of other workers, live or dead.
+    """
+
+    pending: bool
+    next_attempt_ms: int | None
+    held: int
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.pending and self.next_attempt_ms is None and not self.held
+
+
+def claim(tx: Transaction, worker: Worker, now: Moment) -> Claim | None:
+    """Claim the next row for ``worker``, or None where nothing can be claimed now."""
+    last = tx.row("claim_seq")
+    seq = int((last and last["seq"]) or 0) + 1
+    chosen = tx.row("claim_fair") if seq % FAIR_EVERY == 0 else None
+    chosen = chosen or tx.row("claim_best", backoff_max_ms=BACKOFF_MAX_MS, **asdict(now))
+    return None if chosen is None else _take(tx, int(chosen["id"]), seq, worker, now)
+
+
+def queue_state(tx: Transaction, worker: Worker) -> QueueState:
+    pending, waiting, held = tx.row("queue_pending"), tx.row("queue_waiting"), tx.row("queue_held", worker=worker.row)
+    assert pending is not None and waiting is not None and held is not None  # noqa: S101, PT018 - aggregates
+    return QueueState(bool(pending["pending"]), waiting["next_ms"], int(held["held"]))
+
+
+def _take(tx: Transaction, file_id: int, seq: int, worker: Worker, now: Moment) -> Claim:
+    row = tx.row("claim_take", file_id=file_id, worker=worker.row, worker_id=worker.worker_id, wall_ms=now.wall_ms)
+    assert row is not None  # noqa: S101 - chosen in this transaction
+    attempt, revision, token = int(row["attempt"]), int(row["revision"]), secrets.token_hex(16)
+    tx.run("claim_note_dataset", dataset=row["dataset"], seq=seq)
+    tx.run("attempts_lost", file_id=file_id, attempt=attempt, wall_ms=now.wall_ms)
+    tx.run("attempts_prune", file_id=file_id, attempt=attempt, keep=ATTEMPTS_KEPT)
+    tx.run(
+        "attempt_insert",
+        file_id=file_id,
+        attempt=attempt,
+        revision=revision,
+        worker_id=worker.worker_id,
+        token=token,
+        wall_ms=now.wall_ms,
+    )
+    upload = None
+    tokens: frozenset[str] = frozenset()
+    if attempt > 1:
+        tokens = _earlier_tokens(tx, file_id, revision, attempt)
+        upload = _upload_to_resume(tx, file_id, revision)
+    return Claim(
+        file_id=file_id,
+        key=row["key"],
+        dataset=row["dataset"],
+        revision=Revision(revision, row["source_etag"], row["size"], row["source_last_modified_ms"]),
+        attempt=attempt,
+        retry_count=row["retry_count"],
+        worker=worker.row,
+        token=token,
+        earlier_tokens=tokens,
+        upload=upload,
+        receipts=receipts_of(tx, upload) if upload else (),
+        forbidden_before=bool(row["forbidden"]),
+    )
+
+
+def _earlier_tokens(tx: Transaction, file_id: int, revision: int, attempt: int) -> frozenset[str]:
+    rows = tx.rows("attempt_tokens", file_id=file_id, revision=revision, attempt=attempt)
+    return frozenset(row["token"] for row in rows)
+
+
+def _upload_to_resume(tx: Transaction, file_id: int, revision: int) -> Upload | None:
+    """The live upload of this revision; one of an older revision is abandoned, and the row's progress with it."""
+    if tx.run("uploads_abandon", file_id=file_id, revision=revision):
+        tx.run("progress_none", file_id=file_id)
+    row = tx.row("upload_live", file_id=file_id)
+    return None if row is None else as_upload(row)
+
+
+def as_upload(row: Row) -> Upload:
+    return Upload(
+        row=row["id"],
+        revision=row["revision"],
+        dest_key=row["dest_key"],
+        upload_id=row["upload_id"],
+        token=row["token"],
+        plan=PartPlan(row["size"], row["part_bytes"]),
+        proof=PartProof(row["proof"]),
+        state=UploadState(row["state"]),
+    )
+
+
+def receipts_of(tx: Transaction, upload: Upload) -> tuple[Receipt, ...]:
+    rows = tx.rows("parts_of", upload=upload.row)
+    return tuple(Receipt(upload.plan.part(row["number"]), row["etag"], row["md5"]) for row in rows)

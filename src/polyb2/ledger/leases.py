@@ -1,0 +1,59 @@
+"""Workers and their leases: one lease a process, renewed in one write, measured by a clock that no step moves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from polyb2.clock import Moment
+from polyb2.core.errors import LeaseLostError
+from polyb2.core.records import Claim
+from polyb2.ledger.database import Row, Transaction
+
+HISTORY_MS = 3_600_000
+"""For how long workers that ended and the throughput by second are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A running process in the ledger: ``row`` is what claims name, ``worker_id`` what people read."""
+
+    row: int
+    worker_id: str
+
+
+def register(tx: Transaction, worker_id: str, lease_ms: int, now: Moment) -> Worker:
+    """A new worker with a fresh lease."""
+    tx.run("workers_prune", before_ms=now.wall_ms - HISTORY_MS, **asdict(now))
+    tx.run("throughput_prune", before_s=(now.wall_ms - HISTORY_MS) // 1000)
+    row = tx.row("worker_register", worker_id=worker_id, lease_ms=lease_ms, **asdict(now))
+    assert row is not None  # noqa: S101 - RETURNING of an insert
+    return Worker(int(row["id"]), worker_id)
+
+
+def renew(tx: Transaction, worker: Worker, now: Moment) -> None:
+    """Extend the lease.
+
+    Raises:
+        LeaseLostError: it had run out; its rows may be another's, and none may be settled under it.
+    """
+    if tx.run("worker_renew", worker=worker.row, **asdict(now)) == 0:
+        raise LeaseLostError(f"the lease of worker {worker.worker_id} ran out")
+    tx.run("throughput_prune", before_s=(now.wall_ms - HISTORY_MS) // 1000)
+
+
+def end(tx: Transaction, worker: Worker, reason: str, now: Moment) -> None:
+    """Give all rows of the worker back to the queue, uncharged, and end its lease."""
+    tx.run("release_worker", worker=worker.row, reason=reason)
+    tx.run("worker_end", worker=worker.row, wall_ms=now.wall_ms)
+
+
+def fence(tx: Transaction, claim: Claim, now: Moment) -> Row:
+    """The row's newest revision and retries, if the claim still holds.
+
+    Raises:
+        LeaseLostError: the row has another attempt, another worker, or the lease ran out.
+    """
+    row = tx.row("fence", file_id=claim.file_id, attempt=claim.attempt, worker=claim.worker, **asdict(now))
+    if row is None:
+        raise LeaseLostError(f"{claim.key}: attempt {claim.attempt} no longer holds the claim")
+    return row

@@ -1,0 +1,219 @@
+"""The verbs of the ledger, one method each: what the flow may do to the durable state, and all it may do.
+
+Every method is one transaction. A PostgreSQL adapter would implement these and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from polyb2.clock import Clock
+from polyb2.core.compare import Change
+from polyb2.core.parts import PartPlan
+from polyb2.core.records import Claim, KnownFile, ListedObject, Mirrored, PartProof, Receipt, Upload, UploadState
+from polyb2.core.selection import Selection
+from polyb2.core.status import Event
+from polyb2.core.verdict import Verdict
+from polyb2.ledger import binding, claims, leases, listings, reports, settlements, transfers
+from polyb2.ledger.binding import Binding
+from polyb2.ledger.claims import QueueState
+from polyb2.ledger.database import Database, Row, Transaction, open_database
+from polyb2.ledger.leases import Worker
+from polyb2.ledger.listings import Discovered
+from polyb2.ledger.reports import Filter, StatusReport
+
+PAGE_ROWS = 500
+
+
+class Ledger:
+    """An open ledger; :meth:`open` makes one."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self.clock = clock
+
+    @classmethod
+    async def open(cls, path: Path, clock: Clock | None = None, *, read_only: bool = False) -> Ledger:
+        """Open the ledger at ``path``; see :func:`~polyb2.ledger.database.open_database` for what it raises."""
+        return cls(await open_database(path, read_only=read_only), clock or Clock())
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    # -- what it belongs to -------------------------------------------------------------------------------------------
+
+    async def bind(self, wanted: Binding) -> None:
+        """Bind a new ledger to its source and target, or check a bound one (UsageError)."""
+        await self._database.write("bind", lambda tx: binding.bind(tx, wanted))
+
+    async def rebind(self, wanted: Binding) -> None:
+        """Note that an endpoint has a new name."""
+        await self._database.write("rebind", lambda tx: binding.rebind(tx, wanted))
+
+    async def fact(self, name: str) -> str | None:
+        return await self._database.read(lambda tx: binding.get_meta(tx, name))
+
+    async def remember(self, name: str, value: str | None) -> None:
+        await self._database.write("remember", lambda tx: binding.set_meta(tx, name, value))
+
+    # -- workers and claims -------------------------------------------------------------------------------------------
+
+    async def register(self, worker_id: str, lease_ms: int) -> Worker:
+        now = self.clock.now()
+        return await self._database.write("register", lambda tx: leases.register(tx, worker_id, lease_ms, now))
+
+    async def renew(self, worker: Worker) -> None:
+        """Extend the worker's lease (LeaseLostError if it had run out)."""
+        await self._database.write("renew", lambda tx: leases.renew(tx, worker, self.clock.now()))
+
+    async def end_worker(self, worker: Worker, reason: str) -> None:
+        """Give the worker's rows back, uncharged, and end its lease."""
+        await self._database.write("end", lambda tx: leases.end(tx, worker, reason, self.clock.now()))
+
+    async def claim(self, worker: Worker) -> Claim | None:
+        return await self._database.write("claim", lambda tx: claims.claim(tx, worker, self.clock.now()))
+
+    async def queue_state(self, worker: Worker) -> QueueState:
+        return await self._database.read(lambda tx: claims.queue_state(tx, worker))
+
+    # -- transfers ----------------------------------------------------------------------------------------------------
+
+    async def has_progressed(self, claim: Claim) -> bool:
+        """Whether the attempt left more receipts than any before it (LeaseLostError if the claim no longer holds)."""
+        return await self._database.read(lambda tx: transfers.has_progressed(tx, claim, self.clock.now()))
+
+    async def begin_upload(
+        self, claim: Claim, dest_key: str, upload_id: str, plan: PartPlan, proof: PartProof
+    ) -> Upload:
+        return await self._database.write(
+            "begin", lambda tx: transfers.begin(tx, claim, dest_key, upload_id, plan, proof, self.clock.now())
+        )
+
+    async def add_receipt(self, claim: Claim, upload: Upload, receipt: Receipt) -> None:
+        await self._database.write(
+            "receipt", lambda tx: transfers.add_receipt(tx, claim, upload, receipt, self.clock.now())
+        )
+
+    async def drop_receipts(self, claim: Claim, upload: Upload, numbers: Iterable[int]) -> None:
+        await self._database.write(
+            "drop", lambda tx: transfers.drop_receipts(tx, claim, upload, list(numbers), self.clock.now())
+        )
+
+    async def note_state(self, claim: Claim, upload: Upload, state: UploadState) -> None:
+        await self._database.write("note", lambda tx: transfers.note_state(tx, claim, upload, state, self.clock.now()))
+
+    async def note_proof(self, claim: Claim, upload: Upload, proof: PartProof) -> None:
+        await self._database.write("proof", lambda tx: transfers.note_proof(tx, claim, upload, proof, self.clock.now()))
+
+    async def abandon_upload(self, claim: Claim) -> None:
+        await self._database.write("abandon", lambda tx: transfers.abandon(tx, claim, self.clock.now()))
+
+    async def forget_upload(self, upload: Upload) -> None:
+        await self._database.write("forget", lambda tx: transfers.forget(tx, upload))
+
+    async def abandoned_uploads(self, file_id: int) -> list[Upload]:
+        return await self._database.read(lambda tx: transfers.abandoned_of(tx, file_id))
+
+    async def all_abandoned_uploads(self) -> AsyncIterator[Upload]:
+        """Every upload that waits to be aborted, page by page."""
+        after = 0
+        while page := await self._database.read(partial(transfers.abandoned, after=after, limit=PAGE_ROWS)):
+            for upload in page:
+                yield upload
+            after = page[-1].row
+
+    async def owns_upload(self, upload_id: str) -> bool:
+        return await self._database.read(lambda tx: transfers.is_owned(tx, upload_id))
+
+    # -- settlements --------------------------------------------------------------------------------------------------
+
+    async def complete(self, claim: Claim, mirrored: Mirrored, new_bytes: int = 0) -> bool:
+        """Settle a proven transfer; False if a newer revision is listed meanwhile and queued."""
+        return await self._database.write(
+            "complete", lambda tx: settlements.complete(tx, claim, mirrored, new_bytes, self.clock.now())
+        )
+
+    async def fail(self, claim: Claim, verdict: Verdict, message: str, delay_s: float) -> Event:
+        """Settle a failed attempt; ``delay_s`` is the back-off where the verdict waits."""
+        return await self._database.write("fail", lambda tx: self._fail(tx, claim, verdict, message, delay_s))
+
+    def _fail(self, tx: Transaction, claim: Claim, verdict: Verdict, message: str, delay_s: float) -> Event:
+        now = self.clock.now()
+        return settlements.fail(tx, claim, verdict, message, now.wall_ms + int(delay_s * 1000), now)
+
+    async def renew_revision(self, claim: Claim, listed: ListedObject) -> None:
+        await self._database.write("revise", lambda tx: settlements.renew_revision(tx, claim, listed, self.clock.now()))
+
+    # -- discovery ----------------------------------------------------------------------------------------------------
+
+    async def known_files(self, keys: Sequence[str]) -> dict[str, KnownFile]:
+        return await self._database.read(lambda tx: listings.known_files(tx, keys))
+
+    async def known_between(self, after: str, last: str) -> AsyncIterator[KnownFile]:
+        """Rows with ``after < key <= last`` in key order."""
+        while page := await self._database.read(
+            partial(listings.known_between, after=after, last=last, limit=PAGE_ROWS)
+        ):
+            for known in page:
+                yield known
+            after = page[-1].key
+
+    async def record(self, found: Sequence[Discovered], dest_prefix: str) -> Counter[Change]:
+        """Bring a listing page into the queue."""
+        return await self._database.write(
+            "record", lambda tx: listings.record(tx, found, dest_prefix, self.clock.wall_ms())
+        )
+
+    async def mark_gone(self, keys: Sequence[str]) -> int:
+        return await self._database.write("gone", lambda tx: listings.mark_gone(tx, keys))
+
+    # -- people -------------------------------------------------------------------------------------------------------
+
+    async def status(self) -> StatusReport:
+        return await self._database.read(lambda tx: reports.status(tx, self.clock.now()))
+
+    async def datasets(self) -> list[str]:
+        return await self._database.read(reports.datasets)
+
+    async def files(self, selection: Selection, wanted: Filter | None = None) -> AsyncIterator[Row]:
+        """Rows of the ledger in key order; no transaction is held between pages."""
+        wanted, after = wanted or Filter(), ""
+        while page := await self._database.read(partial(reports.files_page, after=after, limit=PAGE_ROWS)):
+            for row in page:
+                if (
+                    wanted.takes(row)
+                    and selection.has_dataset(row["dataset"])
+                    and selection.has_date(reports.row_date(row))
+                ):
+                    yield row
+            after = page[-1]["key"]
+
+    async def requeue(self, rows: Sequence[Row], *, disown: bool = False) -> int:
+        """Put rows back into the queue, uncharged; ``disown`` also makes what the target has unrecognisable as ours."""
+        return await self._database.write("requeue", lambda tx: _requeue(tx, reports.ids(rows), disown=disown))
+
+    async def unqueue(self, rows: Sequence[Row]) -> int:
+        """Take waiting rows out of the queue: new files leave the ledger, re-published ones keep what is mirrored."""
+        return await self._database.write("unqueue", lambda tx: sum(_unqueue(tx, id_) for id_ in reports.ids(rows)))
+
+
+def _requeue(tx: Transaction, file_ids: Iterable[int], *, disown: bool) -> int:
+    changed = 0
+    for file_id in file_ids:
+        if disown:
+            tx.run("attempts_disown", file_id=file_id)
+        changed += tx.run("file_requeue", file_id=file_id)
+    return changed
+
+
+def _unqueue(tx: Transaction, file_id: int) -> int:
+    if tx.row("file_waits", file_id=file_id) is None:
+        return 0
+    tx.run("uploads_abandon", file_id=file_id, revision=0)
+    if tx.run("file_restore", file_id=file_id):
+        tx.run("revisions_after", file_id=file_id)
+        return 1
+    return tx.run("file_delete", file_id=file_id)

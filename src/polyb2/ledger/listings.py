@@ -1,0 +1,117 @@
+"""From a listing into the queue: new files, newer revisions, adopted files, files that are gone.
+
+One listing page is one transaction, and every decision is made again inside it, on the rows as they are then.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from polyb2.core.compare import Change, compare
+from polyb2.core.keys import FileName
+from polyb2.core.records import KnownFile, ListedObject, Mirrored
+from polyb2.core.status import Status
+from polyb2.ledger.database import Row, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """A listed file of the layout, and what the target already holds of it if it is new to the ledger."""
+
+    name: FileName
+    listed: ListedObject
+    adopted: Mirrored | None = None
+
+
+def known_files(tx: Transaction, keys: Sequence[str]) -> dict[str, KnownFile]:
+    """The ledger's rows of these keys."""
+    rows = (tx.row("known_by_key", key=key) for key in keys)
+    return {row["key"]: _known(row) for row in rows if row is not None}
+
+
+def known_between(tx: Transaction, after: str, last: str, limit: int) -> list[KnownFile]:
+    """Rows with ``after < key <= last`` in key order, at most ``limit``."""
+    return [_known(row) for row in tx.rows("known_between", after=after, last=last, limit=limit)]
+
+
+def record(tx: Transaction, found: Sequence[Discovered], dest_prefix: str, now_ms: int) -> Counter[Change]:
+    """Bring the rows of the listed files up to date; what changed, counted."""
+    known = known_files(tx, [item.listed.key for item in found])
+    changes: Counter[Change] = Counter()
+    for item in found:
+        row = known.get(item.listed.key)
+        change = compare(row, item.listed)
+        changes[change] += 1
+        if row is None:
+            insert(tx, item, dest_prefix, now_ms)
+        elif change is Change.REVISED:
+            revise(tx, row.file_id, item.listed, now_ms)
+        elif change is Change.RELISTED:
+            tx.run("file_requeue", file_id=row.file_id)
+        if row is not None and change in {Change.TOUCHED, Change.RELISTED}:
+            tx.run("file_touch", file_id=row.file_id, last_modified_ms=item.listed.last_modified_ms)
+    return changes
+
+
+def insert(tx: Transaction, item: Discovered, dest_prefix: str, now_ms: int) -> None:
+    listed = item.listed
+    facts = {"etag": listed.etag, "size": listed.size, "last_modified_ms": listed.last_modified_ms, "now_ms": now_ms}
+    row = tx.row(
+        "file_insert",
+        key=listed.key,
+        dataset=item.name.dataset,
+        date=item.name.date.isoformat(),
+        dest_key=dest_prefix + listed.key,
+        **facts,
+    )
+    assert row is not None  # noqa: S101 - RETURNING of an insert
+    tx.run("revision_insert", file_id=row["id"], revision=1, **facts)
+    if item.adopted is not None:
+        adopt(tx, int(row["id"]), 1, item.adopted, now_ms)
+
+
+def adopt(tx: Transaction, file_id: int, revision: int, adopted: Mirrored, now_ms: int) -> None:
+    """Record that the target holds the row's revision already."""
+    facts = {"dest_etag": adopted.etag, "dest_version_id": adopted.version_id, "verification": adopted.verification}
+    tx.run("file_adopt", file_id=file_id, now_ms=now_ms, **facts)
+    tx.run("revision_mirrored", file_id=file_id, revision=revision, now_ms=now_ms, **facts)
+
+
+def revise(tx: Transaction, file_id: int, listed: ListedObject, now_ms: int) -> None:
+    """A newer revision of a row: queued at once, or when the worker that holds the row ends."""
+    facts = {"etag": listed.etag, "size": listed.size, "last_modified_ms": listed.last_modified_ms}
+    row = tx.row("file_revise", file_id=file_id, **facts)
+    if row is not None:
+        tx.run("uploads_abandon", file_id=file_id, revision=row["revision"])
+    else:
+        row = tx.row("file_revise_held", file_id=file_id, **facts)
+    assert row is not None  # noqa: S101 - one of the two statements fits every status
+    tx.run("revision_insert", file_id=file_id, revision=row["revision"], now_ms=now_ms, **facts)
+
+
+def mark_gone(tx: Transaction, keys: Sequence[str]) -> int:
+    """Park unfinished files that the source lists no longer; how many there were."""
+    gone = 0
+    for known in known_files(tx, keys).values():
+        if tx.run("file_gone", file_id=known.file_id):
+            tx.run("uploads_abandon", file_id=known.file_id, revision=0)
+            gone += 1
+    return gone
+
+
+def _known(row: Row) -> KnownFile:
+    return KnownFile(
+        file_id=row["id"],
+        key=row["key"],
+        status=Status(row["status"]),
+        reason=row["reason"],
+        size=row["size"],
+        etag=row["source_etag"],
+        last_modified_ms=row["source_last_modified_ms"],
+        mirrored_revision=row["mirrored_revision"],
+        mirrored_etag=row["mirrored_source_etag"],
+        mirrored_size=row["mirrored_size"],
+        dest_etag=row["dest_etag"],
+    )

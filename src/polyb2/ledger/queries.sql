@@ -1,0 +1,325 @@
+-- Every statement of the ledger, by name. ":name" are parameters; {live} and {dead} stand for the predicates defined first.
+-- tests/ledger/test_queries.py prepares each and checks that the hot ones use their index.
+
+-- define: live
+-- A worker `w` whose lease stands: by the boot's monotonic clock, or by the wall clock where the boot is another one.
+(w.ended_ms IS NULL AND CASE WHEN w.boot_id = :boot_id
+    THEN w.lease_mono_ms BETWEEN :mono_ms AND :mono_ms + w.lease_ms
+    ELSE w.lease_wall_ms BETWEEN :wall_ms AND :wall_ms + w.lease_ms END)
+
+-- name: meta_get
+SELECT value FROM meta WHERE name = :name;
+
+-- name: meta_set
+INSERT INTO meta (name, value) VALUES (:name, :value) ON CONFLICT DO UPDATE SET value = excluded.value;
+
+-- name: meta_delete
+DELETE FROM meta WHERE name = :name;
+
+-- name: has_files
+SELECT EXISTS (SELECT 1 FROM files) AS found;
+
+-- name: worker_register
+INSERT INTO workers (worker_id, boot_id, started_ms, lease_ms, lease_mono_ms, lease_wall_ms)
+VALUES (:worker_id, :boot_id, :wall_ms, :lease_ms, :mono_ms + :lease_ms, :wall_ms + :lease_ms)
+RETURNING id;
+
+-- name: worker_renew
+-- Only a lease that still stands can be renewed: one that ran out is lost, even if nobody took the rows yet.
+UPDATE workers AS w SET lease_mono_ms = :mono_ms + w.lease_ms, lease_wall_ms = :wall_ms + w.lease_ms
+WHERE w.id = :worker AND {live};
+
+-- name: worker_end
+UPDATE workers SET ended_ms = :wall_ms WHERE id = :worker AND ended_ms IS NULL;
+
+-- name: workers_prune
+-- Workers long gone that no row names any more.
+DELETE FROM workers AS w WHERE w.lease_wall_ms < :before_ms AND NOT {live}
+AND NOT EXISTS (SELECT 1 FROM files INDEXED BY files_processing WHERE status = 'processing' AND worker = w.id);
+
+-- name: workers_live
+SELECT w.id, w.worker_id, w.started_ms FROM workers AS w WHERE {live};
+
+-- name: known_by_key
+SELECT id, key, status, reason, size, source_etag, source_last_modified_ms, mirrored_revision, mirrored_source_etag,
+       mirrored_size, dest_etag
+FROM files WHERE key = :key;
+
+-- name: known_between
+-- The rows of a listing page: keys after the one before it up to its last.
+SELECT id, key, status, reason, size, source_etag, source_last_modified_ms, mirrored_revision, mirrored_source_etag,
+       mirrored_size, dest_etag
+FROM files WHERE key > :after AND key <= :last ORDER BY key LIMIT :limit;
+
+-- name: file_insert
+INSERT INTO files (key, dataset, date, size, source_etag, source_last_modified_ms, dest_key, discovered_at_ms)
+VALUES (:key, :dataset, :date, :size, :etag, :last_modified_ms, :dest_key, :now_ms) RETURNING id;
+
+-- name: file_revise
+-- A newer revision: back to pending with nothing charged, unless a worker holds the row; then it queues when that ends.
+UPDATE files SET revision = revision + 1, size = :size, source_etag = :etag, source_last_modified_ms = :last_modified_ms,
+    status = 'pending', reason = NULL, error_message = NULL, retry_count = 0, forbidden = 0, next_attempt_ms = NULL,
+    resumable = 0, bytes_done = 0, parts_total = NULL, parts_done = 0, parts_mark = 0,
+    worker = NULL, worker_id = NULL
+WHERE id = :file_id AND status <> 'processing' RETURNING revision;
+
+-- name: file_revise_held
+UPDATE files SET revision = revision + 1, size = :size, source_etag = :etag, source_last_modified_ms = :last_modified_ms
+WHERE id = :file_id AND status = 'processing' RETURNING revision;
+
+-- name: file_touch
+UPDATE files SET source_last_modified_ms = :last_modified_ms WHERE id = :file_id;
+
+-- name: file_adopt
+UPDATE files SET status = 'completed', reason = NULL, error_message = NULL, next_attempt_ms = NULL, resumable = 0,
+    bytes_done = size, dest_etag = :dest_etag, dest_version_id = :dest_version_id, verification = :verification,
+    mirrored_revision = revision, mirrored_source_etag = source_etag, mirrored_size = size, completed_at_ms = :now_ms
+WHERE id = :file_id AND status <> 'processing';
+
+-- name: file_gone
+UPDATE files SET status = 'permanent_failure', reason = 'source_gone', next_attempt_ms = NULL, resumable = 0,
+    bytes_done = 0, parts_total = NULL, parts_done = 0,
+    error_message = 'the source no longer lists this file; it is queued again when it is listed again'
+WHERE id = :file_id AND status IN ('pending', 'failed_download', 'failed_upload', 'not_entitled');
+
+-- name: file_requeue
+-- retry, a relisted key, verify --repair: to be done, at once, with nothing charged. A live upload is kept.
+UPDATE files SET status = 'pending', reason = NULL, error_message = NULL, retry_count = 0, forbidden = 0,
+    next_attempt_ms = NULL, worker_id = NULL, parts_mark = 0,
+    bytes_done = CASE WHEN status = 'completed' THEN 0 ELSE bytes_done END,
+    parts_done = CASE WHEN status = 'completed' THEN 0 ELSE parts_done END
+WHERE id = :file_id AND status NOT IN ('processing', 'pending');
+
+-- name: file_restore
+-- unqueue of a re-published file: what the target holds is what the row says again.
+UPDATE files SET status = 'completed', reason = NULL, error_message = NULL, retry_count = 0, forbidden = 0,
+    next_attempt_ms = NULL, resumable = 0, bytes_done = mirrored_size, parts_total = NULL, parts_done = 0,
+    revision = mirrored_revision, source_etag = mirrored_source_etag, size = mirrored_size
+WHERE id = :file_id AND mirrored_revision IS NOT NULL
+  AND status IN ('pending', 'failed_download', 'failed_upload');
+
+-- name: file_waits
+SELECT 1 AS waits FROM files WHERE id = :file_id AND status IN ('pending', 'failed_download', 'failed_upload');
+
+-- name: file_delete
+DELETE FROM files WHERE id = :file_id AND mirrored_revision IS NULL
+  AND status IN ('pending', 'failed_download', 'failed_upload');
+
+-- name: revision_insert
+INSERT INTO revisions (file_id, revision, source_etag, size, source_last_modified_ms, first_seen_ms)
+VALUES (:file_id, :revision, :etag, :size, :last_modified_ms, :now_ms);
+
+-- name: revision_mirrored
+UPDATE revisions SET mirrored_at_ms = :now_ms, dest_etag = :dest_etag, dest_version_id = :dest_version_id,
+    verification = :verification
+WHERE file_id = :file_id AND revision = :revision;
+
+-- name: revisions_after
+DELETE FROM revisions WHERE file_id = :file_id
+  AND revision > (SELECT mirrored_revision FROM files WHERE id = :file_id);
+
+-- name: claim_seq
+SELECT max(claimed_seq) AS seq FROM datasets;
+
+-- name: claim_best
+-- The best of: pending in claim order; failed and due (the 64 longest due); left behind by a dead worker.
+-- A next attempt further off than any back-off can be is a clock that was stepped back: due as well.
+SELECT id FROM (
+    SELECT id, resumable, date, size FROM (
+        SELECT id, resumable, date, size FROM files INDEXED BY files_pending
+        WHERE status = 'pending' ORDER BY resumable DESC, date DESC, size, id LIMIT 1)
+    UNION ALL
+    SELECT id, resumable, date, size FROM (
+        SELECT id, resumable, date, size FROM files INDEXED BY files_waiting
+        WHERE status IN ('failed_download', 'failed_upload') AND next_attempt_ms <= :wall_ms
+        ORDER BY next_attempt_ms LIMIT 64)
+    UNION ALL
+    SELECT id, resumable, date, size FROM (
+        SELECT id, resumable, date, size FROM files INDEXED BY files_waiting
+        WHERE status IN ('failed_download', 'failed_upload') AND next_attempt_ms > :wall_ms + :backoff_max_ms LIMIT 1)
+    UNION ALL
+    SELECT id, resumable, date, size FROM (
+        SELECT f.id, f.resumable, f.date, f.size FROM files AS f INDEXED BY files_processing
+        WHERE f.status = 'processing'
+          AND NOT EXISTS (SELECT 1 FROM workers AS w WHERE w.id = f.worker AND {live}))
+) ORDER BY resumable DESC, date DESC, size, id LIMIT 1;
+
+-- name: claim_fair
+-- Every fourth claim: the best pending file of the dataset whose last claim is the longest ago.
+SELECT (SELECT f.id FROM files AS f INDEXED BY files_pending_dataset WHERE f.status = 'pending' AND f.dataset = d.dataset
+        ORDER BY f.resumable DESC, f.date DESC, f.size, f.id LIMIT 1) AS id
+FROM datasets AS d WHERE id IS NOT NULL ORDER BY d.claimed_seq LIMIT 1;
+
+-- name: claim_take
+UPDATE files SET status = 'processing', attempt = attempt + 1, worker = :worker, worker_id = :worker_id,
+    next_attempt_ms = NULL, started_at_ms = :wall_ms
+WHERE id = :file_id
+RETURNING id, key, dataset, date, size, source_etag, source_last_modified_ms, revision, attempt, retry_count, forbidden;
+
+-- name: claim_note_dataset
+UPDATE datasets SET claimed_seq = :seq WHERE dataset = :dataset;
+
+-- name: attempt_insert
+INSERT INTO attempts (file_id, attempt, revision, worker_id, token, started_ms)
+VALUES (:file_id, :attempt, :revision, :worker_id, :token, :wall_ms);
+
+-- name: attempts_lost
+-- An attempt that never ended: its worker died or lost its lease.
+UPDATE attempts SET ended_ms = :wall_ms, outcome = 'lost', reason = 'lease_lost'
+WHERE file_id = :file_id AND attempt < :attempt AND outcome IS NULL;
+
+-- name: attempts_prune
+DELETE FROM attempts WHERE file_id = :file_id AND attempt <= :attempt - :keep;
+
+-- name: attempt_end
+UPDATE attempts SET ended_ms = :wall_ms, outcome = :outcome, reason = :reason, error_message = :message
+WHERE file_id = :file_id AND attempt = :attempt;
+
+-- name: attempt_tokens
+SELECT token FROM attempts WHERE file_id = :file_id AND revision = :revision AND attempt < :attempt AND token <> '';
+
+-- name: attempts_disown
+-- verify --repair: what is in the target is not to be recognised as a result of ours; it is sent anew.
+UPDATE attempts SET token = '' WHERE file_id = :file_id;
+
+-- name: queue_waiting
+SELECT min(next_attempt_ms) AS next_ms FROM files INDEXED BY files_waiting
+WHERE status IN ('failed_download', 'failed_upload');
+
+-- name: queue_pending
+SELECT EXISTS (SELECT 1 FROM files INDEXED BY files_pending WHERE status = 'pending') AS pending;
+
+-- name: queue_held
+SELECT count(*) AS held FROM files INDEXED BY files_processing WHERE status = 'processing' AND worker <> :worker;
+
+-- name: fence
+-- Whether the claim still holds: the row, the attempt, the worker and its lease.
+SELECT f.revision, f.parts_done > f.parts_mark AS progressed FROM files AS f JOIN workers AS w ON w.id = f.worker
+WHERE f.id = :file_id AND f.attempt = :attempt AND f.worker = :worker AND f.status = 'processing' AND {live};
+
+-- name: upload_live
+SELECT id, revision, dest_key, upload_id, token, size, part_bytes, proof, state FROM uploads
+WHERE file_id = :file_id AND state IN ('open', 'completing');
+
+-- name: upload_insert
+INSERT INTO uploads (file_id, revision, dest_key, upload_id, token, size, part_bytes, proof, state, created_ms)
+VALUES (:file_id, :revision, :dest_key, :upload_id, :token, :size, :part_bytes, :proof, 'open', :wall_ms) RETURNING id;
+
+-- name: upload_state
+UPDATE uploads SET state = :state WHERE id = :upload;
+
+-- name: upload_proof
+UPDATE uploads SET proof = :proof WHERE id = :upload;
+
+-- name: uploads_abandon
+-- Live uploads of a file, all or those of other revisions than :revision (0 spares none).
+UPDATE uploads SET state = 'abandoned' WHERE file_id = :file_id AND revision <> :revision
+  AND state IN ('open', 'completing');
+
+-- name: uploads_abandoned_of
+SELECT id, revision, dest_key, upload_id, token, size, part_bytes, proof, state FROM uploads
+WHERE file_id = :file_id AND state = 'abandoned';
+
+-- name: uploads_abandoned
+SELECT id, revision, dest_key, upload_id, token, size, part_bytes, proof, state
+FROM uploads INDEXED BY uploads_abandoned WHERE state = 'abandoned' AND id > :after ORDER BY id LIMIT :limit;
+
+-- name: upload_delete
+DELETE FROM uploads WHERE id = :upload AND state = 'abandoned';
+
+-- name: upload_owned
+SELECT EXISTS (SELECT 1 FROM uploads WHERE upload_id = :upload_id AND state IN ('open', 'completing')) AS owned;
+
+-- name: parts_of
+SELECT number, length, etag, md5 FROM parts WHERE upload = :upload ORDER BY number;
+
+-- name: part_insert
+INSERT INTO parts (upload, number, length, etag, md5, done_ms)
+VALUES (:upload, :number, :length, :etag, :md5, :wall_ms)
+ON CONFLICT DO UPDATE SET length = excluded.length, etag = excluded.etag, md5 = excluded.md5, done_ms = excluded.done_ms;
+
+-- name: part_delete
+DELETE FROM parts WHERE upload = :upload AND number = :number;
+
+-- name: progress_add
+UPDATE files SET bytes_done = bytes_done + :length, parts_done = parts_done + 1, resumable = 1 WHERE id = :file_id;
+
+-- name: progress_recount
+-- After parts were dropped or an upload began: what the receipts say.
+UPDATE files SET parts_total = :parts_total,
+    bytes_done = (SELECT coalesce(sum(length), 0) FROM parts WHERE upload = :upload),
+    parts_done = (SELECT count(*) FROM parts WHERE upload = :upload),
+    resumable = EXISTS (SELECT 1 FROM parts WHERE upload = :upload)
+WHERE id = :file_id;
+
+-- name: progress_none
+UPDATE files SET parts_total = NULL, bytes_done = 0, parts_done = 0, resumable = 0 WHERE id = :file_id;
+
+-- name: throughput_add
+INSERT INTO throughput (second, bytes) VALUES (:wall_ms / 1000, :length)
+ON CONFLICT DO UPDATE SET bytes = bytes + excluded.bytes;
+
+-- name: throughput_prune
+DELETE FROM throughput WHERE second < :before_s AND second < (SELECT max(second) FROM throughput);
+
+-- name: throughput_recent
+SELECT coalesce(sum(bytes) FILTER (WHERE second > :after_s), 0) AS bytes, count(*) AS seconds FROM throughput;
+
+-- name: activity_start
+-- Since when workers have been at work, of those that are or were within the window.
+SELECT min(started_ms) AS started_ms FROM workers AS w WHERE {live} OR w.ended_ms >= :since_ms;
+
+-- name: settle_complete
+UPDATE files SET status = 'completed', reason = NULL, error_message = NULL, retry_count = 0, forbidden = 0,
+    worker = NULL, resumable = 0, bytes_done = size,
+    parts_total = coalesce(parts_total, 1), parts_done = coalesce(parts_total, 1),
+    dest_etag = :dest_etag, dest_version_id = :dest_version_id, verification = :verification,
+    mirrored_revision = :revision, mirrored_source_etag = :etag, mirrored_size = :size, completed_at_ms = :wall_ms
+WHERE id = :file_id;
+
+-- name: settle_superseded
+-- The attempt ended, and a newer revision is listed: it queues with nothing charged. What was mirrored is noted apart.
+UPDATE files SET status = 'pending', reason = NULL, error_message = NULL, retry_count = 0, forbidden = 0,
+    next_attempt_ms = NULL, worker = NULL, worker_id = NULL, resumable = 0, bytes_done = 0, parts_total = NULL,
+    parts_done = 0, parts_mark = 0
+WHERE id = :file_id;
+
+-- name: note_mirrored
+UPDATE files SET dest_etag = :dest_etag, dest_version_id = :dest_version_id, verification = :verification,
+    mirrored_revision = :revision, mirrored_source_etag = :etag, mirrored_size = :size, completed_at_ms = :wall_ms
+WHERE id = :file_id;
+
+-- name: settle_failed
+UPDATE files SET status = :status, reason = :reason, error_message = :message, retry_count = retry_count + :charged,
+    forbidden = :forbidden, next_attempt_ms = :next_attempt_ms, worker = NULL, parts_mark = max(parts_mark, parts_done)
+WHERE id = :file_id;
+
+-- name: settle_released
+UPDATE files SET status = 'pending', reason = :reason, error_message = :message, worker = NULL, worker_id = NULL
+WHERE id = :file_id;
+
+-- name: release_worker
+-- A worker that ends gives all its rows back at once.
+UPDATE files INDEXED BY files_processing SET status = 'pending', reason = :reason, worker = NULL, worker_id = NULL
+WHERE status = 'processing' AND worker = :worker;
+
+-- name: counts
+SELECT dataset, status, files, bytes, bytes_done FROM counts WHERE files > 0 ORDER BY dataset, status;
+
+-- name: in_flight
+SELECT key, size, bytes_done, attempt, worker_id FROM files INDEXED BY files_processing
+WHERE status = 'processing' ORDER BY started_at_ms, key LIMIT :limit;
+
+-- name: last_errors
+SELECT key, status, reason, error_message FROM files INDEXED BY files_waiting
+WHERE status IN ('failed_download', 'failed_upload') ORDER BY next_attempt_ms DESC LIMIT :limit;
+
+-- name: files_page
+SELECT id, key, dataset, date, status, reason, size, source_etag, source_last_modified_ms, dest_key, dest_etag,
+       dest_version_id, revision, mirrored_revision, mirrored_source_etag, attempt, retry_count, worker_id, bytes_done,
+       parts_total, parts_done, verification, error_message, discovered_at_ms, started_at_ms, completed_at_ms,
+       next_attempt_ms
+FROM files WHERE key > :after ORDER BY key LIMIT :limit;
+
+-- name: datasets
+SELECT dataset FROM datasets ORDER BY dataset;

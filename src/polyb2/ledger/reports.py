@@ -1,0 +1,141 @@
+"""What the ledger says to people: counts, rate, rows. Nothing here holds a transaction for long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from typing import Any
+
+from polyb2.clock import Moment
+from polyb2.core.status import WAITING, Status
+from polyb2.core.units import iso_utc
+from polyb2.ledger.database import Row, Transaction
+
+RATE_WINDOW_MS = 60_000
+IN_FLIGHT_MAX = 1000
+_UNDONE = WAITING | {Status.PROCESSING}
+_TIMES = ("discovered_at", "started_at", "completed_at", "next_attempt")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Files and bytes, in all and by status."""
+
+    files: int = 0
+    bytes: int = 0
+    bytes_done: int = 0
+    by_status: dict[Status, dict[str, int]] = field(
+        default_factory=lambda: {status: {"files": 0, "bytes": 0} for status in Status}
+    )
+
+    def add(self, row: Row) -> None:
+        self.files += row["files"]
+        self.bytes += row["bytes"]
+        self.bytes_done += row["bytes_done"]
+        here = self.by_status[Status(row["status"])]
+        here["files"] += row["files"]
+        here["bytes"] += row["bytes"]
+
+
+@dataclass(slots=True)
+class StatusReport:
+    """The counts of the ledger at one moment; bytes, bytes per second, seconds."""
+
+    totals: Tally = field(default_factory=Tally)
+    datasets: dict[str, Tally] = field(default_factory=dict)
+    in_flight: list[dict[str, Any]] = field(default_factory=list)
+    last_errors: list[dict[str, Any]] = field(default_factory=list)
+    bytes_left: int = 0
+    rate_bytes_per_s: float | None = None
+
+    @property
+    def eta_s(self) -> float | None:
+        if not self.bytes_left:
+            return 0.0 if self.totals.files else None
+        return self.bytes_left / self.rate_bytes_per_s if self.rate_bytes_per_s else None
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract's ``status --json``."""
+        totals = self.totals
+        return {
+            "totals": {"files": totals.files, "bytes": totals.bytes, "bytes_done": totals.bytes_done},
+            "by_status": totals.by_status,
+            "datasets": [
+                {
+                    "dataset": dataset,
+                    "files": tally.files,
+                    "bytes": tally.bytes,
+                    "bytes_done": tally.bytes_done,
+                    "by_status": tally.by_status,
+                }
+                for dataset, tally in self.datasets.items()
+            ],
+            "in_flight": self.in_flight,
+            "rate_bytes_per_s": self.rate_bytes_per_s,
+            "eta_s": self.eta_s,
+            "last_errors": self.last_errors,
+        }
+
+
+def status(tx: Transaction, now: Moment) -> StatusReport:
+    """Counts, in-flight files, rate and time left."""
+    report = StatusReport()
+    for row in tx.rows("counts"):
+        report.totals.add(row)
+        report.datasets.setdefault(row["dataset"], Tally()).add(row)
+        if Status(row["status"]) in _UNDONE:
+            report.bytes_left += row["bytes"] - row["bytes_done"]
+    report.in_flight = [dict(row) for row in tx.rows("in_flight", limit=IN_FLIGHT_MAX)]
+    report.last_errors = [dict(row) for row in tx.rows("last_errors", limit=5)]
+    report.rate_bytes_per_s = rate(tx, now)
+    return report
+
+
+def rate(tx: Transaction, now: Moment) -> float | None:
+    """Bytes of receipts of the last 60 s by the time elapsed, 60 s at most; None before the first receipt."""
+    since_ms = now.wall_ms - RATE_WINDOW_MS
+    recent = tx.row("throughput_recent", after_s=since_ms // 1000)
+    if recent is None or not recent["seconds"]:
+        return None
+    start = tx.row("activity_start", since_ms=since_ms, **asdict(now))
+    started_ms = start["started_ms"] if start is not None and start["started_ms"] is not None else since_ms
+    elapsed_ms = max(1000, now.wall_ms - max(started_ms, since_ms))
+    return float(recent["bytes"]) * 1000 / min(elapsed_ms, RATE_WINDOW_MS)
+
+
+def files_page(tx: Transaction, after: str, limit: int) -> list[Row]:
+    """Rows with keys after ``after``, in key order."""
+    return tx.rows("files_page", after=after, limit=limit)
+
+
+def datasets(tx: Transaction) -> list[str]:
+    return [row["dataset"] for row in tx.rows("datasets")]
+
+
+def file_json(row: Row) -> dict[str, Any]:
+    """The contract's object of ``files --json``."""
+    shown: dict[str, Any] = {name: row[name] for name in row.keys() if name != "id" and not name.endswith("_ms")}  # noqa: SIM118
+    shown["source_last_modified"] = iso_utc(row["source_last_modified_ms"])
+    for name in _TIMES:
+        shown[f"{name}_at" if name == "next_attempt" else name] = iso_utc(row[f"{name}_ms"])
+    return shown
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which rows a command is about; empty parts leave nothing out."""
+
+    statuses: frozenset[Status] = frozenset()
+    keys: frozenset[str] = frozenset()
+
+    def takes(self, row: Row) -> bool:
+        return (not self.statuses or row["status"] in self.statuses) and (not self.keys or row["key"] in self.keys)
+
+
+def row_date(row: Row) -> date:
+    return date.fromisoformat(row["date"])
+
+
+def ids(rows: Iterable[Row]) -> list[int]:
+    return [int(row["id"]) for row in rows]

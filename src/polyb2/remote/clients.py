@@ -1,0 +1,96 @@
+"""The connections of the process: one aioboto3 client an endpoint for control calls, two aiohttp sessions for the bytes.
+
+Retries have one owner, the guards, so botocore's are off. B2 refused checksum headers until July 2025, so none are sent
+that an operation does not require. Idle connections are kept for less than the 5 s after which B2 closes them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aioboto3
+import aiohttp
+from aiobotocore.config import AioConfig
+
+from polyb2 import __version__
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+KEEPALIVE_S = 4.0
+CONNECT_TIMEOUT_S = 15.0
+READ_BUFFER_BYTES = 256 * 1024
+CONTROL_READ_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An S3 endpoint, a bucket there, and the keys to it; never printed."""
+
+    endpoint: str
+    bucket: str
+    region: str
+    key_id: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"Account({self.endpoint}, {self.bucket})"
+
+
+@asynccontextmanager
+async def open_client(account: Account, *, read_timeout_s: float = CONTROL_READ_TIMEOUT_S) -> AsyncIterator[S3Client]:
+    """The control client of an account."""
+    config = AioConfig(
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        retries={"total_max_attempts": 1},
+        connect_timeout=CONNECT_TIMEOUT_S,
+        read_timeout=read_timeout_s,
+        max_pool_connections=32,
+        connector_args={"keepalive_timeout": KEEPALIVE_S},
+        user_agent_extra=f"polyb2/{__version__}",
+    )
+    async with aioboto3.Session().client(
+        "s3",
+        endpoint_url=account.endpoint,
+        region_name=account.region,
+        aws_access_key_id=account.key_id,
+        aws_secret_access_key=account.secret,
+        # aiohttp takes SSL_CERT_FILE by itself; botocore knows another variable.
+        verify=os.environ.get("SSL_CERT_FILE") or None,
+        config=config,
+    ) as client:
+        yield client
+
+
+class Http:
+    """The sessions of the data path: one that reuses connections, one that opens a new one for each retry."""
+
+    def __init__(self) -> None:
+        self._reusing = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S))
+        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True))
+
+    def session(self, *, fresh: bool) -> aiohttp.ClientSession:
+        """B2 asks that a part that met a 503 is sent again on a new connection."""
+        return self._fresh if fresh else self._reusing
+
+    async def close(self) -> None:
+        await self._reusing.close()
+        await self._fresh.close()
+
+
+def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        auto_decompress=False,
+        trust_env=True,
+        read_bufsize=READ_BUFFER_BYTES,
+        headers={"Accept-Encoding": "identity", "User-Agent": f"polyb2/{__version__}"},
+        timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=None),
+    )

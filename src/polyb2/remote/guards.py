@@ -1,0 +1,132 @@
+"""What stands between the engine and each side: fence, pace, slots and the one owner of retries.
+
+A request passes, in this order: the claim's fence (a worker without its lease starts nothing), the pacer (requests per
+second), a slot (requests at once). A call that backs off holds no slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+from polyb2.core.errors import RemoteError, Side
+from polyb2.core.retry import RequestPolicy
+from polyb2.failpoints import failpoint
+from polyb2.remote.translate import FOREIGN, translate
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+CONTROL_SLOTS = 16
+"""S3 control calls of one side that may be under way at once."""
+
+_permit: ContextVar[Callable[[], None] | None] = ContextVar("permit", default=None)
+
+
+@contextmanager
+def fenced_by(check: Callable[[], None]) -> Iterator[None]:
+    """Every request of this task and its children first calls ``check``, which raises when the lease is lost."""
+    token = _permit.set(check)
+    try:
+        yield
+    finally:
+        _permit.reset(token)
+
+
+class Pacer:
+    """At most so many requests a second, evenly spaced; 0 is no limit."""
+
+    def __init__(self, per_second: float) -> None:
+        self._step_s = 1 / per_second if per_second else 0.0
+        self._next_s = 0.0
+
+    async def wait(self) -> None:
+        if not self._step_s:
+            return
+        now_s = asyncio.get_running_loop().time()
+        mine_s = max(self._next_s, now_s)
+        self._next_s = mine_s + self._step_s
+        if mine_s > now_s:
+            await asyncio.sleep(mine_s - now_s)
+
+
+class Bandwidth:
+    """Bytes per second over all streams; 0 is no limit. A burst of a tenth of a second is let through."""
+
+    BURST_S = 0.1
+
+    def __init__(self, per_second: int) -> None:
+        self.per_second = per_second
+        self._free_s = 0.0
+
+    def delay_s(self, count: int) -> float:
+        """Book ``count`` bytes; the seconds that their stream has to wait."""
+        if not self.per_second:
+            return 0.0
+        now_s = asyncio.get_running_loop().time()
+        self._free_s = max(self._free_s, now_s - self.BURST_S) + count / self.per_second
+        return max(0.0, self._free_s - now_s)
+
+
+class Tries:
+    """The tries of one request: asks the policy, waits, or lets the error through when they are used up."""
+
+    def __init__(self, policy: RequestPolicy) -> None:
+        self._policy = policy
+        self.failures = 0
+
+    def delay_s(self, error: RemoteError) -> float:
+        """Seconds to wait before the next try.
+
+        Raises:
+            RemoteError: ``error``, when there is no next try.
+        """
+        self.failures += 1
+        delay_s = self._policy.delay_s(self.failures, error, random.random())  # noqa: S311 - jitter
+        if delay_s is None:
+            raise error
+        log.debug("try %d failed, next in %.1f s: %s", self.failures, delay_s, error)
+        return delay_s
+
+
+class Guard:
+    """The way to one side."""
+
+    def __init__(self, side: Side, policy: RequestPolicy, per_second: float, slots: int = CONTROL_SLOTS) -> None:
+        self.side = side
+        self.policy = policy
+        self._pacer = Pacer(per_second)
+        self._slots = asyncio.Semaphore(slots)
+
+    @asynccontextmanager
+    async def request(self, operation: str) -> AsyncIterator[None]:
+        """One request of the data path: fenced, paced, its errors translated; not retried here."""
+        check = _permit.get()
+        if check is not None:
+            check()
+        await self._pacer.wait()
+        failpoint(f"{self.side}.{operation}.before")
+        try:
+            yield
+        except FOREIGN as error:
+            raise translate(self.side, operation, error) from error
+        failpoint(f"{self.side}.{operation}.after")
+
+    async def call(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
+        """One control call, retried by the policy.
+
+        Raises:
+            RemoteError: the tries are used up, or the kind of error is not retried.
+        """
+        tries = Tries(self.policy)
+        while True:
+            try:
+                async with self._slots, self.request(operation):
+                    return await request()
+            except RemoteError as error:
+                delay_s = tries.delay_s(error)
+            await asyncio.sleep(delay_s)

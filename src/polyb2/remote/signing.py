@@ -1,0 +1,81 @@
+"""SigV4 presigned URLs with the day's key cached: 40 lines instead of a millisecond of botocore for each of 10,000 parts.
+
+Invariant: the URL is what botocore's ``S3SigV4QueryAuth`` would make (``tests/remote/test_signing.py`` compares them).
+A presigned URL is a bearer secret: it is made just before each request and never stored or logged.
+Source: AWS, "Authenticating Requests: Using Query Parameters (AWS Signature Version 4)".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from urllib.parse import quote, urlsplit
+
+_ALGORITHM = "AWS4-HMAC-SHA256"
+EXPIRES_S = 3600
+
+
+def _encode(text: str) -> str:
+    return quote(text, safe="-_.~")
+
+
+@lru_cache(maxsize=8)
+def _signing_key(secret: str, day: str, region: str) -> bytes:
+    key = b"AWS4" + secret.encode()
+    for part in (day, region, "s3", "aws4_request"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    return key
+
+
+class Presigner:
+    """Signs requests to one bucket of one endpoint, path style."""
+
+    def __init__(self, *, endpoint: str, bucket: str, region: str, key_id: str, secret: str) -> None:
+        self._endpoint = endpoint
+        self._host = urlsplit(endpoint).netloc
+        self._bucket = bucket
+        self._region = region
+        self._key_id = key_id
+        self._secret = secret
+
+    def presign(
+        self,
+        method: str,
+        key: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        now: datetime | None = None,
+    ) -> str:
+        """A URL that allows one ``method`` of ``key`` for an hour.
+
+        Args:
+            method: the HTTP method.
+            key: the object key, as it is.
+            query: sub-resource parameters, such as ``uploadId``.
+            headers: headers that the request must carry with exactly these values.
+            now: the moment of signing; the present if left out.
+        """
+        stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+        scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
+        signed = {"host": self._host} | {name.lower(): " ".join(v.split()) for name, v in (headers or {}).items()}
+        names = ";".join(sorted(signed))
+        parameters = dict(query or {}) | {
+            "X-Amz-Algorithm": _ALGORITHM,
+            "X-Amz-Credential": f"{self._key_id}/{scope}",
+            "X-Amz-Date": stamp,
+            "X-Amz-Expires": str(EXPIRES_S),
+            "X-Amz-SignedHeaders": names,
+        }
+        path = "/" + "/".join(map(_encode, f"{self._bucket}/{key}".split("/")))
+        canonical_query = "&".join(f"{_encode(name)}={_encode(parameters[name])}" for name in sorted(parameters))
+        canonical_headers = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
+        canonical = f"{method}\n{path}\n{canonical_query}\n{canonical_headers}\n{names}\nUNSIGNED-PAYLOAD"
+        to_sign = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        signature = hmac.new(
+            _signing_key(self._secret, stamp[:8], self._region), to_sign.encode(), "sha256"
+        ).hexdigest()
+        return f"{self._endpoint}{path}?{canonical_query}&X-Amz-Signature={signature}"

@@ -1,0 +1,274 @@
+"""The target: a B2 bucket through its S3-compatible API, as far as a mirror needs it.
+
+Facts that shape it (Backblaze's documentation and users' reports, 2026-11): Complete is not idempotent; HEAD of a missing key
+is 403 for keys without listBuckets; buckets are versioned, so nothing finished is sent again; no conditional writes.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from yarl import URL
+
+from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.parts import Part
+from polyb2.core.proof import clean_etag
+from polyb2.core.records import ListedObject, OpenUpload, Receipt, StoredObject, StoredPart, Upload
+from polyb2.remote.clients import Account, Http
+from polyb2.remote.guards import Guard
+from polyb2.remote.relay import Relay
+from polyb2.remote.signing import Presigner
+from polyb2.remote.source import listed_objects
+from polyb2.remote.translate import from_body
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
+
+CONTENT_TYPE = "application/gzip"
+_OK = 200
+_PARTIAL = 206
+_ERROR_BODY_MAX = 64 * 1024
+
+
+class Target:
+    """One bucket; ``prefix`` stands before every source key."""
+
+    def __init__(self, account: Account, prefix: str, client: S3Client, http: Http, guard: Guard) -> None:
+        self.guard = guard
+        self.prefix = prefix
+        self._account = account
+        self._client = client
+        self._http = http
+        self._presigner = Presigner(
+            endpoint=account.endpoint,
+            bucket=account.bucket,
+            region=account.region,
+            key_id=account.key_id,
+            secret=account.secret,
+        )
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    async def head(self, dest_key: str) -> StoredObject | None:
+        """The current version of a key, or None where there is none (as far as this key may tell)."""
+        try:
+            answer = await self.guard.call(
+                "head", lambda: self._client.head_object(Bucket=self._account.bucket, Key=dest_key)
+            )
+        except RemoteError as error:
+            if error.kind is Kind.NOT_FOUND:
+                return None
+            if error.kind is Kind.FORBIDDEN and await self._is_absent(dest_key):
+                return None
+            raise
+        return StoredObject(
+            size=int(answer["ContentLength"]),
+            etag=clean_etag(answer.get("ETag", "")),
+            version_id=answer.get("VersionId"),
+            metadata={name.lower(): value for name, value in answer.get("Metadata", {}).items()},
+        )
+
+    async def _is_absent(self, dest_key: str) -> bool:
+        """A key without listBuckets gets 403 for HEAD of what is not there: the listing can tell."""
+        answer = await self._list(Prefix=dest_key, MaxKeys=1)
+        return all(item.key != dest_key for item in listed_objects(answer))
+
+    async def pages(self, prefix: str) -> AsyncIterator[list[ListedObject]]:
+        """The current objects below a prefix of *source* keys, page by page in key order, keys without our prefix."""
+        cut = len(self.prefix)
+        token: dict[str, Any] = {}
+        while True:
+            answer = await self._list(Prefix=self.prefix + prefix, **token)
+            yield [
+                ListedObject(item.key[cut:], item.size, item.etag, item.last_modified_ms)
+                for item in listed_objects(answer)
+            ]
+            if not answer.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": answer["NextContinuationToken"]}
+
+    async def probe(self) -> None:
+        """The cheapest question there is; raises what stands in the way."""
+        async with self.guard.request("list"):
+            await self._client.list_objects_v2(Bucket=self._account.bucket, Prefix=self.prefix, MaxKeys=1)
+
+    @asynccontextmanager
+    async def read(
+        self, dest_key: str, version_id: str | None, part: Part, *, fresh: bool = False
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The bytes of a range of a stored version, as they come."""
+        query = {"versionId": version_id} if version_id else {}
+        url = URL(self._presigner.presign("GET", dest_key, query=query), encoded=True)
+        headers = {"Range": f"bytes={part.offset}-{part.offset + part.length - 1}"} if part.length else {}
+        async with (
+            self.guard.request("get"),
+            self._http.session(fresh=fresh).get(url, headers=headers, allow_redirects=False) as response,
+        ):
+            try:
+                if response.status not in {_OK, _PARTIAL}:
+                    body = await response.content.read(_ERROR_BODY_MAX)
+                    raise from_body(Side.TARGET, "get", response.status, response.headers, body)
+                if response.content_length is not None and response.content_length != part.length:
+                    raise RemoteError(Side.TARGET, Kind.BAD_ANSWER, "get was answered with another length")
+                yield response.content.iter_any()
+            finally:
+                if not response.content.is_eof():
+                    response.close()
+
+    # -- one PUT ------------------------------------------------------------------------------------------------------
+
+    async def put(
+        self, dest_key: str, body: Relay | bytes, length: int, md5: str, metadata: Mapping[str, str], *, fresh: bool
+    ) -> StoredObject:
+        """Store an object in one request; a body whose MD5 is not ``md5`` (hex) is refused with ``bad_digest``."""
+        headers = {
+            "Content-MD5": base64.b64encode(bytes.fromhex(md5)).decode(),
+            "Content-Type": CONTENT_TYPE,
+            **{f"x-amz-meta-{name}": value for name, value in metadata.items()},
+        }
+        answer = await self._send("put", dest_key, {}, headers, body, length, fresh=fresh)
+        return StoredObject(length, clean_etag(answer.get("ETag", "")), answer.get("x-amz-version-id"), metadata)
+
+    # -- multipart ----------------------------------------------------------------------------------------------------
+
+    async def create(self, dest_key: str, metadata: Mapping[str, str]) -> str:
+        """Begin an upload; its id."""
+        answer = await self.guard.call(
+            "create",
+            lambda: self._client.create_multipart_upload(
+                Bucket=self._account.bucket, Key=dest_key, ContentType=CONTENT_TYPE, Metadata=dict(metadata)
+            ),
+        )
+        return answer["UploadId"]
+
+    async def put_part(self, upload: Upload, part: Part, body: Relay, *, fresh: bool) -> str:
+        """Send a part; the ETag that the target gave it."""
+        query = {"partNumber": str(part.number), "uploadId": upload.upload_id}
+        answer = await self._send("upload_part", upload.dest_key, query, {}, body, part.length, fresh=fresh)
+        etag = clean_etag(answer.get("ETag", ""))
+        if not etag:
+            raise RemoteError(Side.TARGET, Kind.BAD_ANSWER, "upload_part was answered without an ETag")
+        return etag
+
+    async def complete(self, upload: Upload, receipts: Sequence[Receipt]) -> None:
+        """Publish an upload. Sent once: a lost answer is settled by looking, not by asking again."""
+        parts: list[CompletedPartTypeDef] = [
+            {"PartNumber": receipt.part.number, "ETag": f'"{receipt.etag}"'} for receipt in receipts
+        ]
+        async with self.guard.request("complete"):
+            await self._client.complete_multipart_upload(
+                Bucket=self._account.bucket,
+                Key=upload.dest_key,
+                UploadId=upload.upload_id,
+                MultipartUpload={"Parts": parts},
+            )
+
+    async def list_parts(self, upload: Upload) -> tuple[StoredPart, ...] | None:
+        """The parts that an upload has; None where the target knows no such upload."""
+        parts: list[StoredPart] = []
+        marker: dict[str, Any] = {}
+        while True:
+            try:
+                answer = await self._list_parts(upload, marker)
+            except RemoteError as error:
+                if error.kind in {Kind.NO_SUCH_UPLOAD, Kind.NOT_FOUND}:
+                    return None
+                raise
+            parts += [
+                StoredPart(item["PartNumber"], int(item["Size"]), clean_etag(item["ETag"]))
+                for item in answer.get("Parts", [])
+            ]
+            if not answer.get("IsTruncated"):
+                return tuple(parts)
+            marker = {"PartNumberMarker": int(answer["NextPartNumberMarker"])}
+
+    async def _list_parts(self, upload: Upload, marker: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await self.guard.call(
+            "list_parts",
+            lambda: self._client.list_parts(
+                Bucket=self._account.bucket, Key=upload.dest_key, UploadId=upload.upload_id, **marker
+            ),
+        )
+
+    async def abort(self, dest_key: str, upload_id: str) -> None:
+        """End an unfinished upload; one that is no more counts as ended."""
+        try:
+            await self.guard.call(
+                "abort",
+                lambda: self._client.abort_multipart_upload(
+                    Bucket=self._account.bucket, Key=dest_key, UploadId=upload_id
+                ),
+            )
+        except RemoteError as error:
+            if error.kind not in {Kind.NO_SUCH_UPLOAD, Kind.NOT_FOUND}:
+                raise
+
+    async def open_uploads(self, dest_prefix: str) -> AsyncIterator[OpenUpload]:
+        """The unfinished uploads whose keys in the bucket start with ``dest_prefix``."""
+        marker: dict[str, Any] = {}
+        while True:
+            answer = await self._list_uploads(dest_prefix, marker)
+            for item in answer.get("Uploads", []):
+                yield OpenUpload(item["Key"], item["UploadId"], int(item["Initiated"].timestamp() * 1000))
+            if not answer.get("IsTruncated"):
+                return
+            marker = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
+
+    async def _list_uploads(self, prefix: str, marker: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await self.guard.call(
+            "list_uploads",
+            lambda: self._client.list_multipart_uploads(Bucket=self._account.bucket, Prefix=prefix, **marker),
+        )
+
+    async def delete_version(self, dest_key: str, version_id: str) -> None:
+        """Remove one version that this attempt wrote; never called with a name alone."""
+        await self.guard.call(
+            "delete",
+            lambda: self._client.delete_object(Bucket=self._account.bucket, Key=dest_key, VersionId=version_id),
+        )
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    async def _list(self, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - botocore's
+        return await self.guard.call(
+            "list", lambda: self._client.list_objects_v2(Bucket=self._account.bucket, **parameters)
+        )
+
+    async def _send(
+        self,
+        operation: str,
+        dest_key: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str],
+        body: Relay | bytes,
+        length: int,
+        *,
+        fresh: bool,
+    ) -> Mapping[str, str]:
+        url = URL(self._presigner.presign("PUT", dest_key, query=query, headers=headers), encoded=True)
+        sent = {**headers, "Content-Length": str(length)}
+        async with self.guard.request(operation):
+            try:
+                async with self._http.session(fresh=fresh).put(
+                    url, data=body if length else b"", headers=sent, allow_redirects=False
+                ) as response:
+                    await _check_stored(response, operation)
+                    return response.headers
+            except aiohttp.ClientError:
+                # What the body's generator raised comes back as an error of this connection.
+                if isinstance(body, Relay) and body.failure is not None:
+                    raise body.failure from None
+                raise
+
+
+async def _check_stored(response: aiohttp.ClientResponse, operation: str) -> None:
+    body = await response.content.read(_ERROR_BODY_MAX)
+    if response.status != _OK:
+        raise from_body(Side.TARGET, operation, response.status, response.headers, body)
+    if b"<Error>" in body:
+        raise from_body(Side.TARGET, operation, 500, response.headers, body)

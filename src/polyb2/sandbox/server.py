@@ -1,0 +1,164 @@
+"""What both servers share: sockets, signatures, faults, and a record of every request."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Self
+from urllib.parse import parse_qsl, unquote
+
+from aiohttp import web
+
+from polyb2.sandbox.exchange import DroppedError, Exchange, Record, Reply, S3Error, error_reply, http_date, send
+from polyb2.sandbox.faults import Fault
+from polyb2.sandbox.sigv4 import check_signature
+
+RECORDS_MAX = 100_000
+READ_BUFFER_BYTES = 1 << 20
+_NOT_FOUND = 404
+
+
+class SandboxServer:
+    """One S3-like server on loopback; subclasses have a method ``on_<operation>`` for each operation they know.
+
+    Attributes:
+        bucket: the only bucket there is.
+        access_key: the key id; its secret is ``secret_key``.
+        keys_revoked: answer every request with InvalidAccessKeyId.
+        clock_offset_s: by how much this server's clock is off.
+        requests: what was answered, newest last.
+        in_flight: requests under way.
+    """
+
+    def __init__(self, bucket: str, access_key: str, secret_key: str) -> None:
+        self.bucket = bucket
+        self.access_key = access_key
+        self.secret_key = secret_key
+        self.keys_revoked = False
+        self.clock_offset_s = 0.0
+        self.requests: deque[Record] = deque(maxlen=RECORDS_MAX)
+        self.in_flight = 0
+        self.port = 0
+        self._scheme = "http"
+        self._faults: list[Fault] = []
+        self._connections: set[asyncio.BaseTransport] = set()
+        self._runner: web.ServerRunner | None = None
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    async def start(self, port: int = 0, tls: ssl.SSLContext | None = None) -> Self:
+        """Listen on 127.0.0.1; port 0 is a free one."""
+        listener = socket.create_server(("127.0.0.1", port or self.port), backlog=1024)
+        self.port = listener.getsockname()[1]
+        self._scheme = "https" if tls else "http"
+        server = web.Server(self._handle, access_log=None, read_bufsize=READ_BUFFER_BYTES)
+        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener, ssl_context=tls, backlog=1024).start()
+        return self
+
+    async def stop(self) -> None:
+        """Drop every connection and close the port; :meth:`start` opens the same one again."""
+        runner, self._runner = self._runner, None
+        for transport in tuple(self._connections):
+            transport.close()
+        if runner is not None:
+            await runner.cleanup()
+
+    @property
+    def endpoint_url(self) -> str:
+        return f"{self._scheme}://127.0.0.1:{self.port}"
+
+    # -- what tests ask -----------------------------------------------------------------------------------------------
+
+    def inject(self, fault: Fault) -> Fault:
+        """Put a fault on this server; its ``hits`` tell how often it struck."""
+        self._faults.append(fault)
+        return fault
+
+    def clear_faults(self) -> None:
+        self._faults.clear()
+
+    def count(self, operation: str = "*", key: str = "*") -> int:
+        """How many matching requests were answered."""
+        return sum(operation in {"*", item.operation} and fnmatch.fnmatchcase(item.key, key) for item in self.requests)
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    def operation(self, method: str, key: str, query: dict[str, str]) -> str:
+        """The operation that a request asks for."""
+        raise S3Error(501, "NotImplemented", f"{method} {key} {sorted(query)}")
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        raw_path = request.raw_path.partition("?")[0]
+        bucket, _, key = unquote(raw_path).removeprefix("/").partition("/")
+        query = dict(parse_qsl(request.raw_path.partition("?")[2], keep_blank_values=True))
+        exchange = Exchange("unknown", key, request, query)
+        self.in_flight += 1
+        status = 0
+        try:
+            reply = await self._answer(exchange, bucket)
+            reply.headers.setdefault("Date", http_date(time.time() + self.clock_offset_s))
+            reply.headers.setdefault("Keep-Alive", "timeout=5")
+            status = reply.status
+            return await send(exchange, reply)
+        except (DroppedError, ConnectionError, asyncio.IncompleteReadError):
+            status = 0
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()
+        finally:
+            self.in_flight -= 1
+            self.requests.append(
+                Record(
+                    exchange.operation,
+                    key,
+                    exchange.part,
+                    status,
+                    exchange.bytes_in,
+                    request.headers.get("Range", ""),
+                    time.monotonic(),
+                )
+            )
+
+    async def _answer(self, exchange: Exchange, bucket: str) -> Reply:
+        request = exchange.request
+        try:
+            exchange.operation = self.operation(request.method, exchange.key, dict(exchange.query))
+            number = exchange.query.get("partNumber", "")
+            exchange.part = int(number) if number.isdecimal() else None
+            self._check_keys(request)
+            self._check_bucket(bucket)
+            return await self._with_faults(exchange)
+        except S3Error as error:
+            return error_reply(error)
+
+    def _check_bucket(self, bucket: str) -> None:
+        if bucket != self.bucket:
+            raise S3Error(_NOT_FOUND, "NoSuchBucket", "The specified bucket does not exist")
+
+    def _check_keys(self, request: web.BaseRequest) -> None:
+        if self.keys_revoked:
+            raise S3Error(403, "InvalidAccessKeyId", "The key was revoked")
+        keys = {self.access_key: self.secret_key}
+        check_signature(request.method, request.raw_path, request.headers, keys, self.clock_offset_s)
+
+    async def _with_faults(self, exchange: Exchange) -> Reply:
+        struck = [fault.action for fault in self._faults if fault.strikes(exchange)]
+        for action in struck:
+            instead = await action.before(exchange)
+            if instead is not None:
+                return instead
+        handler: Callable[[Exchange], Awaitable[Reply]] = getattr(self, f"on_{exchange.operation}")
+        try:
+            reply = await handler(exchange)
+        except S3Error as error:
+            reply = error_reply(error)
+        for action in struck:
+            reply = await action.after(exchange, reply)
+        return reply

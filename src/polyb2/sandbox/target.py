@@ -1,0 +1,303 @@
+"""The B2-like target: always versioned, always signed, strict about parts, and with the quirks that users met.
+
+Complete is not idempotent; checksum headers and conditional writes are refused; a key without listBuckets gets 403 for HEAD
+of what is not there; part ETags may be switched to something that is no MD5.
+"""
+
+from __future__ import annotations
+
+import base64
+import bisect
+import hashlib
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+from xml.sax.saxutils import escape
+
+from polyb2.sandbox.exchange import Exchange, Reply, S3Error, http_date, xml_reply
+from polyb2.sandbox.listing import list_objects
+from polyb2.sandbox.multipart import Upload, listed_parts, listed_uploads, wanted_parts
+from polyb2.sandbox.server import SandboxServer
+from polyb2.sandbox.source import ranged
+from polyb2.sandbox.storage import Blob, Store
+
+CAP_WORDS = "Cannot upload files, storage cap exceeded. See the Caps & Alerts page to increase your cap."
+CAPABILITIES = frozenset({"listBuckets", "listFiles", "readFiles", "writeFiles", "deleteFiles"})
+_NEEDS = {
+    "list": "listFiles",
+    "list_parts": "writeFiles",
+    "list_uploads": "listFiles",
+    "get": "readFiles",
+    "head": "readFiles",
+    "head_bucket": "listBuckets",
+    "delete": "deleteFiles",
+    "abort": "writeFiles",
+}
+_WRITES = {"put", "create", "upload_part", "complete"}
+
+
+@dataclass(slots=True)
+class Version:
+    """One version of a key; ``blobs`` is None for a hide marker."""
+
+    key: str
+    version_id: str
+    etag: str
+    metadata: dict[str, str]
+    blobs: list[Blob] | None
+    created_s: float = field(default_factory=time.time)
+
+    @property
+    def size(self) -> int:
+        return sum(blob.size for blob in self.blobs or ())
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes from ``offset`` over all its parts."""
+        pieces: list[bytes] = []
+        for blob in self.blobs or ():
+            if offset < blob.size and length > 0:
+                piece = blob.read(offset, min(length, blob.size - offset))
+                pieces.append(piece)
+                length -= len(piece)
+                offset = 0
+            else:
+                offset -= min(offset, blob.size)
+        return b"".join(pieces)
+
+
+class TargetServer(SandboxServer):
+    """A bucket.
+
+    Attributes:
+        etags: ``md5``, or ``opaque``: ETags of parts and objects that look like MD5s and are none.
+        lacks_list_buckets: HEAD of a missing key is 403 instead of 404.
+        cap_exceeded: every write is refused for a spending cap.
+        capabilities: what the key may do.
+        assembly_s: how long a completed object stays invisible.
+    """
+
+    def __init__(self, folder: Path | None = None, *, hashes_only: bool = False) -> None:
+        super().__init__("mirror", "0021a2b3c4d5e6f0000000001", "K002-target-secret-for-the-sandbox")
+        self.etags: Literal["md5", "opaque"] = "md5"
+        self.lacks_list_buckets = False
+        self.cap_exceeded = False
+        self.capabilities = set(CAPABILITIES)
+        self.assembly_s = 0.0
+        self._store = Store(folder, hashes_only=hashes_only)
+        self._versions: dict[str, list[Version]] = {}
+        self._keys: list[str] = []
+        self._uploads: dict[str, Upload] = {}
+
+    # -- what tests ask -----------------------------------------------------------------------------------------------
+
+    def versions(self, key: str) -> list[Version]:
+        """All versions of a key, oldest first."""
+        return list(self._versions.get(key, ()))
+
+    def current(self, key: str) -> Version | None:
+        """The version that HEAD shows."""
+        shown = [item for item in self._versions.get(key, ()) if item.created_s <= time.time()]
+        return shown[-1] if shown and shown[-1].blobs is not None else None
+
+    def keys(self) -> list[str]:
+        """The keys that have a current version."""
+        return [key for key in self._keys if self.current(key)]
+
+    def open_uploads(self) -> list[Upload]:
+        return list(self._uploads.values())
+
+    def drop_upload(self, upload_id: str) -> None:
+        """Abort an upload behind the client's back."""
+        del self._uploads[upload_id]
+
+    async def store(self, key: str, data: bytes, metadata: Mapping[str, str] | None = None) -> Version:
+        """Put an object as somebody else would."""
+
+        async def body() -> AsyncIterator[bytes]:
+            yield data
+
+        blob = await self._store.take(body())
+        return self._publish(key, uuid.uuid4().hex, blob.md5, dict(metadata or {}), [blob])
+
+    # -- routing ------------------------------------------------------------------------------------------------------
+
+    def operation(self, method: str, key: str, query: dict[str, str]) -> str:
+        if not key:
+            name = {"HEAD": "head_bucket", "GET": "list_uploads" if "uploads" in query else "list"}.get(method)
+        elif "uploadId" in query:
+            name = {"PUT": "upload_part", "POST": "complete", "DELETE": "abort", "GET": "list_parts"}.get(method)
+        elif "uploads" in query and method == "POST":
+            name = "create"
+        else:
+            name = {"PUT": "put", "GET": "get", "HEAD": "head", "DELETE": "delete"}.get(method)
+        return name or super().operation(method, key, query)
+
+    async def _with_faults(self, exchange: Exchange) -> Reply:
+        self._check_request(exchange)
+        return await super()._with_faults(exchange)
+
+    def _check_request(self, exchange: Exchange) -> None:
+        headers = exchange.request.headers
+        operation = exchange.operation
+        for name in headers:
+            if name.lower().startswith(("x-amz-checksum-", "x-amz-sdk-checksum")):
+                raise S3Error(
+                    400, "InvalidArgument", f"Unsupported header '{name.lower()}' received for this API call."
+                )
+        if operation in _WRITES and ("If-Match" in headers or "If-None-Match" in headers):
+            raise S3Error(501, "NotImplemented", "A header you provided implies functionality that is not implemented.")
+        if _NEEDS.get(operation, "writeFiles") not in self.capabilities:
+            raise S3Error(403, "AccessDenied", "not entitled")
+        if operation in _WRITES and self.cap_exceeded:
+            raise S3Error(403, "AccessDenied", CAP_WORDS)
+
+    # -- objects ------------------------------------------------------------------------------------------------------
+
+    async def on_head_bucket(self, exchange: Exchange) -> Reply:
+        return Reply(200)
+
+    async def on_list(self, exchange: Exchange) -> Reply:
+        return list_objects(self.keys(), exchange.query, self.bucket, self._entry)
+
+    def _entry(self, key: str) -> str:
+        found = self.current(key)
+        stamp = datetime.fromtimestamp(found.created_s if found else 0, UTC).isoformat(timespec="milliseconds")
+        return (
+            f"<LastModified>{stamp.replace('+00:00', 'Z')}</LastModified>"
+            f"<ETag>&quot;{found.etag if found else ''}&quot;</ETag><Size>{found.size if found else 0}</Size>"
+            "<StorageClass>STANDARD</StorageClass>"
+        )
+
+    async def on_put(self, exchange: Exchange) -> Reply:
+        blob = await self._take(exchange)
+        expected = exchange.request.headers.get("Content-MD5")
+        if expected is not None and base64.b64decode(expected).hex() != blob.md5:
+            raise S3Error(400, "BadDigest", "The Content-MD5 you specified did not match what we received.")
+        version = self._publish(exchange.key, uuid.uuid4().hex, self._etag(blob.md5), metadata_of(exchange), [blob])
+        return Reply(200, {"ETag": f'"{version.etag}"', "x-amz-version-id": version.version_id})
+
+    async def on_head(self, exchange: Exchange) -> Reply:
+        try:
+            found = self._find(exchange)
+        except S3Error:
+            if self.lacks_list_buckets:
+                raise S3Error(403, "AccessDenied", "Cannot access bucket") from None
+            raise
+        return Reply(200, headers_of(found), found.read, found.size)
+
+    async def on_get(self, exchange: Exchange) -> Reply:
+        found = self._find(exchange)
+        return ranged(found.size, found.read, headers_of(found), exchange.request.headers.get("Range"))
+
+    async def on_delete(self, exchange: Exchange) -> Reply:
+        version_id = exchange.query.get("versionId")
+        if version_id is None:
+            self._publish(exchange.key, uuid.uuid4().hex, "", {}, None)
+        else:
+            kept = [item for item in self._versions.get(exchange.key, ()) if item.version_id != version_id]
+            self._versions[exchange.key] = kept
+        return Reply(204)
+
+    def _find(self, exchange: Exchange) -> Version:
+        version_id = exchange.query.get("versionId")
+        if version_id is None:
+            found = self.current(exchange.key)
+        else:
+            found = next((item for item in self.versions(exchange.key) if item.version_id == version_id), None)
+        if found is None or found.blobs is None:
+            raise S3Error(404, "NoSuchKey", "The specified key does not exist.")
+        return found
+
+    async def _take(self, exchange: Exchange) -> Blob:
+        headers = exchange.request.headers
+        if "Content-Length" not in headers:
+            raise S3Error(411, "MissingContentLength", "You must provide the Content-Length HTTP header.")
+        blob = await self._store.take(exchange.body(), flip=exchange.flip_stored)
+        if blob.size != int(headers["Content-Length"]):
+            raise S3Error(400, "InvalidRequest", "The request body was too small")
+        return blob
+
+    def _etag(self, md5: str) -> str:
+        return md5 if self.etags == "md5" else hashlib.md5(b"opaque" + md5.encode(), usedforsecurity=False).hexdigest()
+
+    def _publish(
+        self, key: str, version_id: str, etag: str, metadata: dict[str, str], blobs: list[Blob] | None
+    ) -> Version:
+        version = Version(key, version_id, etag, metadata, blobs)
+        if key not in self._versions:
+            self._versions[key] = []
+            bisect.insort(self._keys, key)
+        self._versions[key].append(version)
+        return version
+
+    # -- multipart ----------------------------------------------------------------------------------------------------
+
+    async def on_create(self, exchange: Exchange) -> Reply:
+        upload = Upload(exchange.key, uuid.uuid4().hex, metadata_of(exchange))
+        self._uploads[upload.upload_id] = upload
+        return xml_reply(
+            f"<InitiateMultipartUploadResult><Bucket>{self.bucket}</Bucket><Key>{escape(upload.key)}</Key>"
+            f"<UploadId>{upload.upload_id}</UploadId></InitiateMultipartUploadResult>"
+        )
+
+    async def on_upload_part(self, exchange: Exchange) -> Reply:
+        upload = self._upload(exchange)
+        blob = await self._take(exchange)
+        self._upload(exchange)
+        etag = self._etag(blob.md5)
+        upload.parts[exchange.part or 0] = (etag, blob)
+        return Reply(200, {"ETag": f'"{etag}"'})
+
+    async def on_list_parts(self, exchange: Exchange) -> Reply:
+        return listed_parts(self._upload(exchange), exchange.query)
+
+    async def on_list_uploads(self, exchange: Exchange) -> Reply:
+        return listed_uploads(self._uploads.values(), exchange.query)
+
+    async def on_abort(self, exchange: Exchange) -> Reply:
+        del self._uploads[self._upload(exchange).upload_id]
+        return Reply(204)
+
+    async def on_complete(self, exchange: Exchange) -> Reply:
+        upload = self._upload(exchange)
+        parts = wanted_parts(upload, await exchange.whole_body())
+        md5s = b"".join(bytes.fromhex(blob.md5) for _, blob in parts)
+        composite = hashlib.md5(md5s, usedforsecurity=False).hexdigest()
+        etag = f"{self._etag(composite)}-{len(parts)}"
+        del self._uploads[self._upload(exchange).upload_id]
+        version = self._publish(upload.key, upload.upload_id, etag, upload.metadata, [blob for _, blob in parts])
+        version.created_s += self.assembly_s
+        reply = xml_reply(
+            f"<CompleteMultipartUploadResult><Bucket>{self.bucket}</Bucket><Key>{escape(upload.key)}</Key>"
+            f"<ETag>&quot;{etag}&quot;</ETag></CompleteMultipartUploadResult>"
+        )
+        reply.headers["x-amz-version-id"] = version.version_id
+        return reply
+
+    def _upload(self, exchange: Exchange) -> Upload:
+        upload = self._uploads.get(exchange.query.get("uploadId", ""))
+        if upload is None or upload.key != exchange.key:
+            raise S3Error(404, "NoSuchUpload", "The specified multipart upload does not exist.")
+        return upload
+
+
+def metadata_of(exchange: Exchange) -> dict[str, str]:
+    start = "x-amz-meta-"
+    headers = exchange.request.headers
+    return {
+        name.lower().removeprefix(start): value for name, value in headers.items() if name.lower().startswith(start)
+    }
+
+
+def headers_of(version: Version) -> dict[str, str]:
+    return {
+        "ETag": f'"{version.etag}"',
+        "x-amz-version-id": version.version_id,
+        "Last-Modified": http_date(version.created_s),
+        "Content-Type": "application/gzip",
+        **{f"x-amz-meta-{name}": value for name, value in version.metadata.items()},
+    }
