@@ -10,6 +10,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import aioboto3
@@ -56,7 +57,7 @@ async def open_client(account: Account, *, read_timeout_s: float = CONTROL_READ_
         connector_args={"keepalive_timeout": KEEPALIVE_S},
         user_agent_extra=f"polyb2/{__version__}",
     )
-    async with aioboto3.Session().client(
+    async with _boto_session().client(
         "s3",
         endpoint_url=account.endpoint,
         region_name=account.region,
@@ -67,6 +68,12 @@ async def open_client(account: Account, *, read_timeout_s: float = CONTROL_READ_
         config=config,
     ) as client:
         yield client
+
+
+@cache
+def _boto_session() -> aioboto3.Session:
+    """One for the process: it parses botocore's service descriptions, which takes a third of a second."""
+    return aioboto3.Session()
 
 
 class Http:

@@ -24,7 +24,8 @@ def list_objects(keys: Sequence[str], query: Mapping[str, str], bucket: str, ent
     """
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     limit = min(int(query.get("max-keys", PAGE_KEYS)), PAGE_KEYS)
-    encode = (lambda text: quote(text, safe="/~")) if query.get("encoding-type") == "url" else escape
+    by_url = query.get("encoding-type") == "url"
+    encode = (lambda text: quote(text, safe="/~")) if by_url else escape
     token = query.get("continuation-token")
     after = base64.urlsafe_b64decode(token).decode() if token else query.get("start-after", "")
     items: list[str] = []
@@ -46,6 +47,7 @@ def list_objects(keys: Sequence[str], query: Mapping[str, str], bucket: str, ent
     return xml_reply(
         f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>{bucket}</Name>'
         f"<Prefix>{encode(prefix)}</Prefix><KeyCount>{len(items)}</KeyCount><MaxKeys>{limit}</MaxKeys>"
+        f"{'<EncodingType>url</EncodingType>' if by_url else ''}"
         f"<IsTruncated>{'true' if truncated else 'false'}</IsTruncated>{more if truncated else ''}"
         f"{''.join(items)}</ListBucketResult>"
     )

@@ -1,0 +1,178 @@
+"""What all tests share: the sandbox, settings that point at it, the engine in process, and the real command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyb2.clock import Clock
+from polyb2.config import Settings
+from polyb2.core.selection import EVERYTHING, Selection
+from polyb2.engine import RunOptions, RunResult, open_mirror, run
+from polyb2.flow.consent import Consent
+from polyb2.flow.consent import discover as discover_with
+from polyb2.flow.discover import Discovery, Report
+from polyb2.ledger.database import Row
+from polyb2.ledger.ledger import Ledger
+from polyb2.ledger.reports import file_json
+from polyb2.sandbox import Sandbox
+
+MIB = 1 << 20
+DAY_AGGS = "us_stocks_sip/day_aggs_v1"
+QUOTES = "us_options_opra/quotes_v1"
+_OURS = ("POLYB2_", "POLYGON_", "MASSIVE_", "B2_", "DATABASE_URL", "WORKER_ID", "LOG_LEVEL", "AWS_")
+
+
+def key(day: str, dataset: str = DAY_AGGS) -> str:
+    """The key of a file of the layout."""
+    return f"{dataset}/{day[:4]}/{day[5:7]}/{day}.csv.gz"
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the developer's reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(_OURS):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+async def box() -> AsyncIterator[Sandbox]:
+    async with Sandbox() as pair:
+        yield pair
+
+
+@dataclass
+class Bench:
+    """A sandbox, a folder, and polyb2 between them; in process, or as a process of its own."""
+
+    box: Sandbox
+    folder: Path
+    settings: dict[str, Any]
+
+    def configured(self, **overrides: Any) -> Settings:
+        given = {name.lower(): value for name, value in self.box.environment().items()}
+        return Settings(**(given | self.settings | overrides))
+
+    async def discover(self, selection: Selection = EVERYTHING, **overrides: Any) -> Report:
+        async with open_mirror(self.configured(**overrides)) as mirror:
+            return await discover_with(Discovery(mirror, selection), Consent(10**15, given=True))
+
+    async def run(
+        self, selection: Selection | None = None, *, watch: bool = False, limit: int | None = None, **overrides: Any
+    ) -> RunResult:
+        options = RunOptions(selection, watch=watch, limit=limit, consent=Consent(10**15))
+        return await run(self.configured(**overrides), options)
+
+    async def mirror_all(self, **overrides: Any) -> RunResult:
+        await self.discover(**overrides)
+        return await self.run(**overrides)
+
+    async def rows(self) -> dict[str, dict[str, Any]]:
+        """Every row of the ledger as ``files --json`` shows it, by key."""
+        ledger = await Ledger.open(self.folder / "ledger.db", Clock(), read_only=True)
+        try:
+            return {row["key"]: shown(row) async for row in ledger.files(EVERYTHING)}
+        finally:
+            await ledger.close()
+
+    async def row(self, wanted: str) -> dict[str, Any]:
+        return (await self.rows())[wanted]
+
+    def stored(self, wanted: str) -> bytes:
+        """The bytes of the current version in the bucket."""
+        current = self.box.target.current(wanted)
+        assert current is not None, f"{wanted} is not in the bucket"
+        return current.read(0, current.size)
+
+    def original(self, wanted: str) -> bytes:
+        content = self.box.source.object(wanted).content
+        return content.read(0, content.size)
+
+    def assert_mirrored(self, wanted: str) -> None:
+        assert self.stored(wanted) == self.original(wanted)
+
+    def assert_clean(self) -> None:
+        """No upload is left over."""
+        assert self.box.target.open_uploads() == []
+
+    # -- the command line ---------------------------------------------------------------------------------------------
+
+    def environment(self, **extra: str) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            **self.box.environment(),
+            "DATABASE_URL": f"sqlite:///{self.folder / 'ledger.db'}",
+            "POLYB2_HTTP_ADDR": "",
+            "POLYB2_RETRY_BASE": "100ms",
+            **extra,
+        }
+
+    async def start(self, *words: str, **extra: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "polyb2",
+            *words,
+            cwd=self.folder,
+            env=self.environment(**extra),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def cli(self, *words: str, **extra: str) -> Ended:
+        process = await self.start(*words, **extra)
+        out, err = await process.communicate()
+        assert process.returncode is not None
+        return Ended(process.returncode, out.decode(), err.decode())
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def shown(row: Row) -> dict[str, Any]:
+    return file_json(row)
+
+
+@pytest.fixture
+def bench(box: Sandbox, tmp_path: Path) -> Bench:
+    return Bench(
+        box,
+        tmp_path,
+        {
+            "database_url": f"sqlite:///{tmp_path / 'ledger.db'}",
+            "polyb2_http_addr": "",
+            "polyb2_retry_base": 0.05,
+            "polyb2_lease_seconds": 5.0,
+            "polyb2_part_size": 5 * MIB,
+        },
+    )
+
+
+@pytest.fixture(autouse=True)
+def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The policy's back-off, a hundred times faster, for the engine in process."""
+    import polyb2.engine as engine
+    from polyb2.core.retry import RequestPolicy
+
+    make: Callable[..., RequestPolicy] = RequestPolicy
+    monkeypatch.setattr(engine, "RequestPolicy", lambda tries: make(tries=tries, first_s=0.01, limit_s=0.1))
+    yield
