@@ -6,15 +6,17 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from polyb2 import engine
 from polyb2.clock import Clock
 from polyb2.config import Settings
+from polyb2.core.retry import RequestPolicy
 from polyb2.core.selection import EVERYTHING, Selection
 from polyb2.engine import RunOptions, RunResult, open_mirror, run
 from polyb2.flow.consent import Consent
@@ -168,11 +170,13 @@ def bench(box: Sandbox, tmp_path: Path) -> Bench:
 
 
 @pytest.fixture(autouse=True)
-def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """The policy's back-off, a hundred times faster, for the engine in process."""
-    import polyb2.engine as engine
-    from polyb2.core.retry import RequestPolicy
-
     make: Callable[..., RequestPolicy] = RequestPolicy
     monkeypatch.setattr(engine, "RequestPolicy", lambda tries: make(tries=tries, first_s=0.01, limit_s=0.1))
-    yield
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a state of the sandbox, which has no events; the test's own time-out is the limit."""
+    while not condition():
+        await asyncio.sleep(0.01)

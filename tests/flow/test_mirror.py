@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 
 import pytest
 
+from polyb2.clock import Clock
 from polyb2.core.selection import daily, named_dates
 from polyb2.sandbox import GeneratedGzip
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
@@ -116,8 +118,6 @@ async def test_any_key_of_the_layout_is_carried_unchanged(bench: Bench, dataset:
 
 
 async def test_an_object_with_content_encoding_arrives_as_it_is_stored(bench: Bench) -> None:
-    import gzip
-
     data = gzip.compress(b"row\n" * 5000)
     bench.box.source.put(SMALL, data, content_encoding="gzip")
     await bench.mirror_all()
@@ -257,12 +257,8 @@ async def test_limit_claims_that_many_files(bench: Bench) -> None:
     assert (await bench.run(limit=3)).outcome.claimed == 3
 
 
-async def test_daily_looks_back_across_months_by_us_eastern_time(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_daily_looks_back_across_months_by_us_eastern_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The ancestor took yesterday by the local clock and left out the month folder."""
-    from polyb2.clock import Clock
-
     monkeypatch.setenv("POLYB2_FAKE_NOW", "2024-03-02T02:00:00+00:00")
     assert Clock().today().isoformat() == "2024-03-01"
     for day in ("2024-02-22", "2024-02-23", "2024-02-29", "2024-03-01", "2024-03-02"):

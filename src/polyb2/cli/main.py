@@ -10,8 +10,8 @@ import sys
 import traceback
 from typing import Annotated, Any
 
-import click
 import typer
+from typer.exceptions import Abort, TyperException
 
 from polyb2 import __version__
 from polyb2.cli import bucket, demo, queue, transfer
@@ -21,7 +21,6 @@ EXIT_CODES = """
 Exit codes: 0 done; 1 unexpected error; 2 usage or configuration; 3 ended, but files that this process attempted failed or
 are parked, or verify found a difference; 4 the account or the other side stops everything; 130 / 143 interrupted.
 """
-USAGE = 2
 
 app = typer.Typer(
     name="polyb2",
@@ -29,7 +28,6 @@ app = typer.Typer(
     "\n\nFirst: polyb2 discover --dates 2024-01-02, then polyb2 run --concurrency 32. "
     "To try without an account: polyb2 demo.",
     epilog=EXIT_CODES,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
@@ -60,17 +58,17 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the contract's code."""
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
-    sys.exit(_run([word for word in words if word != "--debug"], debug=debug))
+    sys.exit(_run([word for word in words if word != "--debug"] or ["--help"], debug=debug))
 
 
 def _run(words: list[str], *, debug: bool) -> int:
     try:
         code: Any = app(words, prog_name="polyb2", standalone_mode=False)
-    except (Polyb2Error, click.ClickException) as error:
+    except (Polyb2Error, TyperException) as error:
         if debug:
             traceback.print_exception(error)
         return _tell(error)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, Abort):
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader of a pipe, such as head, has what it wanted.
@@ -86,9 +84,9 @@ def _run(words: list[str], *, debug: bool) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _tell(error: Polyb2Error | click.ClickException) -> int:
-    if isinstance(error, click.ClickException):
-        sys.stderr.write(f"polyb2: {error.format_message()} (see polyb2 --help)\n")
+def _tell(error: Polyb2Error | TyperException) -> int:
+    if isinstance(error, TyperException):
+        sys.stderr.write(f"polyb2: {' '.join(error.format_message().split())} (see polyb2 --help)\n")
         return error.exit_code
     for line in str(error).splitlines() or [type(error).__name__]:
         sys.stderr.write(f"polyb2: {line}\n")

@@ -7,12 +7,11 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
-import click
 import typer
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
-from polyb2.cli.output import print_files, print_status
+from polyb2.cli.output import console, print_files, print_status
 from polyb2.config import Settings, load_settings
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
@@ -49,7 +48,7 @@ def status(
                 typer.echo(json.dumps(report.as_json(), indent=None if watch else 2))
             else:
                 if watch:
-                    click.clear()
+                    console().clear()
                 print_status(report)
             if not watch:
                 return

@@ -50,30 +50,32 @@ class Outage:
         return await self._probe(error.side) if error.kind in _MAY_BE_THE_SIDE else None
 
     def report(self, error: RemoteError) -> None:
-        """Close the gate.
-
-        Raises:
-            AccountStoppedError: no attempt can succeed until a person acts, and nobody asked us to wait.
-        """
-        if error.handling.scope is Scope.ACCOUNT and not self._for_ever:
-            raise AccountStoppedError(str(error))
+        """Close the gate."""
         if self.error is None:
-            patience = "" if self._for_ever else f"; giving up after {format_duration(self._give_up_s)}"
-            log.error("paused: %s%s", error, patience)
+            if self._for_ever or error.handling.scope is Scope.OUTAGE:
+                patience = "" if self._for_ever else f"; giving up after {format_duration(self._give_up_s)}"
+                log.error("paused: %s%s", error, patience)
             self._since_s = _now_s()
         elif self._probing:
             self._probe_s = min(self._probe_s * 2, PROBE_LIMIT_S)
         self._probing = False
         self.error = error
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether a claim must not be tried now."""
+        return self.error is not None and not self._probing
+
     async def admission(self, in_flight: int) -> bool:
         """Wait until a claim may be tried; False where another attempt is trying already whether the outage is over.
 
         Raises:
-            AccountStoppedError: it lasted longer than ``POLYB2_GIVE_UP``.
+            AccountStoppedError: it lasted longer than ``POLYB2_GIVE_UP``, or no attempt can succeed until a person acts.
         """
         if self.error is None:
             return True
+        if self.error.handling.scope is Scope.ACCOUNT and not self._for_ever:
+            raise AccountStoppedError(str(self.error))
         if self._probing:
             return in_flight == 0
         while self.error is not None and not self._probing:

@@ -107,6 +107,9 @@ class Pool:
                 await self._wait()
                 continue
             slot = await self._mirror.streams.for_claim()
+            if self._outage.is_closed:
+                slot.release()
+                continue
             try:
                 claim = await self._claim()
             except BaseException:

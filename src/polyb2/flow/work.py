@@ -34,11 +34,7 @@ class RetryRules:
 
 
 async def work(mirror: Mirror, claim: Claim, slot: Slot, outage: Outage, rules: RetryRules) -> Event | None:
-    """Transfer a claimed file and settle it; the event, or None if the claim was lost and nothing was settled.
-
-    Raises:
-        AccountStoppedError: an error that no attempt can get past.
-    """
+    """Transfer a claimed file and settle it; the event, or None if the claim was lost and nothing was settled."""
     mirror.in_flight[claim.key] = InFlight(claim.key, claim.revision.size, claim.attempt)
     try:
         return await _attempt(mirror, claim, slot, outage)
@@ -89,13 +85,14 @@ async def _settle_failure(
             outage=trouble is not None,
         )
         delay_s = file_delay_s(claim.retry_count, rules.base_s, random.random())  # noqa: S311 - jitter
+        if trouble is not None:
+            # The gate closes before the row is free, or it would be claimed again at once.
+            outage.report(trouble)
         event = await mirror.ledger.fail(claim, verdict, str(error), delay_s)
     except LeaseLostError as lost:
         log.warning("%s", lost)
         return None
-    if trouble is not None:
-        outage.report(trouble)
-    else:
+    if trouble is None:
         _tell(claim, event, error)
     if event in _PARKING:
         await _clean_up(mirror, claim)
