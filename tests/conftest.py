@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from polyb2.ledger.database import Row
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.reports import file_json
 from polyb2.sandbox import Sandbox
+from tests.swift import SwiftServer, swift_missing
 
 MIB = 1 << 20
 DAY_AGGS = "us_stocks_sip/day_aggs_v1"
@@ -180,3 +181,12 @@ async def until(condition: Callable[[], bool]) -> None:
     """Wait for a state of the sandbox, which has no events; the test's own time-out is the limit."""
     while not condition():
         await asyncio.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServer]:
+    """A real S3 server; the tests that use it are skipped, with the reason, where it is not installed."""
+    if reason := swift_missing():
+        pytest.skip(reason)
+    with SwiftServer(tmp_path_factory.mktemp("swift")) as server:
+        yield server

@@ -1,0 +1,89 @@
+"""Both stores over both kinds of server: the sandbox, and OpenStack Swift's s3api."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+
+from polyb2.core.errors import Side
+from polyb2.core.records import ListedObject, Revision
+from polyb2.core.retry import RequestPolicy
+from polyb2.remote.clients import Account, Http, open_client
+from polyb2.remote.guards import Guard
+from polyb2.remote.source import Source
+from polyb2.remote.target import Target
+from polyb2.sandbox import Sandbox
+from tests.swift import SwiftServer
+
+POLICY = RequestPolicy(tries=2, first_s=0.01)
+PREFIX = "mirror of/"
+
+
+@dataclass
+class Stores:
+    """A source with a way to publish objects in it, and an empty target."""
+
+    source: Source
+    target: Target
+    publish: Callable[[str, bytes], Awaitable[None]]
+
+    async def revision(self, key: str) -> Revision:
+        listed = await self.source.stat(key)
+        assert isinstance(listed, ListedObject)
+        return Revision(1, listed.etag, listed.size, listed.last_modified_ms)
+
+
+@pytest.fixture(params=["sandbox", "swift"])
+async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
+    if request.param == "swift":
+        async for made in _swift(request.getfixturevalue("swift")):
+            yield made
+        return
+    async with Sandbox() as box:
+        source = Account(
+            box.source.endpoint_url, box.source.bucket, "us-east-1", box.source.access_key, box.source.secret_key
+        )
+        target = Account(
+            box.target.endpoint_url, box.target.bucket, "us-west-004", box.target.access_key, box.target.secret_key
+        )
+
+        async def publish(key: str, data: bytes) -> None:
+            box.source.put(key, data)
+
+        async for made in _stores(source, target, publish):
+            yield made
+
+
+async def _swift(server: SwiftServer) -> AsyncIterator[Stores]:
+    buckets = [f"t-{uuid.uuid4().hex[:12]}" for _ in range(2)]
+    accounts = [
+        Account(server.endpoint_url, bucket, server.region, server.access_key, server.secret_key) for bucket in buckets
+    ]
+    async with open_client(accounts[0]) as client:
+        for bucket in buckets:
+            await client.create_bucket(Bucket=bucket)
+        await client.put_bucket_versioning(Bucket=buckets[1], VersioningConfiguration={"Status": "Enabled"})
+
+        async def publish(key: str, data: bytes) -> None:
+            await client.put_object(Bucket=buckets[0], Key=key, Body=data)
+
+        async for made in _stores(accounts[0], accounts[1], publish):
+            yield made
+
+
+async def _stores(
+    source: Account, target: Account, publish: Callable[[str, bytes], Awaitable[None]]
+) -> AsyncIterator[Stores]:
+    http = Http()
+    try:
+        async with open_client(source) as ours, open_client(target) as theirs:
+            yield Stores(
+                Source(source, ours, http, Guard(Side.SOURCE, POLICY, 0)),
+                Target(target, PREFIX, theirs, http, Guard(Side.TARGET, POLICY, 0)),
+                publish,
+            )
+    finally:
+        await http.close()
