@@ -24,11 +24,13 @@ class Consent:
     given: bool = False
     ask: Callable[[str], bool] | None = None
 
-    def check(self, report: Report) -> None:
-        """Raise :class:`UsageError` unless the plan is small enough or agreed to."""
+    def covers(self, report: Report) -> bool:
+        """Whether the plan is small enough not to ask."""
+        return self.given or report.total("bytes_queued") <= self.max_bytes
+
+    def obtain(self, report: Report) -> None:
+        """Ask for it; raise :class:`UsageError` unless the answer is yes."""
         planned = report.total("bytes_queued")
-        if self.given or planned <= self.max_bytes:
-            return
         words = (
             f"{report.total('queued')} files with {format_size(planned)} would be queued, more than "
             f"POLYB2_MAX_PLAN_BYTES ({format_size(self.max_bytes)})"
@@ -39,6 +41,10 @@ class Consent:
 
 async def discover(discovery: Discovery, consent: Consent, on_queued: Callable[[], None] = lambda: None) -> Report:
     """Survey, get consent where needed, queue."""
-    if not consent.given:
-        consent.check(await discovery.survey())
-    return await discovery.queue(on_queued)
+    if consent.given:
+        return await discovery.queue(on_queued)
+    report = await discovery.survey()
+    if consent.covers(report):
+        return await discovery.queue(on_queued)
+    consent.obtain(report)
+    return await discovery.queue(on_queued, relist=True)

@@ -1,15 +1,16 @@
 """From the source's listing into the queue.
 
 Prefix by prefix, page by page: each listed file is compared with the ledger; what is new is first looked for in the bucket,
-and adopted where it is proven equal; the rest is queued. A listing error is an error, never "no files". The first pass of a
-large selection only counts, so that nothing is queued before the user agreed to its size.
+and adopted where it is proven equal; the rest is queued. A listing error is an error, never "no files". A survey comes first,
+so that nothing is queued before the user agreed to its size; what it found is then queued without a second listing, unless
+that is much or the user took time to agree.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 
@@ -18,7 +19,7 @@ from polyb2.core.compare import Adoption, Change, adoption, compare, listed_equa
 from polyb2.core.errors import UsageError
 from polyb2.core.keys import is_pattern, matches, parse_key
 from polyb2.core.proof import Verification
-from polyb2.core.records import ListedObject, Mirrored, Revision
+from polyb2.core.records import ListedObject, Mirrored, Revision, StoredObject
 from polyb2.core.selection import DateRange, Mode, Selection
 from polyb2.core.status import Status
 from polyb2.flow.mirror import Mirror
@@ -27,7 +28,9 @@ from polyb2.ledger.listings import Discovered
 
 log = logging.getLogger(__name__)
 IGNORED_MAX = 1000
-"""How many foreign keys are named; all are counted."""
+"""How many foreign keys are named."""
+KEPT_FILES_MAX = 100_000
+"""How many files a survey keeps (some 50 MB) so that they can be queued without a second listing."""
 
 
 @dataclass(slots=True)
@@ -41,6 +44,18 @@ class DatasetReport:
     adopted: int = 0
     unchanged: int = 0
     bytes_queued: int = 0
+
+    def count(self, change: Change, size: int, *, adopted: bool = False, listed: int = 1) -> None:
+        """Count a file; ``listed`` is 0 where it was counted before as something else."""
+        self.listed += listed
+        if adopted:
+            self.adopted += 1
+        elif change in {Change.NEW, Change.REVISED, Change.RELISTED}:
+            self.queued += 1
+            self.revised += change is Change.REVISED
+            self.bytes_queued += size
+        else:
+            self.unchanged += 1
 
 
 @dataclass(slots=True)
@@ -85,6 +100,7 @@ class Discovery:
         self._selection = selection
         self._only_known = only_known
         self._datasets: list[str] = []
+        self._surveyed: tuple[Report, list[_Findings]] | None = None
 
     async def survey(self) -> Report:
         """What :meth:`queue` would do; the ledger stays as it is.
@@ -93,14 +109,37 @@ class Discovery:
             UsageError: a pattern names nothing that the source lists.
             RemoteError: a listing failed.
         """
-        return await self._pass(act=False)
-
-    async def queue(self, on_queued: Callable[[], None] = lambda: None) -> Report:
-        """Queue what the mirror lacks or has in an older revision; ``on_queued`` is called after each page."""
-        return await self._pass(act=True, on_queued=on_queued)
-
-    async def _pass(self, *, act: bool, on_queued: Callable[[], None] = lambda: None) -> Report:
         report = Report()
+        kept: list[_Findings] = []
+        room = KEPT_FILES_MAX
+        async for findings in self._findings(report):
+            room -= len(findings.files) + len(findings.gone)
+            kept = [*kept, findings] if room >= 0 else []
+        self._surveyed = (report, kept) if room >= 0 else None
+        return report
+
+    async def queue(self, on_queued: Callable[[], None] = lambda: None, *, relist: bool = False) -> Report:
+        """Queue what the mirror lacks or has in an older revision; ``on_queued`` is called after each page.
+
+        Args:
+            on_queued: wakes the workers.
+            relist: list again although a survey is at hand, because time has gone by since.
+        """
+        surveyed, self._surveyed = self._surveyed, None
+        if surveyed is not None and not relist:
+            report, kept = surveyed
+            for findings in kept:
+                await self._act(findings, report)
+                on_queued()
+            return report
+        report = Report()
+        async for findings in self._findings(report):
+            await self._act(findings, report)
+            on_queued()
+        return report
+
+    async def _findings(self, report: Report) -> AsyncIterator[_Findings]:
+        """Page by page what there is to do, counted in ``report``."""
         self._datasets = self._datasets or await resolve_datasets(self._mirror, self._selection.datasets)
         dates: dict[str, set[date]] = {}
         for dataset in self._datasets:
@@ -108,10 +147,8 @@ class Discovery:
             dates[dataset] = set()
             for prefix in self._selection.prefixes(dataset):
                 async for page in self._pages(prefix, report, dates[dataset]):
-                    await self._take(page, report.datasets[dataset], report, act=act)
-                    on_queued()
+                    yield await self._compare(page, report.datasets[dataset])
         report.not_published = not_published(self._selection, dates)
-        return report
 
     async def _pages(self, prefix: str, report: Report, dates: set[date]) -> AsyncIterator[_Page]:
         """Listing pages of a prefix with the files of the selection, each beside the bucket's objects of the same keys."""
@@ -142,25 +179,33 @@ class Discovery:
             dates.add(name.date)
             page.files.append(Discovered(name, listed))
 
-    async def _take(self, page: _Page, counts: DatasetReport, report: Report, *, act: bool) -> None:
-        ledger = self._mirror.ledger
-        known = await ledger.known_files([item.listed.key for item in page.files])
+    async def _compare(self, page: _Page, counts: DatasetReport) -> _Findings:
+        known = await self._mirror.ledger.known_files([item.listed.key for item in page.files])
         found: list[Discovered] = []
         for item in page.files:
             row = known.get(item.listed.key)
             if row is None and self._only_known:
                 continue
             change = compare(row, item.listed)
-            adopted = await self._adopt(page.bucket, item.listed, act=act) if change is Change.NEW else None
-            _count(counts, change, item.listed, adopted)
+            adopted = await self._adopt(page.bucket, item.listed) if change is Change.NEW else None
+            counts.count(change, item.listed.size, adopted=adopted is not None)
             if change is not Change.UNCHANGED:
-                found.append(Discovered(item.name, item.listed, adopted))
-        gone = [key async for key in self._gone(page)]
-        report.gone += len(gone)
-        if act and found:
-            await ledger.record(found, self._mirror.target.prefix)
-        if act and gone:
-            await ledger.mark_gone(gone)
+                found.append(replace(item, adopted=adopted))
+        return _Findings(counts, found, [key async for key in self._gone(page)])
+
+    async def _act(self, findings: _Findings, report: Report) -> None:
+        """Put one page's findings into the ledger."""
+        for index, item in enumerate(findings.files):
+            if item.adopted is None or item.adopted.verification != Verification.READBACK:
+                continue
+            if not await self._reads_back_equal(item.listed, item.adopted):
+                findings.files[index] = replace(item, adopted=None)
+                findings.counts.adopted -= 1
+                findings.counts.count(Change.NEW, item.listed.size, listed=0)
+        if findings.files:
+            await self._mirror.ledger.record(findings.files, self._mirror.target.prefix)
+        if findings.gone:
+            report.gone += await self._mirror.ledger.mark_gone(findings.gone)
 
     async def _gone(self, page: _Page) -> AsyncIterator[str]:
         """Unfinished files of the ledger that lie within the page's stretch of keys and are not listed."""
@@ -176,8 +221,8 @@ class Discovery:
             ):
                 yield known.key
 
-    async def _adopt(self, bucket: _Merge, listed: ListedObject, *, act: bool) -> Mirrored | None:
-        """What the bucket already holds of a file that is new to the ledger, if it is proven equal."""
+    async def _adopt(self, bucket: _Merge, listed: ListedObject) -> Mirrored | None:
+        """What the bucket already holds of a file that is new to the ledger, if it is proven equal or says so of itself."""
         theirs = await bucket.find(listed.key)
         if theirs is None or theirs.size != listed.size:
             return None
@@ -187,15 +232,26 @@ class Discovery:
         worth = adoption(listed.etag, listed.size, stored)
         if stored is None or worth is Adoption.NO:
             return None
-        if worth is Adoption.AFTER_READBACK and act:
-            revision = Revision(1, listed.etag, listed.size, listed.last_modified_ms)
-            slot = await self._mirror.streams.for_part()
-            try:
-                if not await equals_source(self._mirror, listed.key, revision, stored, slot):
-                    return None
-            finally:
-                slot.release()
         return Mirrored(stored.etag, stored.version_id, worth.value)
+
+    async def _reads_back_equal(self, listed: ListedObject, adopted: Mirrored) -> bool:
+        """Whether an object that was proven only after publishing has the source's bytes."""
+        revision = Revision(1, listed.etag, listed.size, listed.last_modified_ms)
+        stored = StoredObject(listed.size, adopted.etag, adopted.version_id)
+        slot = await self._mirror.streams.for_part()
+        try:
+            return await equals_source(self._mirror, listed.key, revision, stored, slot)
+        finally:
+            slot.release()
+
+
+@dataclass(frozen=True, slots=True)
+class _Findings:
+    """What there is to do about one page: files to record, files that are gone; already counted in ``counts``."""
+
+    counts: DatasetReport
+    files: list[Discovered]
+    gone: list[str]
 
 
 @dataclass(slots=True)
@@ -228,18 +284,6 @@ class _Merge:
                 self._objects = {item.key: item for item in page}
                 self._last = page[-1].key
         return self._objects.get(key)
-
-
-def _count(counts: DatasetReport, change: Change, listed: ListedObject, adopted: Mirrored | None) -> None:
-    counts.listed += 1
-    if adopted is not None:
-        counts.adopted += 1
-    elif change in {Change.NEW, Change.REVISED, Change.RELISTED}:
-        counts.queued += 1
-        counts.revised += change is Change.REVISED
-        counts.bytes_queued += listed.size
-    else:
-        counts.unchanged += 1
 
 
 async def resolve_datasets(mirror: Mirror, patterns: tuple[str, ...]) -> list[str]:

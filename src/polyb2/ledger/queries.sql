@@ -270,7 +270,8 @@ SELECT coalesce(sum(bytes) FILTER (WHERE second > :after_s), 0) AS bytes, count(
 SELECT min(started_ms) AS started_ms FROM workers AS w WHERE {live} OR w.ended_ms >= :since_ms;
 
 -- name: settle_complete
-UPDATE files SET status = 'completed', reason = NULL, error_message = NULL, retry_count = 0, forbidden = 0,
+-- The retries that it took stay on the row, as history; a newer revision begins at zero.
+UPDATE files SET status = 'completed', reason = NULL, error_message = NULL, forbidden = 0,
     worker = NULL, resumable = 0, bytes_done = size,
     parts_total = coalesce(parts_total, 1), parts_done = coalesce(parts_total, 1),
     dest_etag = :dest_etag, dest_version_id = :dest_version_id, verification = :verification,

@@ -21,7 +21,8 @@ from polyb2.sandbox.pair import Sandbox
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m polyb2.sandbox", description=__doc__)
     parser.add_argument("--sample", action="store_true", help="publish the demo's sample")
-    parser.add_argument("--small", type=int, default=0, metavar="N", help="publish N files of 20 KB")
+    parser.add_argument("--small", type=int, default=0, metavar="N", help="publish N small files")
+    parser.add_argument("--small-bytes", type=int, default=20_000, metavar="B", help="their size, 8 at least")
     parser.add_argument("--large", type=int, default=0, metavar="MIB", help="publish one file of that many MiB")
     parser.add_argument("--folder", type=Path, help="keep the target's bytes here instead of in memory")
     parser.add_argument("--hashes-only", action="store_true", help="keep hashes of the target's bytes only")
@@ -37,7 +38,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
             scenario.fill(box.source)
         for count in range(arguments.small):
             day = date(2003, 9, 10) + timedelta(days=count)
-            body = count.to_bytes(8, "big") * 2500
+            body = count.to_bytes(8, "big") * (arguments.small_bytes // 8)
             box.source.put(scenario.key_of("us_stocks_sip/day_aggs_v1", day), body)
         if arguments.large:
             key = scenario.key_of("us_options_opra/quotes_v1", date(2024, 1, 2))
