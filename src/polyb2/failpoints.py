@@ -1,6 +1,6 @@
 """Named points in the flow at which a test can make the process die or fail; nothing at all without the variable.
 
-``POLYB2_FAILPOINTS="ledger.receipt.after=kill@3,target.complete.before=exit"``: at the third passing of the first point the
+``POLYB2_FAILPOINTS="ledger.receipt.after=kill@3,target.complete.before=term"``: at the third passing of the first point the
 process gets SIGKILL. For tests only: no setting, not in ``.env``. Points: ``ledger.<write>.before|after`` around every
 write transaction, ``<side>.<operation>.before|after`` around every request.
 """
