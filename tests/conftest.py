@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from polyb2 import engine
@@ -32,6 +33,11 @@ MIB = 1 << 20
 DAY_AGGS = "us_stocks_sip/day_aggs_v1"
 QUOTES = "us_options_opra/quotes_v1"
 _OURS = ("POLYB2_", "POLYGON_", "MASSIVE_", "B2_", "DATABASE_URL", "WORKER_ID", "LOG_LEVEL", "AWS_")
+
+
+# The same examples in every run; a failure that was found once is written down as an example, not kept in a database.
+hypothesis.settings.register_profile("polyb2", derandomize=True, database=None, deadline=None)
+hypothesis.settings.load_profile("polyb2")
 
 
 def key(day: str, dataset: str = DAY_AGGS) -> str:

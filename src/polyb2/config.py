@@ -25,15 +25,21 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from polyb2.core.errors import UsageError
 from polyb2.core.keys import check_pattern
 from polyb2.core.parts import PART_BYTES_MAX, PART_BYTES_MIN
+from polyb2.core.retry import RETRY_BASE_MAX_S
 from polyb2.core.units import parse_duration, parse_size
 
 _B2_HOST = re.compile(r"^s3\.([a-z0-9-]+)\.backblazeb2\.com$")
+_ENDPOINT = re.compile(
+    r"(?:(?P<scheme>https?)://)?(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?", re.IGNORECASE
+)
 _SQLITE = "sqlite:///"
+_RENAMED = ("polygon_s3_access_key_id", "polygon_s3_secret_access_key")
 _MAY_BE_EMPTY = {"polyb2_http_addr", "b2_key_prefix"}
 
 
@@ -47,13 +53,15 @@ def _duration(value: object) -> object:
 
 def _endpoint(value: str) -> str:
     """An endpoint as ``scheme://host[:port]``; https unless it says otherwise, http for loopback only."""
-    url = value.strip().rstrip("/")
-    parts = urlsplit(url if "://" in url else f"https://{url}")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path or parts.query or parts.username:
+    if "@" in value:
+        raise ValueError("holds keys: write the host only, the keys are settings of their own")
+    match = _ENDPOINT.fullmatch(value.strip())
+    if match is None or int(match["port"] or 443) not in range(1, 1 << 16):
         raise ValueError(f"{value!r} is not an endpoint: write a host like s3.us-west-004.backblazeb2.com")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    scheme = (match["scheme"] or "https").lower()
+    if scheme == "http" and not _is_loopback(match["host"].strip("[]")):
         raise ValueError(f"{value!r} would send keys in the clear: write https:// (http:// is for loopback only)")
-    return f"{parts.scheme}://{parts.netloc}"
+    return f"{scheme}://{match['host']}{':' + match['port'] if match['port'] else ''}"
 
 
 def _is_loopback(host: str) -> bool:
@@ -84,17 +92,38 @@ def _words(value: object) -> object:
 
 
 def _patterns(value: list[str]) -> list[str]:
+    if not value:
+        raise ValueError("names no dataset: write us_stocks_sip/day_aggs_v1 or a glob like us_stocks_sip/*")
     return [check_pattern(pattern) for pattern in value]
 
 
-Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
-Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0)]
+Size = Annotated[int, BeforeValidator(_size), Field(ge=0, le=10**18)]
+Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0, le=366 * 86_400)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
 def default_worker_id() -> str:
     """Host, pid and a random part: never the same for two processes."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+
+
+class _Tidied(PydanticBaseSettingsSource):
+    """The environment or ``.env``, where empty means not set and the vendor's new names are taken for the ancestor's."""
+
+    def __init__(self, settings_cls: type[BaseSettings], source: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings_cls)
+        self._source = source
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return self._source.get_field_value(field, field_name)
+
+    def __call__(self) -> dict[str, Any]:
+        given = {name: value for name, value in self._source().items() if value != "" or name in _MAY_BE_EMPTY}
+        for old in _RENAMED:
+            new = old.replace("polygon", "massive")
+            if new in given:
+                given.setdefault(old, given[new])
+        return given
 
 
 class Settings(BaseSettings):
@@ -128,7 +157,7 @@ class Settings(BaseSettings):
     polyb2_part_size: Annotated[int, BeforeValidator(_size), Field(ge=PART_BYTES_MIN, le=PART_BYTES_MAX)] | None = None
     polyb2_max_retries: int = Field(default=2, ge=0, le=1000)
     polyb2_part_tries: int = Field(default=10, ge=1, le=100)
-    polyb2_retry_base: Seconds = 30.0
+    polyb2_retry_base: Annotated[float, BeforeValidator(_duration), Field(gt=0, le=RETRY_BASE_MAX_S)] = 30.0
     polyb2_max_bandwidth: Size = 0
     polyb2_source_rps: float = Field(default=0, ge=0)
     polyb2_b2_rps: float = Field(default=0, ge=0)
@@ -141,11 +170,16 @@ class Settings(BaseSettings):
     polyb2_http_addr: str = "127.0.0.1:9750"
     polyb2_notify_urls: Annotated[list[SecretStr], NoDecode, BeforeValidator(_words)] = []
 
-    @model_validator(mode="before")
     @classmethod
-    def _empty_is_unset(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Compose files and ``.env.example`` pass empty strings for what is not set."""
-        return {name: value for name, value in data.items() if value != "" or name.lower() in _MAY_BE_EMPTY}
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Tidied(settings_cls, env_settings), _Tidied(settings_cls, dotenv_settings)
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -161,10 +195,7 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _old_and_new_names(self) -> Settings:
-        """The vendor's rebrand: both names of the source keys are taken, the ancestor's first."""
-        self.polygon_s3_access_key_id = self.polygon_s3_access_key_id or self.massive_s3_access_key_id
-        self.polygon_s3_secret_access_key = self.polygon_s3_secret_access_key or self.massive_s3_secret_access_key
+    def _region_of_the_host(self) -> Settings:
         if self.b2_region is None:
             host = urlsplit(self.b2_endpoint_url or "").hostname or ""
             match = _B2_HOST.match(host)

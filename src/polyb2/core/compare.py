@@ -44,7 +44,7 @@ def compare(known: KnownFile | None, listed: ListedObject) -> Change:
 
 def listed_equal(ours: ListedObject, theirs: ListedObject | None) -> bool:
     """Whether the two listings alone show the same bytes: equal size and equal ETag."""
-    return theirs is not None and (ours.size, ours.etag) == (theirs.size, theirs.etag)
+    return theirs is not None and ours.etag != "" and (ours.size, ours.etag) == (theirs.size, theirs.etag)
 
 
 def adoption(etag: str, size: int, stored: StoredObject | None) -> Adoption:

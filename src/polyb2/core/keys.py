@@ -24,7 +24,7 @@ class FileName:
 
     @property
     def key(self) -> str:
-        return f"{self.dataset}/{self.date:%Y/%m}/{self.date.isoformat()}.csv.gz"
+        return f"{self.dataset}/{self.date.year:04}/{self.date.month:02}/{self.date.isoformat()}.csv.gz"
 
 
 def parse_key(key: str) -> FileName | None:

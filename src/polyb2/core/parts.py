@@ -56,12 +56,13 @@ def plan_parts(size: int, *, streams: int, source_part_bytes: int | None = None,
             composite ETag proves every byte.
         wanted: ``POLYB2_PART_SIZE``; wins over all but the limits of the target.
     """
-    floor = max(PART_BYTES_MIN, -(-size // PARTS_AIMED_MAX))
+    parts_max = PARTS_MAX
     if wanted is not None:
         part_bytes = wanted
     elif source_part_bytes is not None and PART_BYTES_MIN <= source_part_bytes <= SOURCE_PART_MAX:
         part_bytes = source_part_bytes
-        floor = max(PART_BYTES_MIN, -(-size // PARTS_MAX))
     else:
         part_bytes = min(max(size // (8 * streams), AUTOMATIC_MIN), AUTOMATIC_MAX)
+        parts_max = PARTS_AIMED_MAX
+    floor = max(PART_BYTES_MIN, -(-size // parts_max))
     return PartPlan(size, min(max(part_bytes, floor), PART_BYTES_MAX))

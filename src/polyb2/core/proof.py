@@ -30,7 +30,8 @@ class ProofMark(StrEnum):
 
 def clean_etag(raw: str) -> str:
     """An ETag as it is compared: without quotes or weakness mark, hex in lower case where it has the form of an MD5."""
-    bare = raw.strip().removeprefix("W/").strip('"')
+    stripped = raw.strip()
+    bare = (stripped[2:] if stripped.startswith('W/"') else stripped).strip('"')
     lowered = bare.lower()
     return lowered if _MD5.fullmatch(lowered) or _COMPOSITE.fullmatch(lowered) else bare
 

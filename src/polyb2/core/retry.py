@@ -1,7 +1,7 @@
 """When to try again: pure arithmetic, with the randomness passed in.
 
 Requests back off as Backblaze asks (1 s x 1.5 up to 64 s, full jitter); files wait in the ledger and double from
-``POLYB2_RETRY_BASE``. What the service says in Retry-After is never undercut.
+``POLYB2_RETRY_BASE``. What the service says in Retry-After is never undercut, up to five minutes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from email.utils import parsedate_to_datetime
 from polyb2.core.errors import RemoteError
 
 FILE_BACKOFF_MAX_S = 3600.0
+"""Where doubling ends; a longer ``POLYB2_RETRY_BASE`` (a day at most) is kept as it is."""
+RETRY_BASE_MAX_S = 86_400.0
 RETRY_AFTER_MAX_S = 300.0
 
 
@@ -41,8 +43,8 @@ class RequestPolicy:
 
 
 def file_delay_s(charged: int, base_s: float, fraction: float) -> float:
-    """Seconds until a failed file may be claimed again: base x 2^charged, up to a quarter more by jitter, an hour at most."""
-    return min(base_s * 2.0 ** min(charged, 20), FILE_BACKOFF_MAX_S) * (1 + fraction / 4)
+    """Seconds until a failed file may be claimed again: base x 2^charged up to an hour, and a quarter more at most."""
+    return min(base_s * 2.0 ** min(charged, 20), max(base_s, FILE_BACKOFF_MAX_S)) * (1 + fraction / 4)
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:

@@ -6,7 +6,7 @@ Dates are those in the files' names; "today" is the day in US Eastern and is alw
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from enum import StrEnum
 
 from polyb2.core.errors import UsageError
@@ -70,7 +70,8 @@ EVERYTHING = Selection(Mode.EVERYTHING)
 
 def daily(today: date, lookback_days: int, datasets: tuple[str, ...] = ()) -> Selection:
     """The files dated from ``today - lookback_days`` to ``today``."""
-    return Selection(Mode.DAILY, datasets, (DateRange(today - timedelta(days=lookback_days), today),))
+    first = date.fromordinal(max(1, today.toordinal() - lookback_days))
+    return Selection(Mode.DAILY, datasets, (DateRange(first, today),))
 
 
 def historical(start: date | None, end: date | None, datasets: tuple[str, ...] = ()) -> Selection:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from fractions import Fraction
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -28,7 +29,7 @@ def parse_size(text: str) -> int:
     if match is None or (match[3] and not match[2]):
         raise ValueError(f"{text!r} is not a size: write 64MiB, 50M or a number of bytes")
     base = 1024 if match[3] else 1000
-    return int(float(match[1]) * base ** _POWERS[match[2].lower()])
+    return int(Fraction(match[1]) * base ** _POWERS[match[2].lower()])
 
 
 def parse_duration(text: str) -> float:
@@ -45,11 +46,13 @@ def parse_duration(text: str) -> float:
 
 def format_size(size: float) -> str:
     """Bytes in the decimal unit that keeps the figure short: ``172.0 GB``."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(size) < 1000:  # noqa: PLR2004 - the step between decimal units
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+    if round(abs(size)) < 1000:  # noqa: PLR2004 - the step between decimal units
+        return f"{size:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB"):
         size /= 1000
-    return f"{size:.1f} PB"
+        if round(abs(size), 1) < 1000:  # noqa: PLR2004
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} PB"
 
 
 def format_duration(seconds: float) -> str:

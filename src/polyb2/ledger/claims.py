@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from polyb2.clock import Moment
 from polyb2.core.parts import PartPlan
 from polyb2.core.records import Claim, PartProof, Receipt, Revision, Upload, UploadState
-from polyb2.core.retry import FILE_BACKOFF_MAX_S
+from polyb2.core.retry import RETRY_BASE_MAX_S
 from polyb2.ledger.database import Row, Transaction
 from polyb2.ledger.leases import Worker
 
 FAIR_EVERY = 4
 ATTEMPTS_KEPT = 50
-BACKOFF_MAX_MS = int(FILE_BACKOFF_MAX_S * 1000 * 2)
+BACKOFF_MAX_MS = int(RETRY_BASE_MAX_S * 1000 * 2)
 
 
 @dataclass(frozen=True, slots=True)

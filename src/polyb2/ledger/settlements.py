@@ -76,7 +76,7 @@ def fail(
         reason=verdict.reason,
         message=message,
         charged=int(verdict.charged and not parked),
-        forbidden=int(verdict.reason == "forbidden"),
+        forbidden=int(verdict.event is Event.FAIL_DOWNLOAD and verdict.reason == "forbidden"),
         next_attempt_ms=next_attempt_ms if verdict.waits else None,
     )
     return verdict.event

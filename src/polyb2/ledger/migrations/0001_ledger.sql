@@ -64,7 +64,7 @@ CREATE TABLE files (
     completed_at_ms         INTEGER,
     CHECK ((status = 'processing') = (worker IS NOT NULL)),
     CHECK ((status IN ('failed_download', 'failed_upload')) = (next_attempt_ms IS NOT NULL)),
-    CHECK (status <> 'completed' OR (mirrored_revision = revision AND verification IS NOT NULL))
+    CHECK (status <> 'completed' OR (mirrored_revision IS revision AND verification IS NOT NULL))
 ) STRICT;
 
 -- The order of claims: resumable first, then the newest date, then the smaller.

@@ -1,0 +1,79 @@
+"""One table says what every kind of error means; the contract's sentences about it are checked row by row."""
+
+from __future__ import annotations
+
+import pytest
+
+from polyb2.core.errors import (
+    HANDLING,
+    AccountStoppedError,
+    Kind,
+    LeaseLostError,
+    LedgerBusyError,
+    Polyb2Error,
+    RemoteError,
+    Scope,
+    Side,
+    UsageError,
+)
+
+
+def test_every_kind_has_its_handling_and_advice() -> None:
+    assert set(HANDLING) == set(Kind)
+    assert all(len(handling.advice.split()) >= 3 for handling in HANDLING.values())
+
+
+@pytest.mark.parametrize(
+    ("scope", "kinds"),
+    [
+        (Scope.OUTAGE, {Kind.UNREACHABLE, Kind.CAP_EXCEEDED}),
+        (Scope.ACCOUNT, {Kind.KEYS_REFUSED, Kind.NOT_PERMITTED, Kind.MISCONFIGURED, Kind.CLOCK_SKEW}),
+    ],
+)
+def test_only_these_kinds_reach_beyond_the_file(scope: Scope, kinds: set[Kind]) -> None:
+    assert {kind for kind, handling in HANDLING.items() if handling.scope is scope} == kinds
+
+
+def test_only_a_plain_refusal_is_cured_by_no_retry() -> None:
+    assert [kind for kind, handling in HANDLING.items() if not handling.cured_by_retry] == [Kind.REFUSED]
+
+
+@pytest.mark.parametrize(
+    "kind", [Kind.SERVER_ERROR, Kind.THROTTLED, Kind.CONNECTION_LOST, Kind.STALLED, Kind.TRUNCATED]
+)
+def test_routine_trouble_has_all_the_configured_tries(kind: Kind) -> None:
+    assert HANDLING[kind].tries is None
+
+
+@pytest.mark.parametrize("kind", [Kind.KEYS_REFUSED, Kind.CLOCK_SKEW])
+def test_a_refused_signature_is_made_again_once(kind: Kind) -> None:
+    assert HANDLING[kind].tries == 2
+
+
+@pytest.mark.parametrize(
+    "kind", [Kind.FORBIDDEN, Kind.CAP_EXCEEDED, Kind.NOT_PERMITTED, Kind.NO_SUCH_UPLOAD, Kind.CHANGED, Kind.REFUSED]
+)
+def test_what_asking_again_cannot_change_is_asked_once(kind: Kind) -> None:
+    assert HANDLING[kind].tries == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Polyb2Error("x"), 1),
+        (LedgerBusyError("x"), 1),
+        (LeaseLostError("x"), 1),
+        (UsageError("x"), 2),
+        (AccountStoppedError("x"), 4),
+        (RemoteError(Side.SOURCE, Kind.STALLED, "x"), 4),
+    ],
+)
+def test_an_unhandled_error_ends_the_command_with_the_contracts_code(error: Polyb2Error, code: int) -> None:
+    assert error.exit_code == code
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_remote_error_says_whose_it_is_what_happened_and_what_to_do(kind: Kind) -> None:
+    error = RemoteError(Side.TARGET, kind, "put was answered 503", code="SlowDown")
+    assert str(error) == f"target: put was answered 503 (SlowDown); {HANDLING[kind].advice}"
+    assert "()" not in str(RemoteError(Side.SOURCE, kind, "it stalled"))

@@ -1,0 +1,390 @@
+"""The settings: the contract's defaults, precedence, units, one line for each mistake, and no secret in any text."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr, ValidationError
+
+from polyb2.config import Settings, default_worker_id, load_settings
+from polyb2.core.errors import UsageError
+
+MIB = 1 << 20
+EXAMPLE = Path(__file__).parents[1] / ".env.example"
+HOST = "s3.us-west-004.backblazeb2.com"
+SECRETS = ["POLYGON_S3_SECRET_ACCESS_KEY", "MASSIVE_S3_SECRET_ACCESS_KEY", "B2_APPLICATION_KEY", "POLYB2_NOTIFY_URLS"]
+REQUIRED = ["POLYGON_S3_ACCESS_KEY_ID", "POLYGON_S3_SECRET_ACCESS_KEY", "B2_KEY_ID", "B2_APPLICATION_KEY"]
+REQUIRED += ["B2_BUCKET_NAME", "B2_ENDPOINT_URL"]
+DEFAULTS: dict[str, object] = {
+    **dict.fromkeys(["polygon_s3_access_key_id", "polygon_s3_secret_access_key"]),
+    **dict.fromkeys(["massive_s3_access_key_id", "massive_s3_secret_access_key"]),
+    **dict.fromkeys(["b2_key_id", "b2_application_key", "b2_bucket_name", "b2_endpoint_url", "polyb2_part_size"]),
+    "polygon_s3_endpoint_url": "https://files.massive.com",
+    "polygon_s3_bucket": "flatfiles",
+    "b2_region": "us-east-1",
+    "b2_key_prefix": "",
+    "database_url": "sqlite:///data/polyb2.db",
+    "log_level": "INFO",
+    "polyb2_datasets": ["us_stocks_sip/day_aggs_v1", "us_options_opra/day_aggs_v1"],
+    "polyb2_concurrency": 32,
+    "polyb2_max_retries": 2,
+    "polyb2_part_tries": 10,
+    "polyb2_retry_base": 30,
+    "polyb2_max_bandwidth": 0,
+    "polyb2_source_rps": 0,
+    "polyb2_b2_rps": 0,
+    "polyb2_max_plan_bytes": 10**12,
+    "polyb2_poll_interval": 15 * 60,
+    "polyb2_lease_seconds": 60,
+    "polyb2_stall_timeout": 60,
+    "polyb2_give_up": 15 * 60,
+    "polyb2_drain_seconds": 25,
+    "polyb2_http_addr": "127.0.0.1:9750",
+    "polyb2_notify_urls": [],
+}
+
+
+def told(**overrides: Any) -> list[str]:
+    """The lines that a person reads about wrong settings."""
+    with pytest.raises(UsageError) as caught:
+        load_settings(**overrides)
+    return str(caught.value).splitlines()
+
+
+def dotenv(**settings: str) -> None:
+    Path(".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()), encoding="utf-8")
+
+
+# -- defaults and precedence -------------------------------------------------------------------------------------------
+
+
+def test_the_defaults_are_the_contracts() -> None:
+    assert load_settings().model_dump(exclude={"worker_id"}) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("layers", "value"),
+    [((None, None, None), 32), ((8, None, None), 8), ((8, 9, None), 9), ((8, 9, 10), 10), ((None, None, 10), 10)],
+)
+def test_the_command_line_wins_over_the_environment_over_dotenv_over_the_default(
+    monkeypatch: pytest.MonkeyPatch, layers: tuple[int | None, ...], value: int
+) -> None:
+    in_dotenv, in_environment, on_command_line = layers
+    if in_dotenv is not None:
+        dotenv(POLYB2_CONCURRENCY=str(in_dotenv))
+    if in_environment is not None:
+        monkeypatch.setenv("POLYB2_CONCURRENCY", str(in_environment))
+    assert load_settings(polyb2_concurrency=on_command_line).polyb2_concurrency == value
+
+
+@pytest.mark.parametrize("name", sorted(set(DEFAULTS) - {"b2_key_prefix", "polyb2_http_addr"}))
+def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name.upper(), "")
+    assert getattr(load_settings(), name) == DEFAULTS[name]
+
+
+def test_an_empty_http_address_turns_the_page_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYB2_HTTP_ADDR", "")
+    assert load_settings().polyb2_http_addr == ""
+
+
+def test_what_dotenv_holds_for_others_is_ignored() -> None:
+    dotenv(SOMEBODY_ELSES="1", LOG_LEVEL="debug")
+    assert load_settings().log_level == "DEBUG"
+
+
+def test_a_dotenv_that_is_no_text_is_one_line() -> None:
+    Path(".env").write_bytes(b"LOG_LEVEL=\xff\xfe\n")
+    assert told() == [".env is not UTF-8 text: save it as UTF-8"]
+
+
+# -- the keys of the source, by both names -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vendor", ["POLYGON", "MASSIVE"])
+def test_the_source_keys_are_taken_by_the_old_and_the_new_name(monkeypatch: pytest.MonkeyPatch, vendor: str) -> None:
+    monkeypatch.setenv(f"{vendor}_S3_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv(f"{vendor}_S3_SECRET_ACCESS_KEY", "secret")
+    settings = load_settings()
+    settings.require_remote(target=False)
+    assert settings.polygon_s3_access_key_id == "id"
+    assert settings.polygon_s3_secret_access_key == SecretStr("secret")
+
+
+def test_the_ancestors_name_comes_first_where_both_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYGON_S3_ACCESS_KEY_ID", "old")
+    monkeypatch.setenv("MASSIVE_S3_ACCESS_KEY_ID", "new")
+    assert load_settings().polygon_s3_access_key_id == "old"
+
+
+def test_the_environment_wins_over_dotenv_by_either_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    dotenv(POLYGON_S3_ACCESS_KEY_ID="from-dotenv")
+    monkeypatch.setenv("MASSIVE_S3_ACCESS_KEY_ID", "from-environment")
+    assert load_settings().polygon_s3_access_key_id == "from-environment"
+
+
+def test_missing_keys_are_all_named_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_settings().require_remote()
+    assert [line.split()[0] for line in str(caught.value).splitlines()] == REQUIRED
+    with pytest.raises(UsageError) as caught:
+        load_settings(b2_key_id="id").require_remote(source=False)
+    assert [line.split()[0] for line in str(caught.value).splitlines()] == REQUIRED[3:]
+
+
+# -- endpoints, region, prefix, ledger, worker -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("setting", ["b2_endpoint_url", "polygon_s3_endpoint_url"])
+@pytest.mark.parametrize(
+    ("given", "endpoint"),
+    [
+        (f"https://{HOST}", f"https://{HOST}"),
+        (f" https://{HOST}/ ", f"https://{HOST}"),
+        (f"{HOST}:443", f"https://{HOST}:443"),
+        ("http://127.0.0.1:9000", "http://127.0.0.1:9000"),
+        ("http://127.8.9.1", "http://127.8.9.1"),
+        ("http://[::1]:9000", "http://[::1]:9000"),
+        ("http://localhost:9000", "http://localhost:9000"),
+        ("https://10.0.0.1:9000", "https://10.0.0.1:9000"),
+    ],
+)
+def test_an_endpoint_is_a_scheme_and_a_host(setting: str, given: str, endpoint: str) -> None:
+    assert getattr(load_settings(**{setting: given}), setting) == endpoint
+
+
+def test_ancestor_an_endpoint_without_a_scheme_is_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("B2_ENDPOINT_URL", HOST)
+    assert load_settings().b2_endpoint_url == f"https://{HOST}"
+
+
+@pytest.mark.parametrize("setting", ["b2_endpoint_url", "polygon_s3_endpoint_url"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        f"http://{HOST}",
+        "http://10.0.0.1:9000",
+        "http://localhost.example.com",
+        "http://127.0.0.1.example.com",
+        f"ftp://{HOST}",
+        f"https://{HOST}/bucket",
+        f"https://{HOST}?x=1",
+        f"https://user@{HOST}",
+        "https://[::1",
+        f"https://:pw@{HOST}",
+        f"{HOST}:abc",
+        f"{HOST}:99999",
+        f"{HOST}#x",
+        "https://",
+    ],
+)
+def test_what_is_no_endpoint_or_would_send_keys_in_the_clear_is_one_line(setting: str, given: str) -> None:
+    (line,) = told(**{setting: given})
+    assert line.startswith(f"{setting.upper()}: ")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "given", "region"),
+    [
+        (HOST, None, "us-west-004"),
+        (f"https://{HOST.upper()}:443/", None, "us-west-004"),
+        ("s3.eu-central-003.backblazeb2.com", None, "eu-central-003"),
+        (HOST, "elsewhere", "elsewhere"),
+        (f"{HOST}.example.com", None, "us-east-1"),
+        (f"x.{HOST}", None, "us-east-1"),
+        ("http://127.0.0.1:9000", None, "us-east-1"),
+        (None, None, "us-east-1"),
+    ],
+)
+def test_the_region_comes_from_the_host_of_b2(endpoint: str | None, given: str | None, region: str) -> None:
+    assert load_settings(b2_endpoint_url=endpoint, b2_region=given).b2_region == region
+
+
+@pytest.mark.parametrize(
+    ("given", "prefix"), [("", ""), ("mirror", "mirror/"), ("mirror/", "mirror/"), ("a/b//", "a/b/"), ("a//b", "a//b/")]
+)
+def test_a_key_prefix_is_empty_or_ends_in_one_slash(given: str, prefix: str) -> None:
+    assert load_settings(b2_key_prefix=given).b2_key_prefix == prefix
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///data/polyb2.db", Path("data/polyb2.db")),
+        ("sqlite:////data/polyb2.db", Path("/data/polyb2.db")),
+        ("sqlite:///polyb2.db", Path("polyb2.db")),
+    ],
+)
+def test_the_ledgers_path_is_relative_unless_it_has_a_fourth_slash(url: str, path: Path) -> None:
+    assert load_settings(database_url=url).database_path == path
+
+
+@pytest.mark.parametrize("url", ["postgresql://user:s3cr3t@host/db", "postgres://user:s3cr3t@host/db"])
+def test_postgresql_is_reserved_and_says_so_in_one_line(url: str) -> None:
+    assert told(database_url=url) == [
+        "DATABASE_URL: PostgreSQL ledgers are not there yet: write sqlite:///data/polyb2.db"
+    ]
+
+
+@pytest.mark.parametrize("url", ["sqlite:///", "sqlite://", "data/polyb2.db", "mysql://user:s3cr3t@host/db", "/x.db"])
+def test_another_ledger_is_refused_without_repeating_a_password(url: str) -> None:
+    (line,) = told(database_url=url)
+    assert line.endswith("is not a ledger URL: write sqlite:///data/polyb2.db")
+    assert "s3cr3t" not in line
+
+
+def test_ancestor_no_two_processes_are_called_worker_1() -> None:
+    names = {default_worker_id() for _ in range(20)} | {load_settings().worker_id for _ in range(20)}
+    assert len(names) == 40
+
+
+# -- units and mistakes ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("polyb2_part_size", "64MiB", 64 * MIB),
+        ("polyb2_part_size", "5MiB", 5 * MIB),
+        ("polyb2_part_size", "5GB", 5 * 10**9),
+        ("polyb2_max_bandwidth", "50M", 50_000_000),
+        ("polyb2_max_plan_bytes", "1.5TB", 1_500_000_000_000),
+        ("polyb2_retry_base", "500ms", 0.5),
+        ("polyb2_poll_interval", "24h", 86400),
+        ("polyb2_lease_seconds", "1", 1),
+        ("polyb2_stall_timeout", "1s", 1),
+        ("polyb2_give_up", "1s", 1),
+        ("polyb2_drain_seconds", "0", 0),
+        ("polyb2_max_retries", "0", 0),
+        ("polyb2_b2_rps", "2.5", 2.5),
+        ("log_level", "warning", "WARNING"),
+        ("polyb2_http_addr", "[::1]:0", "[::1]:0"),
+        ("polyb2_datasets", "us_stocks_sip/*, */day_aggs_v1,", ["us_stocks_sip/*", "*/day_aggs_v1"]),
+        ("polyb2_notify_urls", "a, b", [SecretStr("a"), SecretStr("b")]),
+    ],
+)
+def test_a_setting_is_read_with_its_unit(monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object) -> None:
+    monkeypatch.setenv(name.upper(), text)
+    assert getattr(load_settings(), name) == value
+
+
+def test_ancestor_the_datasets_are_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYB2_DATASETS", "us_indices/*,global_crypto/trades_v1")
+    assert load_settings().datasets == ("us_indices/*", "global_crypto/trades_v1")
+
+
+def test_a_dataset_named_twice_is_one() -> None:
+    assert load_settings(polyb2_datasets="a/b,a/b,c/d").datasets == ("a/b", "c/d")
+
+
+def test_a_list_of_nothing_never_means_every_dataset() -> None:
+    assert told(polyb2_datasets=",")
+
+
+WRONG = {
+    "POLYB2_PART_SIZE": ["4MiB", "6GB", "big", "-1"],
+    "POLYB2_MAX_BANDWIDTH": ["-1", "fast", "50 Mbit"],
+    "POLYB2_MAX_PLAN_BYTES": ["-1"],
+    "POLYB2_CONCURRENCY": ["0", "1025", "many", "1.5"],
+    "POLYB2_MAX_RETRIES": ["-1", "1001"],
+    "POLYB2_PART_TRIES": ["0", "101"],
+    "POLYB2_RETRY_BASE": ["0", "-1s", "soon"],
+    "POLYB2_POLL_INTERVAL": ["0"],
+    "POLYB2_STALL_TIMEOUT": ["0"],
+    "POLYB2_GIVE_UP": ["0"],
+    "POLYB2_LEASE_SECONDS": ["0", "500ms"],
+    "POLYB2_DRAIN_SECONDS": ["-1"],
+    "POLYB2_SOURCE_RPS": ["-1", "nan"],
+    "POLYB2_B2_RPS": ["-1", "x"],
+    "POLYB2_HTTP_ADDR": ["9750", "host", "host:", ":9750", "host:99999", "host:http"],
+    "POLYB2_DATASETS": ["us_stocks_sip", "a/b,c", "a/b/c"],
+    "LOG_LEVEL": ["loud"],
+    "B2_KEY_PREFIX": ["/", "/mirror"],
+    "WORKER_ID": ["w" * 201],
+    "DATABASE_URL": ["x"],
+    "B2_ENDPOINT_URL": [f"http://{HOST}"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_a_wrong_setting_is_one_line_that_begins_with_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    (line,) = told()
+    assert re.match(rf"{name}: \S", line)
+
+
+@settings(max_examples=25)
+@given(st.sets(st.sampled_from(sorted(WRONG)), min_size=1))
+def test_all_wrong_settings_are_told_at_once(names: set[str]) -> None:
+    lines = told(**{name.lower(): WRONG[name][0] for name in names})
+    assert sorted(line.split(":")[0] for line in lines) == sorted(names)
+
+
+@pytest.mark.parametrize("name", ["polyb2_max_bandwidth", "polyb2_max_plan_bytes"])
+def test_a_size_beyond_all_bounds_is_one_line_or_a_number(name: str) -> None:
+    with suppress(UsageError):
+        assert getattr(load_settings(**{name: "9" * 400}), name) == int("9" * 400)
+
+
+# -- secrets -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_no_secret_is_in_any_text_of_the_settings_or_of_an_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "s3cr3t")
+    settings = load_settings()
+    assert "s3cr3t" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    monkeypatch.setenv("LOG_LEVEL", "loud")
+    with pytest.raises(UsageError) as caught:
+        load_settings()
+    assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_not_even_the_librarys_own_error_shows_what_was_given() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate({"b2_application_key": 12345678})
+    assert "12345678" not in str(caught.value)
+
+
+def test_keys_within_an_endpoint_are_refused_without_repeating_them() -> None:
+    assert "s3cr3t" not in "".join(told(b2_endpoint_url=f"https://id:s3cr3t@{HOST}"))
+
+
+# -- .env.example ------------------------------------------------------------------------------------------------------
+
+
+def example() -> dict[str, tuple[bool, str, str]]:
+    """The settings of ``.env.example``: whether commented out, the value, and the line above."""
+    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
+    found = {}
+    for above, line in zip(["", *lines], lines, strict=False):
+        if match := re.fullmatch(r"(#?)([A-Z][A-Z0-9_]*)=(.*)", line):
+            assert match[2] not in found, f"{match[2]} is there twice"
+            found[match[2]] = (match[1] == "#", match[3], above)
+    return found
+
+
+def test_the_example_lists_every_setting_of_the_code_and_no_other() -> None:
+    assert set(example()) == {name.upper() for name in Settings.model_fields}
+
+
+def test_the_example_explains_each_setting_and_asks_only_for_what_is_needed() -> None:
+    assert [name for name, (_, _, above) in example().items() if not above.startswith("# ")] == []
+    assert [name for name, (commented, _, _) in example().items() if not commented] == REQUIRED
+
+
+def test_the_values_of_the_example_are_the_defaults_of_the_code() -> None:
+    dotenv(**{name: value for name, (_, value, _) in example().items()})
+    assert load_settings().model_dump(exclude={"worker_id"}) == DEFAULTS
+    unset = {name for name, (_, value, _) in example().items() if not value}
+    without_default = {name.upper() for name, value in DEFAULTS.items() if value in (None, "", [])}
+    assert unset == without_default | {"B2_REGION", "WORKER_ID"}
