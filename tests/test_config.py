@@ -295,7 +295,7 @@ WRONG = {
     "POLYB2_CONCURRENCY": ["0", "1025", "many", "1.5"],
     "POLYB2_MAX_RETRIES": ["-1", "1001"],
     "POLYB2_PART_TRIES": ["0", "101"],
-    "POLYB2_RETRY_BASE": ["0", "-1s", "soon"],
+    "POLYB2_RETRY_BASE": ["0", "-1s", "soon", "2h"],
     "POLYB2_POLL_INTERVAL": ["0"],
     "POLYB2_STALL_TIMEOUT": ["0"],
     "POLYB2_GIVE_UP": ["0"],

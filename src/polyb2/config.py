@@ -31,7 +31,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from polyb2.core.errors import UsageError
 from polyb2.core.keys import check_pattern
 from polyb2.core.parts import PART_BYTES_MAX, PART_BYTES_MIN
-from polyb2.core.retry import RETRY_BASE_MAX_S
+from polyb2.core.retry import FILE_BACKOFF_MAX_S
 from polyb2.core.units import parse_duration, parse_size
 
 _B2_HOST = re.compile(r"^s3\.([a-z0-9-]+)\.backblazeb2\.com$")
@@ -157,7 +157,7 @@ class Settings(BaseSettings):
     polyb2_part_size: Annotated[int, BeforeValidator(_size), Field(ge=PART_BYTES_MIN, le=PART_BYTES_MAX)] | None = None
     polyb2_max_retries: int = Field(default=2, ge=0, le=1000)
     polyb2_part_tries: int = Field(default=10, ge=1, le=100)
-    polyb2_retry_base: Annotated[float, BeforeValidator(_duration), Field(gt=0, le=RETRY_BASE_MAX_S)] = 30.0
+    polyb2_retry_base: Annotated[float, BeforeValidator(_duration), Field(gt=0, le=FILE_BACKOFF_MAX_S)] = 30.0
     polyb2_max_bandwidth: Size = 0
     polyb2_source_rps: float = Field(default=0, ge=0)
     polyb2_b2_rps: float = Field(default=0, ge=0)

@@ -83,10 +83,6 @@ def test_a_file_never_waits_less_than_the_base_nor_much_more_than_an_hour(
     assert base_s <= file_delay_s(charged, base_s, fraction) <= FILE_BACKOFF_MAX_S * 1.25
 
 
-def test_the_first_back_off_of_a_file_is_the_base_however_long() -> None:
-    assert file_delay_s(0, 7200.0, 0.0) >= 7200.0
-
-
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [

@@ -13,8 +13,7 @@ from email.utils import parsedate_to_datetime
 from polyb2.core.errors import RemoteError
 
 FILE_BACKOFF_MAX_S = 3600.0
-"""Where doubling ends; a longer ``POLYB2_RETRY_BASE`` (a day at most) is kept as it is."""
-RETRY_BASE_MAX_S = 86_400.0
+"""Where doubling ends; ``POLYB2_RETRY_BASE`` is not longer either."""
 RETRY_AFTER_MAX_S = 300.0
 
 
@@ -44,7 +43,7 @@ class RequestPolicy:
 
 def file_delay_s(charged: int, base_s: float, fraction: float) -> float:
     """Seconds until a failed file may be claimed again: base x 2^charged up to an hour, and a quarter more at most."""
-    return min(base_s * 2.0 ** min(charged, 20), max(base_s, FILE_BACKOFF_MAX_S)) * (1 + fraction / 4)
+    return min(base_s * 2.0 ** min(charged, 20), FILE_BACKOFF_MAX_S) * (1 + fraction / 4)
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:

@@ -124,8 +124,13 @@ class Pool:
             await self._wait()
 
     async def _claim(self) -> Claim | None:
-        worker = self._worker
-        return None if worker is None else await self._mirror.ledger.claim(worker)
+        if self._worker is None:
+            return None
+        try:
+            return await self._mirror.ledger.claim(self._worker)
+        except LeaseLostError:
+            # The heartbeat notices as well, and begins with a new lease.
+            return None
 
     def _start(self, claim: Claim, slot: Slot) -> None:
         self.outcome.claimed += 1

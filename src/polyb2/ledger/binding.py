@@ -31,15 +31,17 @@ def bound_to(tx: Transaction) -> Binding | None:
 
 
 def bind(tx: Transaction, wanted: Binding) -> None:
-    """Bind a ledger that has no files yet, or check a bound one.
+    """Bind a ledger that has no files yet and owes no abort, or check a bound one.
 
     Raises:
         UsageError: the ledger belongs to another pair.
     """
     bound = bound_to(tx)
-    files = tx.row("has_files")
-    if bound is None or (files is not None and not files["found"]):
+    obliged = tx.row("has_obligations")
+    if bound is None or (bound != wanted and obliged is not None and not obliged["found"]):
         write(tx, wanted)
+        for name in (TARGET_ETAGS, FULL_LISTING):
+            set_meta(tx, name, None)
         return
     for field in fields(Binding):
         ours, theirs = getattr(bound, field.name), getattr(wanted, field.name)

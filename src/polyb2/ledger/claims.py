@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from polyb2.clock import Moment
 from polyb2.core.parts import PartPlan
 from polyb2.core.records import Claim, PartProof, Receipt, Revision, Upload, UploadState
-from polyb2.core.retry import RETRY_BASE_MAX_S
+from polyb2.core.retry import FILE_BACKOFF_MAX_S
 from polyb2.ledger.database import Row, Transaction
-from polyb2.ledger.leases import Worker
+from polyb2.ledger.leases import Worker, check
 
 FAIR_EVERY = 4
 ATTEMPTS_KEPT = 50
-BACKOFF_MAX_MS = int(RETRY_BASE_MAX_S * 1000 * 2)
+BACKOFF_MAX_MS = int(FILE_BACKOFF_MAX_S * 1000 * 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,11 @@ class QueueState:
 
 
 def claim(tx: Transaction, worker: Worker, now: Moment) -> Claim | None:
-    """Claim the next row for ``worker``, or None where nothing can be claimed now."""
+    """Claim the next row for ``worker``, or None where nothing can be claimed now (LeaseLostError without its lease)."""
+    check(tx, worker, now)
     last = tx.row("claim_seq")
     seq = int((last and last["seq"]) or 0) + 1
-    chosen = tx.row("claim_fair") if seq % FAIR_EVERY == 0 else None
+    chosen = tx.row("claim_fair", wall_ms=now.wall_ms) if seq % FAIR_EVERY == 0 else None
     chosen = chosen or tx.row("claim_best", backoff_max_ms=BACKOFF_MAX_MS, **asdict(now))
     return None if chosen is None else _take(tx, int(chosen["id"]), seq, worker, now)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,7 @@ _HEADER_BYTES = 100
 _LOCK_POLL_S = 0.002
 
 T = TypeVar("T")
+W = TypeVar("W")
 Row = Mapping[str, Any]
 
 
@@ -94,23 +96,23 @@ class Database:
         return await self._submit(_read, work)
 
     async def close(self) -> None:
-        with self._lock.held():
-            await asyncio.shield(self._connection.close())
+        """Let what was submitted end, then close."""
+        await self._submit(self._close, None)
+        await _finished(asyncio.ensure_future(self._connection.close()))
 
-    async def _submit(
-        self, run: Callable[[sqlite3.Connection, Callable[[Transaction], T]], T], work: Callable[[Transaction], T]
-    ) -> T:
+    def _close(self, connection: sqlite3.Connection, _nothing: None) -> None:
+        # On the connection's own thread: a write ahead of it in the queue needs the same lock.
+        with self._lock.held():
+            connection.close()
+
+    async def _submit(self, run: Callable[[sqlite3.Connection, W], T], work: W) -> T:
         # aiosqlite's public calls are one statement each; its thread takes any function (the minor version is pinned).
         connection = self._connection
-        task: asyncio.Future[T] = asyncio.ensure_future(
-            connection._execute(run, connection._conn, work)  # type: ignore[no-untyped-call]  # noqa: SLF001
+        return await _finished(
+            asyncio.ensure_future(
+                connection._execute(run, connection._conn, work)  # type: ignore[no-untyped-call]  # noqa: SLF001
+            )
         )
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            with suppress(Polyb2Error, sqlite3.Error):
-                await task
-            raise
 
     def _transact(self, connection: sqlite3.Connection, work: Callable[[Transaction], T]) -> T:
         with self._lock.held(), translated():
@@ -123,6 +125,21 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
             return result
+
+
+async def _finished(task: asyncio.Future[T]) -> T:
+    """The task's result; however often the caller is cancelled, the task ends before that goes on."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        # Looked at, so that nothing is said to be lost; the cancellation is what the caller hears of.
+        task.exception()
+        raise cancelled
+    return task.result()
 
 
 def _read(connection: sqlite3.Connection, work: Callable[[Transaction], T]) -> T:
@@ -146,7 +163,13 @@ async def open_database(path: Path, *, read_only: bool = False) -> Database:
     inspect_file(path)
     lock = _FileLock(path, needed=has_wal_reset_bug())
     connection = aiosqlite.Connection(lambda: _connect(path, lock, read_only=read_only), iter_chunk_size=64)
-    return Database(await connection, lock)
+    try:
+        return Database(await connection, lock)
+    except BaseException:
+        # Its thread tells the loop when it has ended, so the loop must not be gone before.
+        while connection._thread.is_alive():  # noqa: SLF001, ASYNC110 - a thread has no event to wait for
+            await asyncio.sleep(0.005)
+        raise
 
 
 def inspect_file(path: Path) -> None:
@@ -194,26 +217,36 @@ def _make_place(path: Path) -> None:
 
 def _connect(path: Path, lock: _FileLock, *, read_only: bool) -> sqlite3.Connection:
     with lock.held(), translated():
-        connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rw'}",
-            uri=True,
-            isolation_level=None,
-            timeout=BUSY_TIMEOUT_S,
-            check_same_thread=False,
-            cached_statements=256,
-        )
+        connection = _open(f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rw'}")
         try:
-            connection.row_factory = sqlite3.Row
-            _check_version(connection, path)
+            made = _schema_version(connection, path) > 0
             if not read_only:
                 _prepare(connection)
         except BaseException:
             connection.close()
             raise
+        if read_only and not made:
+            # A process died while it made the ledger: to a reader that is an empty one.
+            connection.close()
+            connection = _open("file::memory:")
+            _migrate(connection)
         return connection
 
 
-def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+def _open(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        uri,
+        uri=True,
+        isolation_level=None,
+        timeout=BUSY_TIMEOUT_S,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if version > len(load_migrations()):
@@ -221,6 +254,7 @@ def _check_version(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} was written by a newer polyb2 (schema {version}, this one knows {len(load_migrations())}): "
             "upgrade polyb2, or set DATABASE_URL to another file"
         )
+    return version
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
@@ -231,14 +265,34 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
-    done = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    for version, script in enumerate(load_migrations()[done:], start=done + 1):
-        try:
-            connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {version};\nCOMMIT;")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+    _migrate(connection)
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    scripts = load_migrations()
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Read within the transaction: another process may be making the same ledger.
+        done = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        for version, script in enumerate(scripts[done:], start=done + 1):
+            for statement in _statements(script):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _statements(script: str) -> Iterator[str]:
+    """A script's statements; unlike ``executescript``, running them leaves the transaction open."""
+    statement = ""
+    for piece in re.split("(?<=;)", script):
+        statement += piece
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 class _FileLock:

@@ -41,8 +41,15 @@ def renew(tx: Transaction, worker: Worker, now: Moment) -> None:
     tx.run("throughput_prune", before_s=(now.wall_ms - HISTORY_MS) // 1000)
 
 
+def check(tx: Transaction, worker: Worker, now: Moment) -> None:
+    """Raise :class:`LeaseLostError` unless the lease stands."""
+    if tx.row("worker_live", worker=worker.row, **asdict(now)) is None:
+        raise LeaseLostError(f"the lease of worker {worker.worker_id} ran out")
+
+
 def end(tx: Transaction, worker: Worker, reason: str, now: Moment) -> None:
     """Give all rows of the worker back to the queue, uncharged, and end its lease."""
+    tx.run("attempts_released", worker=worker.row, reason=reason, wall_ms=now.wall_ms)
     tx.run("release_worker", worker=worker.row, reason=reason)
     tx.run("worker_end", worker=worker.row, wall_ms=now.wall_ms)
 

@@ -193,19 +193,21 @@ class Ledger:
 
     async def requeue(self, rows: Sequence[Row], *, disown: bool = False) -> int:
         """Put rows back into the queue, uncharged; ``disown`` also makes what the target has unrecognisable as ours."""
-        return await self._database.write("requeue", lambda tx: _requeue(tx, reports.ids(rows), disown=disown))
+        return await self._database.write("requeue", lambda tx: _requeue(tx, rows, disown=disown))
 
     async def unqueue(self, rows: Sequence[Row]) -> int:
         """Take waiting rows out of the queue: new files leave the ledger, re-published ones keep what is mirrored."""
         return await self._database.write("unqueue", lambda tx: sum(_unqueue(tx, id_) for id_ in reports.ids(rows)))
 
 
-def _requeue(tx: Transaction, file_ids: Iterable[int], *, disown: bool) -> int:
+def _requeue(tx: Transaction, rows: Sequence[Row], *, disown: bool) -> int:
     changed = 0
-    for file_id in file_ids:
-        if disown:
-            tx.run("attempts_disown", file_id=file_id)
-        changed += tx.run("file_requeue", file_id=file_id)
+    for row in rows:
+        # A row that moved on since it was looked at is left alone.
+        moved = tx.run("file_requeue", file_id=row["id"], status=row["status"])
+        if moved and disown:
+            tx.run("attempts_disown", file_id=row["id"])
+        changed += moved
     return changed
 
 

@@ -1,5 +1,5 @@
 -- Every statement of the ledger, by name. ":name" are parameters; {live} and {dead} stand for the predicates defined first.
--- tests/ledger/test_queries.py prepares each and checks that the hot ones use their index.
+-- tests/ledger/test_schema.py prepares each and checks that the hot ones use their index.
 
 -- define: live
 -- A worker `w` whose lease stands: by the boot's monotonic clock, or by the wall clock where the boot is another one.
@@ -16,8 +16,9 @@ INSERT INTO meta (name, value) VALUES (:name, :value) ON CONFLICT DO UPDATE SET 
 -- name: meta_delete
 DELETE FROM meta WHERE name = :name;
 
--- name: has_files
-SELECT EXISTS (SELECT 1 FROM files) AS found;
+-- name: has_obligations
+-- Files, or uploads that wait for their abort: what binds a ledger to its pair.
+SELECT EXISTS (SELECT 1 FROM files) OR EXISTS (SELECT 1 FROM uploads WHERE state <> 'done') AS found;
 
 -- name: worker_register
 INSERT INTO workers (worker_id, boot_id, started_ms, lease_ms, lease_mono_ms, lease_wall_ms)
@@ -29,13 +30,16 @@ RETURNING id;
 UPDATE workers AS w SET lease_mono_ms = :mono_ms + w.lease_ms, lease_wall_ms = :wall_ms + w.lease_ms
 WHERE w.id = :worker AND {live};
 
+-- name: worker_live
+SELECT 1 AS live FROM workers AS w WHERE w.id = :worker AND {live};
+
 -- name: worker_end
 UPDATE workers SET ended_ms = :wall_ms WHERE id = :worker AND ended_ms IS NULL;
 
 -- name: workers_prune
 -- Workers long gone that no row names any more.
 DELETE FROM workers AS w WHERE w.lease_wall_ms < :before_ms AND NOT {live}
-AND NOT EXISTS (SELECT 1 FROM files INDEXED BY files_processing WHERE status = 'processing' AND worker = w.id);
+AND NOT EXISTS (SELECT 1 FROM files INDEXED BY files_held WHERE worker = w.id);
 
 -- name: workers_live
 SELECT w.id, w.worker_id, w.started_ms FROM workers AS w WHERE {live};
@@ -64,7 +68,9 @@ UPDATE files SET revision = revision + 1, size = :size, source_etag = :etag, sou
 WHERE id = :file_id AND status <> 'processing' RETURNING revision;
 
 -- name: file_revise_held
-UPDATE files SET revision = revision + 1, size = :size, source_etag = :etag, source_last_modified_ms = :last_modified_ms
+-- Nothing is charged to the new revision, whatever comes of the attempt at the old one.
+UPDATE files SET revision = revision + 1, size = :size, source_etag = :etag, source_last_modified_ms = :last_modified_ms,
+    retry_count = 0, forbidden = 0
 WHERE id = :file_id AND status = 'processing' RETURNING revision;
 
 -- name: file_touch
@@ -88,13 +94,15 @@ UPDATE files SET status = 'pending', reason = NULL, error_message = NULL, retry_
     next_attempt_ms = NULL, worker_id = NULL, parts_mark = 0,
     bytes_done = CASE WHEN status = 'completed' THEN 0 ELSE bytes_done END,
     parts_done = CASE WHEN status = 'completed' THEN 0 ELSE parts_done END
-WHERE id = :file_id AND status NOT IN ('processing', 'pending');
+WHERE id = :file_id AND status = :status AND status NOT IN ('processing', 'pending');
 
 -- name: file_restore
 -- unqueue of a re-published file: what the target holds is what the row says again.
 UPDATE files SET status = 'completed', reason = NULL, error_message = NULL, retry_count = 0, forbidden = 0,
     next_attempt_ms = NULL, resumable = 0, bytes_done = mirrored_size, parts_total = NULL, parts_done = 0,
-    revision = mirrored_revision, source_etag = mirrored_source_etag, size = mirrored_size
+    revision = mirrored_revision, source_etag = mirrored_source_etag, size = mirrored_size,
+    source_last_modified_ms = (SELECT r.source_last_modified_ms FROM revisions AS r
+                               WHERE r.file_id = files.id AND r.revision = files.mirrored_revision)
 WHERE id = :file_id AND mirrored_revision IS NOT NULL
   AND status IN ('pending', 'failed_download', 'failed_upload');
 
@@ -139,20 +147,25 @@ SELECT id FROM (
         WHERE status IN ('failed_download', 'failed_upload') AND next_attempt_ms > :wall_ms + :backoff_max_ms LIMIT 1)
     UNION ALL
     SELECT id, resumable, date, size FROM (
-        SELECT f.id, f.resumable, f.date, f.size FROM files AS f INDEXED BY files_processing
-        WHERE f.status = 'processing'
+        SELECT f.id, f.resumable, f.date, f.size FROM files AS f INDEXED BY files_held
+        WHERE f.worker IS NOT NULL
           AND NOT EXISTS (SELECT 1 FROM workers AS w WHERE w.id = f.worker AND {live}))
 ) ORDER BY resumable DESC, date DESC, size, id LIMIT 1;
 
 -- name: claim_fair
--- Every fourth claim: the best pending file of the dataset whose last claim is the longest ago.
-SELECT (SELECT f.id FROM files AS f INDEXED BY files_pending_dataset WHERE f.status = 'pending' AND f.dataset = d.dataset
-        ORDER BY f.resumable DESC, f.date DESC, f.size, f.id LIMIT 1) AS id
+-- Every fourth claim: the best pending file, or else the longest due one, of the dataset whose last claim is longest ago.
+SELECT coalesce(
+    (SELECT f.id FROM files AS f INDEXED BY files_pending_dataset WHERE f.status = 'pending' AND f.dataset = d.dataset
+     ORDER BY f.resumable DESC, f.date DESC, f.size, f.id LIMIT 1),
+    (SELECT f.id FROM files AS f INDEXED BY files_waiting_dataset
+     WHERE f.status IN ('failed_download', 'failed_upload') AND f.dataset = d.dataset AND f.next_attempt_ms <= :wall_ms
+     ORDER BY f.next_attempt_ms LIMIT 1)) AS id
 FROM datasets AS d WHERE id IS NOT NULL ORDER BY d.claimed_seq LIMIT 1;
 
 -- name: claim_take
+-- Only receipts of this very attempt will excuse it: those that are there already are marked.
 UPDATE files SET status = 'processing', attempt = attempt + 1, worker = :worker, worker_id = :worker_id,
-    next_attempt_ms = NULL, started_at_ms = :wall_ms
+    next_attempt_ms = NULL, started_at_ms = :wall_ms, parts_mark = max(parts_mark, parts_done)
 WHERE id = :file_id
 RETURNING id, key, dataset, date, size, source_etag, source_last_modified_ms, revision, attempt, retry_count, forbidden;
 
@@ -175,6 +188,11 @@ DELETE FROM attempts WHERE file_id = :file_id AND attempt <= :attempt - :keep;
 UPDATE attempts SET ended_ms = :wall_ms, outcome = :outcome, reason = :reason, error_message = :message
 WHERE file_id = :file_id AND attempt = :attempt;
 
+-- name: attempts_released
+-- The attempts of a worker that gives its rows back.
+UPDATE attempts SET ended_ms = :wall_ms, outcome = 'release', reason = :reason
+WHERE outcome IS NULL AND file_id IN (SELECT id FROM files INDEXED BY files_held WHERE worker = :worker);
+
 -- name: attempt_tokens
 SELECT token FROM attempts WHERE file_id = :file_id AND revision = :revision AND attempt < :attempt AND token <> '';
 
@@ -190,7 +208,7 @@ WHERE status IN ('failed_download', 'failed_upload');
 SELECT EXISTS (SELECT 1 FROM files INDEXED BY files_pending WHERE status = 'pending') AS pending;
 
 -- name: queue_held
-SELECT count(*) AS held FROM files INDEXED BY files_processing WHERE status = 'processing' AND worker <> :worker;
+SELECT count(*) AS held FROM files INDEXED BY files_held WHERE worker IS NOT NULL AND worker <> :worker;
 
 -- name: fence
 -- Whether the claim still holds: the row, the attempt, the worker and its lease.
@@ -235,8 +253,7 @@ SELECT number, length, etag, md5 FROM parts WHERE upload = :upload ORDER BY numb
 
 -- name: part_insert
 INSERT INTO parts (upload, number, length, etag, md5, done_ms)
-VALUES (:upload, :number, :length, :etag, :md5, :wall_ms)
-ON CONFLICT DO UPDATE SET length = excluded.length, etag = excluded.etag, md5 = excluded.md5, done_ms = excluded.done_ms;
+VALUES (:upload, :number, :length, :etag, :md5, :wall_ms);
 
 -- name: part_delete
 DELETE FROM parts WHERE upload = :upload AND number = :number;
@@ -301,19 +318,24 @@ WHERE id = :file_id;
 
 -- name: release_worker
 -- A worker that ends gives all its rows back at once.
-UPDATE files INDEXED BY files_processing SET status = 'pending', reason = :reason, worker = NULL, worker_id = NULL
-WHERE status = 'processing' AND worker = :worker;
+UPDATE files INDEXED BY files_held SET status = 'pending', reason = :reason, worker = NULL, worker_id = NULL
+WHERE worker = :worker;
 
 -- name: counts
 SELECT dataset, status, files, bytes, bytes_done FROM counts WHERE files > 0 ORDER BY dataset, status;
 
 -- name: in_flight
-SELECT key, size, bytes_done, attempt, worker_id FROM files INDEXED BY files_processing
-WHERE status = 'processing' ORDER BY started_at_ms, key LIMIT :limit;
+SELECT key, size, bytes_done, attempt, worker_id FROM files INDEXED BY files_held
+WHERE worker IS NOT NULL ORDER BY started_at_ms, key LIMIT :limit;
 
 -- name: last_errors
-SELECT key, status, reason, error_message FROM files INDEXED BY files_waiting
-WHERE status IN ('failed_download', 'failed_upload') ORDER BY next_attempt_ms DESC LIMIT :limit;
+-- The newest failures that still stand; of the last thousand, so that it is instant.
+SELECT f.key, f.status, f.reason, f.error_message
+FROM (SELECT file_id, attempt, ended_ms FROM attempts INDEXED BY attempts_failed
+      WHERE outcome IN ('fail_download', 'fail_upload', 'park', 'refuse') ORDER BY ended_ms DESC LIMIT 1000) AS a
+JOIN files AS f ON f.id = a.file_id
+WHERE f.attempt = a.attempt AND f.status IN ('failed_download', 'failed_upload', 'permanent_failure', 'not_entitled')
+ORDER BY a.ended_ms DESC LIMIT :limit;
 
 -- name: files_page
 SELECT id, key, dataset, date, status, reason, size, source_etag, source_last_modified_ms, dest_key, dest_etag,

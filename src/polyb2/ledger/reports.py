@@ -85,7 +85,8 @@ def status(tx: Transaction, now: Moment) -> StatusReport:
         report.totals.add(row)
         report.datasets.setdefault(row["dataset"], Tally()).add(row)
         if Status(row["status"]) in _UNDONE:
-            report.bytes_left += row["bytes"] - row["bytes_done"]
+            # A file in work whose newer revision is smaller may have done more than it has left.
+            report.bytes_left += max(0, row["bytes"] - row["bytes_done"])
     report.in_flight = [dict(row) for row in tx.rows("in_flight", limit=IN_FLIGHT_MAX)]
     report.last_errors = [dict(row) for row in tx.rows("last_errors", limit=5)]
     report.rate_bytes_per_s = rate(tx, now)

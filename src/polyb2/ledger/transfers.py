@@ -37,6 +37,7 @@ def begin(
 def add_receipt(tx: Transaction, claim: Claim, upload: Upload, receipt: Receipt, now: Moment) -> None:
     """Make a part's receipt durable."""
     fence(tx, claim, now)
+    again = tx.run("part_delete", upload=upload.row, number=receipt.part.number)
     tx.run(
         "part_insert",
         upload=upload.row,
@@ -46,7 +47,10 @@ def add_receipt(tx: Transaction, claim: Claim, upload: Upload, receipt: Receipt,
         md5=receipt.md5,
         wall_ms=now.wall_ms,
     )
-    tx.run("progress_add", file_id=claim.file_id, length=receipt.part.length)
+    if again:
+        tx.run("progress_recount", file_id=claim.file_id, upload=upload.row, parts_total=upload.plan.count)
+    else:
+        tx.run("progress_add", file_id=claim.file_id, length=receipt.part.length)
     tx.run("throughput_add", wall_ms=now.wall_ms, length=receipt.part.length)
 
 

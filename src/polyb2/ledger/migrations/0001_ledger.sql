@@ -71,7 +71,9 @@ CREATE TABLE files (
 CREATE INDEX files_pending ON files (resumable DESC, date DESC, size, id) WHERE status = 'pending';
 CREATE INDEX files_pending_dataset ON files (dataset, resumable DESC, date DESC, size, id) WHERE status = 'pending';
 CREATE INDEX files_waiting ON files (next_attempt_ms) WHERE status IN ('failed_download', 'failed_upload');
-CREATE INDEX files_processing ON files (worker) WHERE status = 'processing';
+CREATE INDEX files_waiting_dataset ON files (dataset, next_attempt_ms) WHERE status IN ('failed_download', 'failed_upload');
+-- A row has a worker exactly while it is processing; in this form the index also serves the foreign key.
+CREATE INDEX files_held ON files (worker) WHERE worker IS NOT NULL;
 
 CREATE TABLE revisions (
     file_id                 INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE,
@@ -100,6 +102,8 @@ CREATE TABLE attempts (
     error_message TEXT,
     PRIMARY KEY (file_id, attempt)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX attempts_failed ON attempts (ended_ms) WHERE outcome IN ('fail_download', 'fail_upload', 'park', 'refuse');
 
 -- Multipart uploads. An abandoned one outlives its file's row until its abort is confirmed.
 CREATE TABLE uploads (

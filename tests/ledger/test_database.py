@@ -1,0 +1,256 @@
+"""Transactions: whole or not there, whatever happens around them; readers beside writers; the advisory lock."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from polyb2.core.errors import LedgerBusyError
+from polyb2.ledger import database
+from polyb2.ledger.binding import get_meta, set_meta
+from polyb2.ledger.database import (
+    Database,
+    LedgerError,
+    Transaction,
+    has_wal_reset_bug,
+    open_database,
+)
+from tests.ledger.conftest import python, read_sql
+
+
+@pytest.fixture(autouse=True)
+async def _no_thread_outlives_its_loop() -> AsyncIterator[None]:
+    yield
+    join_threads()
+
+
+def join_threads() -> None:
+    for thread in set(threading.enumerate()) - {threading.current_thread()}:
+        if "_connection_worker" in thread.name:
+            thread.join(1)
+
+
+@pytest.fixture
+async def opened(path: Path) -> AsyncIterator[Database]:
+    opened = await open_database(path)
+    yield opened
+    await opened.close()
+
+
+class Halfway:
+    """A write of two facts that waits between them for the test."""
+
+    def __init__(self) -> None:
+        self.entered, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, tx: Transaction) -> None:
+        set_meta(tx, "first", "1")
+        self.entered.set()
+        assert self.go_on.wait(10)
+        set_meta(tx, "second", "2")
+
+
+def facts(tx: Transaction) -> tuple[str | None, str | None]:
+    return get_meta(tx, "first"), get_meta(tx, "second")
+
+
+async def test_a_write_that_fails_leaves_nothing(opened: Database) -> None:
+    def fail(tx: Transaction) -> None:
+        set_meta(tx, "first", "1")
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await opened.write("test", fail)
+    assert await opened.read(facts) == (None, None)
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_a_write_cancelled_at_any_step_is_whole_or_nothing(opened: Database, steps: int) -> None:
+    halfway = Halfway()
+    halfway.go_on.set()
+    task = asyncio.create_task(opened.write("test", halfway))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert await opened.read(facts) == ((None, None) if steps == 0 else ("1", "2"))
+    await opened.write("test", lambda tx: set_meta(tx, "first", "after"))
+    assert (await opened.read(facts))[0] == "after"
+
+
+async def test_a_write_cancelled_halfway_ends_whole_before_the_cancellation_goes_on(opened: Database) -> None:
+    halfway = Halfway()
+    task = asyncio.create_task(opened.write("test", halfway))
+    await asyncio.to_thread(halfway.entered.wait, 10)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=0.05)
+    halfway.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (done, await opened.read(facts)) == (set(), ("1", "2"))
+
+
+async def test_a_write_cancelled_twice_ends_before_the_cancellation_goes_on(opened: Database) -> None:
+    halfway = Halfway()
+    task = asyncio.create_task(opened.write("test", halfway))
+    await asyncio.to_thread(halfway.entered.wait, 10)
+    task.cancel()
+    await asyncio.wait([task], timeout=0.02)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=0.02)
+    halfway.go_on.set()
+    await asyncio.gather(task, return_exceptions=True)
+    assert done == set()
+
+
+async def test_closing_lets_a_write_under_way_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "has_wal_reset_bug", lambda: True)
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.1)
+    ledger = await open_database(path)
+    written, _ = await asyncio.gather(
+        ledger.write("test", lambda tx: set_meta(tx, "first", "1")), ledger.close(), return_exceptions=True
+    )
+    assert written is None
+
+
+def count_up(tx: Transaction) -> None:
+    set_meta(tx, "count", str(int(get_meta(tx, "count") or 0) + 1))
+
+
+async def test_many_tasks_write_at_once_and_none_falls_into_anothers_transaction(opened: Database) -> None:
+    def failing(tx: Transaction) -> None:
+        count_up(tx)
+        raise KeyError
+
+    works = [count_up, count_up, failing] * 20
+    ended = await asyncio.gather(*(opened.write("test", work) for work in works), return_exceptions=True)
+    assert [type(end) for end in ended].count(KeyError) == 20
+    assert await opened.read(lambda tx: get_meta(tx, "count")) == "40"
+
+
+@pytest.mark.parametrize("bug", [True, False])
+async def test_two_connections_write_at_once(path: Path, bug: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "has_wal_reset_bug", lambda: bug)
+    both = [await open_database(path) for _ in range(2)]
+    for _ in range(10):
+        await asyncio.gather(*(one.write("test", count_up) for one in both * 3))
+    assert await both[0].read(lambda tx: get_meta(tx, "count")) == "60"
+    for one in both:
+        await one.close()
+
+
+COUNT_UP = """
+import asyncio, pathlib, sys
+from polyb2.ledger.database import open_database
+from tests.ledger.test_database import count_up
+
+async def main():
+    ledger = await open_database(pathlib.Path(sys.argv[1]))
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for _ in range(30):
+        await ledger.write("test", count_up)
+    await ledger.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_two_processes_write_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    processes = [await python(COUNT_UP, path) for _ in range(2)]
+    for process in processes:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+    ended = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
+    assert [process.returncode for process in processes] == [0, 0]
+    assert [out for out, _ in ended] == [b"", b""]
+    assert read_sql(path, "SELECT value FROM meta WHERE name = 'count'") == [{"value": "60"}]
+    assert read_sql(path, "PRAGMA integrity_check") == [{"integrity_check": "ok"}]
+
+
+async def test_a_reader_neither_waits_for_a_writer_nor_writes(opened: Database, path: Path) -> None:
+    reader, halfway = await open_database(path, read_only=True), Halfway()
+    task = asyncio.create_task(opened.write("test", halfway))
+    await asyncio.to_thread(halfway.entered.wait, 10)
+    assert await asyncio.wait_for(reader.read(facts), 5) == (None, None)
+    halfway.go_on.set()
+    await task
+    assert await reader.read(facts) == ("1", "2")
+    with pytest.raises(LedgerError, match="readonly"):
+        await reader.write("test", count_up)
+    await reader.close()
+
+
+async def test_a_reader_of_a_ledger_that_is_missing_makes_none(path: Path) -> None:
+    with pytest.raises(LedgerError):
+        await open_database(path, read_only=True)
+    assert not path.exists()
+
+
+# -- the advisory lock --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "bug"),
+    [
+        ((3, 6, 23), False),
+        ((3, 7, 0), True),
+        ((3, 40, 1), True),
+        ((3, 44, 5), True),
+        ((3, 44, 6), False),
+        ((3, 44, 9), False),
+        ((3, 45, 0), True),
+        ((3, 50, 6), True),
+        ((3, 50, 7), False),
+        ((3, 51, 0), True),
+        ((3, 51, 2), True),
+        ((3, 51, 3), False),
+        ((3, 52, 0), False),
+        ((4, 0, 0), False),
+    ],
+)
+def test_the_versions_that_may_corrupt_a_database(version: tuple[int, ...], bug: bool) -> None:
+    assert has_wal_reset_bug(version) is bug
+
+
+@pytest.mark.parametrize("bug", [True, False])
+async def test_writes_and_opening_wait_for_the_lock_where_it_is_needed(
+    path: Path, bug: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "has_wal_reset_bug", lambda: bug)
+    ledger = await open_database(path)
+    assert path.with_name("ledger.db.lock").exists() is bug
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+    with path.with_name("ledger.db.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        results = await asyncio.gather(
+            ledger.write("test", count_up), open_database(path, read_only=True), return_exceptions=True
+        )
+        assert await ledger.read(lambda tx: get_meta(tx, "count")) == (None if bug else "1")  # reading needs no lock
+    assert [isinstance(result, LedgerBusyError) for result in results] == [bug, bug]
+    if isinstance(results[1], Database):
+        await results[1].close()
+    await ledger.write("test", count_up)
+    await ledger.close()
+
+
+async def test_a_ledger_that_another_program_holds_is_busy_in_words(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+    ledger = await open_database(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerBusyError, match="another process holds it"):
+            await ledger.write("test", count_up)
+        other.execute("ROLLBACK")
+    await ledger.write("test", count_up)
+    await ledger.close()

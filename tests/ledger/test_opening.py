@@ -1,0 +1,197 @@
+"""The file under the ledger: what is refused and left untouched, what is made, and what is set."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from pathlib import Path
+
+import aiosqlite
+import pytest
+
+from polyb2.core.errors import UsageError
+from polyb2.ledger import database
+from polyb2.ledger.binding import get_meta, set_meta
+from polyb2.ledger.database import (
+    APPLICATION_ID,
+    LedgerError,
+    Transaction,
+    open_database,
+)
+from polyb2.ledger.queries import load_migrations
+from tests.ledger.conftest import read_sql
+
+
+@pytest.fixture(autouse=True)
+async def _no_thread_outlives_its_loop() -> AsyncIterator[None]:
+    yield
+    join_threads()
+
+
+def join_threads() -> None:
+    for thread in set(threading.enumerate()) - {threading.current_thread()}:
+        if "_connection_worker" in thread.name:
+            thread.join(1)
+
+
+def pragma(name: str) -> Callable[[Transaction], object]:
+    return lambda tx: tx._connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()}
+
+
+async def test_a_new_ledger_is_private_and_durable(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        ledger = await open_database(path.parent / "made" / "ledger.db")
+        await ledger.write("test", lambda tx: set_meta(tx, "a", "1"))
+    finally:
+        os.umask(before)
+    made = {entry.name: entry.stat().st_mode & 0o777 for entry in (path.parent / "made").iterdir()}
+    assert set(made) >= {"ledger.db", "ledger.db-wal", "ledger.db-shm"}
+    assert set(made.values()) == {0o600}
+    names = ("journal_mode", "synchronous", "foreign_keys", "user_version", "application_id")
+    values = [await ledger.read(pragma(name)) for name in names]
+    assert values == ["wal", 2, 1, len(load_migrations()), APPLICATION_ID]
+    await ledger.close()
+
+
+@pytest.mark.parametrize("name", ["led ger.db", "a?mode=memory.db", "50%20#1.db", "ledger"])
+async def test_a_ledger_may_have_any_name_and_keeps_what_is_in_it(path: Path, name: str) -> None:
+    for turn in range(3):
+        ledger = await open_database(path.with_name(name))
+        assert await ledger.read(lambda tx: get_meta(tx, "turn")) == (str(turn - 1) if turn else None)
+        await ledger.write("test", lambda tx, turn=turn: set_meta(tx, "turn", str(turn)))  # type: ignore[misc]
+        await ledger.close()
+    assert {entry.name for entry in path.parent.iterdir()} <= {name, f"{name}.lock"}
+
+
+def make_ancestor(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE files_to_process (file_key TEXT PRIMARY KEY, status TEXT)")
+        connection.execute("INSERT INTO files_to_process VALUES ('k', 'downloaded')")
+
+
+def make_foreign(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE songs (name TEXT)")
+
+
+def make_newer(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(load_migrations()) + 1}")
+
+
+def make_damaged(path: Path) -> None:
+    make_newer(path)
+    path.write_bytes(path.read_bytes()[:100].ljust(4096, b"\xff"))
+
+
+@pytest.mark.parametrize("read_only", [False, True], ids=["writer", "reader"])
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.write_text("not a database\n" * 20), "nor any SQLite database"),
+        (lambda path: path.write_bytes(b"SQLite format 3\x00"), "nor any SQLite database"),
+        (make_ancestor, "polygon_b2_downloader_v2; it is left untouched"),
+        (make_foreign, "belongs to another program"),
+        (make_newer, "newer polyb2"),
+        (make_damaged, "damaged"),
+    ],
+    ids=["text", "short", "ancestor", "foreign", "newer", "damaged"],
+)
+async def test_what_is_no_ledger_of_ours_is_refused_and_untouched(
+    path: Path, make: Callable[[Path], None], words: str, read_only: bool
+) -> None:
+    make(path)
+    before = contents(path.parent)
+    with pytest.raises(UsageError, match=words) as raised:
+        await open_database(path, read_only=read_only)
+    after = contents(path.parent)
+    assert after.pop("ledger.db.lock", b"") == b""
+    assert (after, raised.value.exit_code) == (before, 2)
+
+
+async def test_no_thread_is_left_after_a_refusal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_newer(path)
+    stop, before = aiosqlite.Connection.stop, threading.active_count()
+
+    def stop_late(connection: aiosqlite.Connection) -> object:
+        connection._tx.put_nowait((None, lambda: time.sleep(0.1)))
+        return stop(connection)
+
+    monkeypatch.setattr(aiosqlite.Connection, "stop", stop_late)
+    with pytest.raises(UsageError, match="newer polyb2"):
+        await open_database(path)
+    assert threading.active_count() == before
+
+
+async def test_the_ancestors_database_in_use_is_untouched(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE files_to_process (file_key TEXT)")
+        before = contents(path.parent)
+        assert before["ledger.db-wal"]
+        with pytest.raises(UsageError):
+            await open_database(path)
+        assert contents(path.parent) == before
+
+
+@pytest.mark.parametrize("read_only", [False, True], ids=["writer", "reader"])
+async def test_a_folder_is_refused(path: Path, read_only: bool) -> None:
+    path.mkdir()
+    with pytest.raises(UsageError, match="cannot be kept at"):
+        await open_database(path, read_only=read_only)
+
+
+@pytest.mark.parametrize("name", ["file/ledger.db", "file/deeper/ledger.db", f"{'x' * 300}.db"])
+async def test_a_place_that_cannot_be_written_is_refused(path: Path, name: str) -> None:
+    path.with_name("file").touch()
+    with pytest.raises(UsageError, match="set DATABASE_URL"):
+        await open_database(path.parent / name)
+
+
+async def test_damage_that_shows_later_is_said_in_words(path: Path) -> None:
+    ledger = await open_database(path)
+    for number in range(100):
+        await ledger.write("test", lambda tx, n=number: set_meta(tx, f"{n}", "x" * 200))  # type: ignore[misc]
+    await ledger.close()
+    path.write_bytes(path.read_bytes()[:-4096] + b"\xff" * 4096)
+    ledger = await open_database(path, read_only=True)
+    with pytest.raises(UsageError, match="damaged"):
+        await ledger.read(lambda tx: tx._connection.execute("SELECT sum(length(value)) FROM meta").fetchone())
+    await ledger.close()
+
+
+async def test_a_migration_that_fails_leaves_the_ledger_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await (await open_database(path)).close()
+    schema = read_sql(path, "SELECT name FROM sqlite_schema")
+    scripts = [*load_migrations(), "CREATE TABLE half (a); CREATE TABLE nonsense;"]
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "load_migrations", lambda: scripts)
+        with pytest.raises(LedgerError):
+            await open_database(path)
+    assert read_sql(path, "SELECT name FROM sqlite_schema") == schema
+    await (await open_database(path)).close()
+
+
+async def test_two_processes_may_make_the_ledger_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "has_wal_reset_bug", lambda: False)  # else the advisory lock is in the way
+    scripts, calls = load_migrations(), []
+
+    def load_while_another_opens() -> list[str]:
+        calls.append(1)
+        if len(calls) == 2:  # the first checked the version, this one is about to migrate
+            lock = database._FileLock(path, needed=False)
+            database._connect(path, lock, read_only=False).close()
+        return scripts
+
+    monkeypatch.setattr(database, "load_migrations", load_while_another_opens)
+    await (await open_database(path)).close()
