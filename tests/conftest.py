@@ -22,7 +22,8 @@ from polyb2.core.selection import EVERYTHING, Selection
 from polyb2.engine import RunOptions, RunResult, open_mirror, run
 from polyb2.flow.consent import Consent
 from polyb2.flow.consent import discover as discover_with
-from polyb2.flow.discover import Discovery, Report
+from polyb2.flow.discover import Discovery
+from polyb2.flow.report import Report
 from polyb2.ledger.database import Row
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.reports import file_json

@@ -19,11 +19,12 @@ from polyb2.core.errors import RemoteError, Side
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.selection import Selection
 from polyb2.flow.consent import Consent, discover
-from polyb2.flow.discover import Discovery, Report
+from polyb2.flow.discover import Discovery
 from polyb2.flow.mirror import OPAQUE, Mirror
 from polyb2.flow.outage import Outage
 from polyb2.flow.pool import Outcome, Pool, PoolRules
 from polyb2.flow.recover import abort_all_abandoned
+from polyb2.flow.report import Report
 from polyb2.flow.streams import Streams
 from polyb2.flow.watch import WatchState, watch
 from polyb2.flow.work import RetryRules

@@ -13,15 +13,14 @@ from pathlib import Path
 import pytest
 
 from polyb2.core.errors import LedgerBusyError
-from polyb2.ledger import database
+from polyb2.ledger import database, lock, opening
 from polyb2.ledger.binding import get_meta, set_meta
 from polyb2.ledger.database import (
     Database,
-    LedgerError,
     Transaction,
-    has_wal_reset_bug,
     open_database,
 )
+from polyb2.ledger.lock import LedgerError, has_wal_reset_bug
 from tests.ledger.conftest import python, read_sql
 
 
@@ -112,7 +111,8 @@ async def test_a_write_cancelled_twice_ends_before_the_cancellation_goes_on(open
 
 async def test_closing_lets_a_write_under_way_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "has_wal_reset_bug", lambda: True)
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.1)
+    for module in (lock, opening):
+        monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0.1)
     ledger = await open_database(path)
     written, _ = await asyncio.gather(
         ledger.write("test", lambda tx: set_meta(tx, "first", "1")), ledger.close(), return_exceptions=True
@@ -228,7 +228,8 @@ async def test_writes_and_opening_wait_for_the_lock_where_it_is_needed(
     monkeypatch.setattr(database, "has_wal_reset_bug", lambda: bug)
     ledger = await open_database(path)
     assert path.with_name("ledger.db.lock").exists() is bug
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+    for module in (lock, opening):
+        monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0.05)
     with path.with_name("ledger.db.lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         results = await asyncio.gather(
@@ -245,7 +246,8 @@ async def test_writes_and_opening_wait_for_the_lock_where_it_is_needed(
 async def test_a_ledger_that_another_program_holds_is_busy_in_words(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.05)
+    for module in (lock, opening):
+        monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0.05)
     ledger = await open_database(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -14,14 +14,11 @@ import aiosqlite
 import pytest
 
 from polyb2.core.errors import UsageError
-from polyb2.ledger import database
+from polyb2.ledger import database, opening
 from polyb2.ledger.binding import get_meta, set_meta
-from polyb2.ledger.database import (
-    APPLICATION_ID,
-    LedgerError,
-    Transaction,
-    open_database,
-)
+from polyb2.ledger.database import Transaction, open_database
+from polyb2.ledger.lock import FileLock, LedgerError
+from polyb2.ledger.opening import APPLICATION_ID
 from polyb2.ledger.queries import load_migrations
 from tests.ledger.conftest import read_sql
 
@@ -175,7 +172,7 @@ async def test_a_migration_that_fails_leaves_the_ledger_as_it_was(path: Path, mo
     schema = read_sql(path, "SELECT name FROM sqlite_schema")
     scripts = [*load_migrations(), "CREATE TABLE half (a); CREATE TABLE nonsense;"]
     with monkeypatch.context() as patch:
-        patch.setattr(database, "load_migrations", lambda: scripts)
+        patch.setattr(opening, "load_migrations", lambda: scripts)
         with pytest.raises(LedgerError):
             await open_database(path)
     assert read_sql(path, "SELECT name FROM sqlite_schema") == schema
@@ -189,9 +186,9 @@ async def test_two_processes_may_make_the_ledger_at_once(path: Path, monkeypatch
     def load_while_another_opens() -> list[str]:
         calls.append(1)
         if len(calls) == 2:  # the first checked the version, this one is about to migrate
-            lock = database._FileLock(path, needed=False)
-            database._connect(path, lock, read_only=False).close()
+            lock = FileLock(path, needed=False)
+            opening.connect(path, lock, read_only=False).close()
         return scripts
 
-    monkeypatch.setattr(database, "load_migrations", load_while_another_opens)
+    monkeypatch.setattr(opening, "load_migrations", load_while_another_opens)
     await (await open_database(path)).close()

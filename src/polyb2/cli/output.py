@@ -15,8 +15,8 @@ from polyb2.core.units import format_duration, format_size
 
 if TYPE_CHECKING:
     from polyb2.flow.cleanup import Swept
-    from polyb2.flow.discover import Report
     from polyb2.flow.pool import Outcome
+    from polyb2.flow.report import Report
     from polyb2.flow.verify import Findings
     from polyb2.ledger.reports import StatusReport
 

@@ -18,7 +18,7 @@ from polyb2.core.selection import Selection
 if TYPE_CHECKING:
     from polyb2.engine import RunResult
     from polyb2.flow.consent import Consent
-    from polyb2.flow.discover import Report
+    from polyb2.flow.report import Report
 
 FAILED = 3
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from polyb2.core.errors import UsageError
 from polyb2.core.units import format_size
-from polyb2.flow.discover import Discovery, Report
+from polyb2.flow.discover import Discovery
+from polyb2.flow.report import Report
 
 
 @dataclass(frozen=True, slots=True)
