@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from polyb2.clock import Clock
 from polyb2.config import Settings
-from polyb2.core.errors import RemoteError, Side
+from polyb2.core.errors import LedgerError, RemoteError, Side
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.selection import Selection
 from polyb2.flow.consent import Consent, discover
@@ -26,7 +26,7 @@ from polyb2.flow.pool import Outcome, Pool, PoolRules
 from polyb2.flow.recover import abort_all_abandoned
 from polyb2.flow.report import Report
 from polyb2.flow.streams import Streams
-from polyb2.flow.watch import WatchState, watch
+from polyb2.flow.watch import Watch
 from polyb2.flow.work import RetryRules
 from polyb2.ledger.binding import TARGET_ETAGS, Binding
 from polyb2.ledger.ledger import Ledger
@@ -38,6 +38,9 @@ from polyb2.web import serve_health
 
 log = logging.getLogger(__name__)
 SOURCE_REGION = "us-east-1"
+SWEEP_EVERY_S = 300.0
+STOPPING_LEDGER_S = 5.0
+"""For how long a process that is asked to stop waits for a ledger that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +83,19 @@ def binding_of(settings: Settings) -> Binding:
 
 
 @asynccontextmanager
-async def open_mirror(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Mirror]:
-    """Both stores and the ledger, open and bound to each other.
+async def open_mirror(
+    settings: Settings, clock: Clock | None = None, *, read_only: bool = False
+) -> AsyncIterator[Mirror]:
+    """Both stores and the ledger, open and bound to each other; ``read_only`` neither makes nor binds a ledger.
 
     Raises:
         UsageError: settings are missing, or the ledger may not be used with them.
     """
     settings.require_remote()
     async with AsyncExitStack() as stack:
-        ledger = await Ledger.open(settings.database_path, clock)
+        ledger = await Ledger.open(settings.database_path, clock, read_only=read_only)
         stack.push_async_callback(ledger.close)
-        await ledger.bind(binding_of(settings))
+        await (ledger.check_binding if read_only else ledger.bind)(binding_of(settings))
         http = Http()
         stack.push_async_callback(http.close)
         source_account, target_account = _accounts(settings)
@@ -100,14 +105,14 @@ async def open_mirror(settings: Settings, clock: Clock | None = None) -> AsyncIt
                 source_account,
                 await stack.enter_async_context(open_client(source_account)),
                 http,
-                Guard(Side.SOURCE, policy, settings.polyb2_source_rps),
+                Guard(Side.SOURCE, policy, settings.polyb2_source_rps, settings.polyb2_stall_timeout),
             ),
             target=Target(
                 target_account,
                 settings.b2_key_prefix,
                 await stack.enter_async_context(open_client(target_account)),
                 http,
-                Guard(Side.TARGET, policy, settings.polyb2_b2_rps),
+                Guard(Side.TARGET, policy, settings.polyb2_b2_rps, settings.polyb2_stall_timeout),
             ),
             ledger=ledger,
             streams=Streams(settings.polyb2_concurrency),
@@ -157,13 +162,16 @@ class _Run:
         self._options = options
         self._mirror = mirror
         self._result = RunResult()
-        self._watch_state = WatchState()
         self._working: asyncio.Task[None] | None = None
-        self._discovery: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
         self._discovering = options.selection is not None or options.watch
         probes = {Side.SOURCE: mirror.source.probe, Side.TARGET: mirror.target.probe}
         self._outage = Outage(probes, give_up_s=settings.polyb2_give_up, for_ever=options.watch)
         self._pool = Pool(mirror, self._outage, self._pool_rules(), lambda: self._discovering)
+        self._watch = Watch(
+            mirror, settings.datasets, options.consent, settings.polyb2_poll_interval, self._pool.wake.set
+        )
+        mirror.ledger.patience.rule = self._waits_for_ledger
 
     def _pool_rules(self) -> PoolRules:
         settings = self._settings
@@ -179,58 +187,67 @@ class _Run:
         self._options.on_start(self._mirror, self._outage)
         with _signals(self._on_signal):
             async with serve_health(self._settings.polyb2_http_addr, self._problems):
-                await self._sweep()
                 try:
                     async with asyncio.TaskGroup() as roots:
-                        self._working = roots.create_task(self._work(), name="pool")
+                        sweeper = roots.create_task(self._sweep_now_and_then(), name="sweeper")
+                        self._beside.append(sweeper)
                         if self._discovering:
-                            self._discovery = roots.create_task(self._discover(), name="discovery")
+                            self._beside.append(roots.create_task(self._discover(), name="discovery"))
+                        self._working = roots.create_task(self._work(sweeper), name="pool")
                 except* Exception as group:  # noqa: BLE001 - unwrapped, not handled
                     raise _first(group) from None
-                await self._sweep()
         return self._result
 
-    async def _work(self) -> None:
+    async def _work(self, sweeper: asyncio.Task[None]) -> None:
         self._result.outcome = self._pool.outcome
-        await self._pool.run()
+        try:
+            await self._pool.run()
+        finally:
+            sweeper.cancel()
+        if not self._mirror.draining.is_set():
+            await self._sweep()
 
     async def _discover(self) -> None:
         try:
-            if self._options.selection is not None:
+            if self._options.watch:
+                await self._watch.run(self._options.selection)
+            elif self._options.selection is not None:
                 discovery = Discovery(self._mirror, self._options.selection)
                 self._result.report = await discover(discovery, self._options.consent, self._pool.wake.set)
-            if self._options.watch:
-                await watch(
-                    self._mirror,
-                    self._settings.datasets,
-                    self._options.consent,
-                    self._settings.polyb2_poll_interval,
-                    self._watch_state,
-                    self._pool.wake.set,
-                )
         finally:
             self._discovering = False
             self._pool.wake.set()
 
+    async def _sweep_now_and_then(self) -> None:
+        while True:
+            await self._sweep()
+            await asyncio.sleep(SWEEP_EVERY_S)
+
     async def _sweep(self) -> None:
-        """Abort what could not be aborted when it was given up; a later run tries again."""
+        """Abort what could not be aborted when it was given up; the next sweep, or a later run, tries again."""
         try:
             await abort_all_abandoned(self._mirror)
         except RemoteError as error:
-            log.warning("an abandoned upload could not be aborted yet: %s", error)
+            log.warning("abandoned uploads could not be aborted yet: %s", error)
+
+    def _waits_for_ledger(self, _error: LedgerError, waited_s: float) -> bool:
+        """A ledger that is busy or has no room ends a run no sooner than an outage of a side does."""
+        if self._mirror.draining.is_set():
+            return waited_s < STOPPING_LEDGER_S
+        return self._options.watch or waited_s < self._settings.polyb2_give_up
 
     def _problems(self) -> list[str]:
-        found = [str(self._outage.error)] if self._outage.error is not None else []
-        if self._watch_state.problem is not None:
-            found.append(f"discovery: {self._watch_state.problem}")
+        found = [str(error) for error in (self._outage.error, self._mirror.ledger.patience.problem) if error]
+        if self._watch.problem is not None:
+            found.append(f"discovery: {self._watch.problem}")
         if self._mirror.draining.is_set():
             found.append("draining")
         return found
 
     def _on_signal(self, number: int) -> None:
         """The first signal drains: nothing new is listed or claimed. The second stops at once."""
-        if self._discovery is not None:
-            self._discovery.cancel()
+        for task in self._beside:
+            task.cancel()
         if self._result.signal is None:
             log.info("stopping: running parts may end within %.0f s", self._settings.polyb2_drain_seconds)
             self._mirror.draining.set()
@@ -244,14 +261,16 @@ class _Run:
 @contextmanager
 def _signals(handler: Callable[[int], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    for number in numbers:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
         loop.add_signal_handler(number, handler, number)
     try:
         yield
     finally:
-        for number in numbers:
+        for number, former in before.items():
             loop.remove_signal_handler(number)
+            if former is not None:
+                signal.signal(number, former)
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> Exception:

@@ -42,10 +42,8 @@ async def test_kill_9_in_a_large_file_goes_on_from_its_parts(bench: Bench) -> No
     await bench.discover()
     slow = bench.box.source.inject(Fault("get", Drip(1), skip=6, times=0))
     extra = {"POLYB2_PART_SIZE": "5MiB", "POLYB2_LEASE_SECONDS": "1"}
-    process = await bench.start("run", "--concurrency", "2", **extra)
-    await until(lambda: bench.box.target.count("upload_part") >= 6)
-    process.kill()
-    await process.wait()
+    killed = await bench.cli("run", "--concurrency", "2", POLYB2_FAILPOINTS="ledger.receipt.after=kill@6", **extra)
+    assert killed.code == -signal.SIGKILL
     row = await bench.row(LARGE)
     assert (row["status"], row["parts_done"]) == ("processing", 6)
     assert (await bench.cli("status", "--json")).json()["in_flight"][0]["bytes_done"] == 30 * MIB

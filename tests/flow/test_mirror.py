@@ -242,6 +242,28 @@ async def test_what_is_known_of_the_target_outlives_the_process_and_is_corrected
     assert (await bench.row(key("2024-01-05", QUOTES)))["verification"] == "parts"
 
 
+async def test_a_large_file_alone_shows_that_the_target_has_md5s_after_all(bench: Bench) -> None:
+    bench.box.target.etags = "opaque"
+    bench.box.source.put(LARGE, GeneratedGzip(11 * MIB))
+    await bench.mirror_all()
+    bench.box.target.etags = "md5"
+    proofs = []
+    for day in ("2024-01-04", "2024-01-05"):
+        bench.box.source.put(key(day, QUOTES), GeneratedGzip(11 * MIB, seed=int(day[-1])))
+        await bench.mirror_all()
+        proofs.append((await bench.row(key(day, QUOTES)))["verification"])
+    assert proofs == ["readback", "parts"]
+
+
+async def test_pacing_is_no_stall(bench: Bench) -> None:
+    for day in range(1, 7):
+        bench.box.source.put(key(f"2024-01-{day:02}"), b"x")
+    await bench.discover()
+    result = await bench.run(polyb2_source_rps=8, polyb2_b2_rps=8, polyb2_stall_timeout=0.3, polyb2_part_tries=1)
+    assert result.outcome.completed == 6
+    assert {row["attempt"] for row in (await bench.rows()).values()} == {1}
+
+
 async def test_sync_mirrors_while_it_lists(bench: Bench) -> None:
     for day in range(1, 10):
         bench.box.source.put(key(f"2024-01-{day:02}"), os.urandom(1000))

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from polyb2.core.errors import LedgerBusyError
-from polyb2.ledger import database, lock, opening
+from polyb2.core.errors import LedgerBusyError, LedgerError
+from polyb2.ledger import database, lock, opening, patience
 from polyb2.ledger.binding import get_meta, set_meta
 from polyb2.ledger.database import (
     Database,
     Transaction,
     open_database,
 )
-from polyb2.ledger.lock import LedgerError, has_wal_reset_bug
+from polyb2.ledger.lock import has_wal_reset_bug
 from tests.ledger.conftest import python, read_sql
 
 
@@ -111,13 +111,17 @@ async def test_a_write_cancelled_twice_ends_before_the_cancellation_goes_on(open
 
 async def test_closing_lets_a_write_under_way_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "has_wal_reset_bug", lambda: True)
-    for module in (lock, opening):
-        monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0.1)
     ledger = await open_database(path)
     written, _ = await asyncio.gather(
         ledger.write("test", lambda tx: set_meta(tx, "first", "1")), ledger.close(), return_exceptions=True
     )
     assert written is None
+
+
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "BUSY_S", 0.0)
+    for module in (lock, opening):
+        monkeypatch.setattr(module, "BUSY_TRY_S", 0.05)
 
 
 def count_up(tx: Transaction) -> None:
@@ -189,10 +193,11 @@ async def test_a_reader_neither_waits_for_a_writer_nor_writes(opened: Database, 
     await reader.close()
 
 
-async def test_a_reader_of_a_ledger_that_is_missing_makes_none(path: Path) -> None:
-    with pytest.raises(LedgerError):
-        await open_database(path, read_only=True)
-    assert not path.exists()
+async def test_a_ledger_that_is_missing_reads_as_an_empty_one_and_none_is_made(path: Path) -> None:
+    reader = await open_database(path, read_only=True)
+    assert await reader.read(facts) == (None, None)
+    await reader.close()
+    assert list(path.parent.iterdir()) == []
 
 
 # -- the advisory lock --------------------------------------------------------------------------------------------------
@@ -228,8 +233,7 @@ async def test_writes_and_opening_wait_for_the_lock_where_it_is_needed(
     monkeypatch.setattr(database, "has_wal_reset_bug", lambda: bug)
     ledger = await open_database(path)
     assert path.with_name("ledger.db.lock").exists() is bug
-    for module in (lock, opening):
-        monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0.05)
+    impatient(monkeypatch)
     with path.with_name("ledger.db.lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         results = await asyncio.gather(
@@ -246,13 +250,102 @@ async def test_writes_and_opening_wait_for_the_lock_where_it_is_needed(
 async def test_a_ledger_that_another_program_holds_is_busy_in_words(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (lock, opening):
-        monkeypatch.setattr(module, "BUSY_TIMEOUT_S", 0.05)
+    impatient(monkeypatch)
     ledger = await open_database(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(LedgerBusyError, match="another process holds it"):
+        with pytest.raises(LedgerBusyError, match="look for another polyb2"):
             await ledger.write("test", count_up)
         other.execute("ROLLBACK")
     await ledger.write("test", count_up)
     await ledger.close()
+
+
+@pytest.mark.parametrize("bug", [True, False])
+async def test_a_run_waits_for_the_ledger_as_long_as_its_rule_says(
+    path: Path, bug: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "has_wal_reset_bug", lambda: bug)
+    impatient(monkeypatch)
+    monkeypatch.setattr(patience, "_PAUSE_S", 0.01)
+    ledger = await open_database(path)
+    waited: list[float] = []
+    with path.with_name("ledger.db.lock").open("w") as lock_file, closing(sqlite3.connect(path)) as other:
+        fcntl.flock(lock_file, fcntl.LOCK_EX)
+        other.execute("BEGIN IMMEDIATE")
+
+        def rule(_error: LedgerError, waited_s: float) -> bool:
+            waited.append(waited_s)
+            if len(waited) == 3:
+                lock_file.close()
+                other.rollback()
+            return True
+
+        ledger.patience.rule = rule
+        await asyncio.gather(*(ledger.write("test", count_up) for _ in range(5)))
+    assert waited == sorted(waited)
+    assert waited[0] == 0
+    assert await ledger.read(lambda tx: get_meta(tx, "count")) == "5"
+    assert ledger.patience.problem is None
+    await ledger.close()
+
+
+async def test_those_who_wait_behind_a_busy_write_can_be_cancelled(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    impatient(monkeypatch)
+    ledger = await open_database(path)
+    ledger.patience.rule = lambda _error, _waited_s: True
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writes = [asyncio.create_task(ledger.write("test", count_up)) for _ in range(100)]
+        while ledger.patience.problem is None:
+            await asyncio.sleep(0.01)
+        for write in writes:
+            write.cancel()
+        await asyncio.wait_for(asyncio.gather(*writes, return_exceptions=True), 2)
+    await ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [("PRAGMA max_page_count = 1", "full"), ("PRAGMA query_only = 1", "readonly")],
+    ids=["full", "read-only"],
+)
+async def test_a_write_goes_on_when_the_disk_has_room_again(path: Path, broken: str, words: str) -> None:
+    ledger = await open_database(path)
+    name, _, _ = broken.partition(" =")
+    before = await ledger.read(lambda tx: tx._connection.execute(name).fetchone()[0])
+    await ledger.read(lambda tx: tx._connection.execute(broken).fetchall())
+    said: list[str] = []
+
+    def rule(error: LedgerError, _waited_s: float) -> bool:
+        said.append(str(error))
+        ledger.patience.rule = lambda _error, _waited_s: False
+        return True
+
+    ledger.patience.rule = rule
+
+    def write_much(tx: Transaction) -> None:
+        for number in range(10):
+            set_meta(tx, f"{number}", "x" * 4000)
+
+    task = asyncio.create_task(ledger.write("test", write_much))
+    while not said:
+        await asyncio.sleep(0.01)
+    await ledger.read(lambda tx: tx._connection.execute(f"{name} = {before}").fetchall())
+    await task
+    assert words in said[0]
+    assert await ledger.read(lambda tx: get_meta(tx, "9")) == "x" * 4000
+    await ledger.close()
+
+
+async def test_closing_ends_even_while_another_process_keeps_the_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "has_wal_reset_bug", lambda: True)
+    impatient(monkeypatch)
+    ledger = await open_database(path)
+    with path.with_name("ledger.db.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        await ledger.close()
+    join_threads()
+    assert not [thread for thread in threading.enumerate() if "_connection_worker" in thread.name]

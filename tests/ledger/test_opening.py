@@ -13,11 +13,11 @@ from pathlib import Path
 import aiosqlite
 import pytest
 
-from polyb2.core.errors import UsageError
+from polyb2.core.errors import LedgerError, UsageError
 from polyb2.ledger import database, opening
 from polyb2.ledger.binding import get_meta, set_meta
 from polyb2.ledger.database import Transaction, open_database
-from polyb2.ledger.lock import FileLock, LedgerError
+from polyb2.ledger.lock import FileLock
 from polyb2.ledger.opening import APPLICATION_ID
 from polyb2.ledger.queries import load_migrations
 from tests.ledger.conftest import read_sql

@@ -6,7 +6,10 @@ import sqlite3
 
 import pytest
 
+from polyb2.core.errors import LeaseLostError
+from polyb2.core.parts import PartPlan
 from polyb2.core.records import PartProof, Receipt, UploadState
+from polyb2.ledger.leases import Worker
 from tests.ledger.conftest import SENT, SIZE, Books, listed
 
 DAY = "2024-01-02"
@@ -131,3 +134,50 @@ async def test_disowned_attempts_are_not_recognised_again(books: Books) -> None:
     assert progress(books) == (0, 0, 1, 0)
     again = await books.claim()
     assert (again.attempt, again.earlier_tokens) == (2, frozenset())
+
+
+@pytest.mark.parametrize("takes_over", [True, False], ids=["taken over", "settled"])
+async def test_receipts_of_an_older_revision_do_not_measure_the_newer(books: Books, takes_over: bool) -> None:
+    claim = await books.claimed(listed(DAY))
+    await books.receive(claim, await books.begin(claim), 1, 2)
+    await books.discover(listed(DAY, "b"))
+    if not takes_over:
+        await books.fail(claim)
+    newer = await books.take_over() if takes_over else await books.claim()
+    assert (newer.revision.number, newer.upload, newer.receipts) == (2, None, ())
+    await books.receive(newer, await books.begin(newer, "u2"), 1)
+    assert await books.ledger.has_progressed(newer) is True
+
+
+async def test_an_upload_of_a_lost_claim_is_on_record_to_be_aborted(books: Books) -> None:
+    claim = await books.claimed(listed(DAY))
+    taken = await books.take_over()
+    own = await books.begin(taken, "own")
+    with pytest.raises(LeaseLostError):
+        await books.begin(claim, "late")
+    await books.ledger.disown_upload(claim, "to/" + claim.key, "late", own.plan, own.proof)
+    assert books.uploads() == {"own": "open", "late": "abandoned"}
+    assert [item.upload_id async for item in books.ledger.all_abandoned_uploads()] == ["late"]
+
+
+async def test_an_upload_of_a_lost_claim_outlives_its_row(books: Books) -> None:
+    claim = await books.claimed(listed(DAY))
+    await books.ledger.end_worker(Worker(claim.worker, "w"), "test")
+    assert await books.ledger.unqueue(await books.found()) == 1
+    await books.ledger.disown_upload(claim, "to/" + claim.key, "late", PartPlan(30, 10), PartProof.PARTS)
+    assert books.uploads() == {"late": "abandoned"}
+
+
+async def test_what_was_published_keeps_its_receipts(books: Books) -> None:
+    claim = await books.claimed(listed(DAY))
+    assert await books.ledger.published_parts(claim.file_id) == []
+    await books.receive(claim, await books.begin(claim), 1, 2, 3)
+    await books.ledger.complete(claim, SENT)
+    kept = [(item.part.number, item.etag) for item in await books.ledger.published_parts(claim.file_id)]
+    assert kept == [(1, "part-1"), (2, "part-2"), (3, "part-3")]
+    await books.discover(listed(DAY, "b"))
+    newer = await books.claim()
+    await books.receive(newer, await books.begin(newer, "u2"), 1)
+    assert [item.part.number for item in await books.ledger.published_parts(claim.file_id)] == [1, 2, 3]
+    await books.ledger.complete(newer, SENT)
+    assert [item.part.number for item in await books.ledger.published_parts(claim.file_id)] == [1]

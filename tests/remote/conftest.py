@@ -81,8 +81,8 @@ async def _stores(
     try:
         async with open_client(source) as ours, open_client(target) as theirs:
             yield Stores(
-                Source(source, ours, http, Guard(Side.SOURCE, POLICY, 0)),
-                Target(target, PREFIX, theirs, http, Guard(Side.TARGET, POLICY, 0)),
+                Source(source, ours, http, Guard(Side.SOURCE, POLICY, 0, 60.0)),
+                Target(target, PREFIX, theirs, http, Guard(Side.TARGET, POLICY, 0, 60.0)),
                 publish,
             )
     finally:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from polyb2.flow.cleanup import Swept
     from polyb2.flow.verify import Findings
 
-DIFFERENT = 3
+UNFINISHED = 3
 
 
 def register(app: typer.Typer) -> None:
@@ -51,14 +51,14 @@ def verify(
     else:
         print_findings(findings)
     if findings.differences:
-        raise typer.Exit(DIFFERENT)
+        raise typer.Exit(UNFINISHED)
 
 
 async def _verify(settings: Settings, selection: Selection, *, deep: bool, mend: bool) -> Findings:
     from polyb2.engine import open_mirror
     from polyb2.flow import verify as flow
 
-    async with open_mirror(settings) as mirror:
+    async with open_mirror(settings, read_only=not mend) as mirror:
         findings = await flow.verify(mirror, selection, deep=deep)
         if mend:
             await flow.repair(mirror, findings)
@@ -76,13 +76,16 @@ def cleanup(
         raise UsageError(f"--older-than: {error}") from None
     settings = load_settings()
     set_up_logging(settings.log_level)
-    print_swept(asyncio.run(_cleanup(settings, older_than_s, dry_run=dry_run)), dry_run=dry_run)
+    swept = asyncio.run(_cleanup(settings, older_than_s, dry_run=dry_run))
+    print_swept(swept, dry_run=dry_run)
+    if swept.failed:
+        raise typer.Exit(UNFINISHED)
 
 
 async def _cleanup(settings: Settings, older_than_s: float, *, dry_run: bool) -> Swept:
     from polyb2.engine import open_mirror
     from polyb2.flow import cleanup as flow
 
-    async with open_mirror(settings) as mirror:
+    async with open_mirror(settings, read_only=dry_run) as mirror:
         now_ms = mirror.ledger.clock.wall_ms()
         return await flow.cleanup(mirror, older_than_s=older_than_s, now_ms=now_ms, dry_run=dry_run)

@@ -5,9 +5,12 @@ Imports nothing heavy: the S3 stack is loaded by the commands that talk to a sto
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,12 +18,16 @@ from typer.exceptions import Abort, TyperException
 
 from polyb2 import __version__
 from polyb2.cli import bucket, demo, queue, transfer
+from polyb2.cli.logs import show_tracebacks
 from polyb2.core.errors import Polyb2Error
+from polyb2.core.scrub import scrub
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 unexpected error; 2 usage or configuration; 3 ended, but files that this process attempted failed or
 are parked, or verify found a difference; 4 the account or the other side stops everything; 130 / 143 interrupted.
 """
+
+_UNEXPECTED_MAX = 300
 
 app = typer.Typer(
     name="polyb2",
@@ -58,7 +65,18 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the contract's code."""
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
-    sys.exit(_run([word for word in words if word != "--debug"] or ["--help"], debug=debug))
+    if debug:
+        show_tracebacks()
+    # A stream that the shell closed is None; what is written there is for nobody.
+    sys.stdout, sys.stderr = (stream or Path(os.devnull).open("w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
+    signal.signal(signal.SIGTERM, _terminate)
+    code = _run([word for word in words if word != "--debug"] or ["--help"], debug=debug)
+    sys.exit(_flushed(code))
+
+
+def _terminate(number: int, _frame: object) -> None:
+    """SIGTERM ends any command as it should: what is open is closed, and the code tells. A run drains, see the engine."""
+    sys.exit(128 + number)
 
 
 def _run(words: list[str], *, debug: bool) -> int:
@@ -66,22 +84,48 @@ def _run(words: list[str], *, debug: bool) -> int:
         code: Any = app(words, prog_name="polyb2", standalone_mode=False)
     except (Polyb2Error, TyperException) as error:
         if debug:
-            traceback.print_exception(error)
+            _show(error)
         return _tell(error)
     except (KeyboardInterrupt, Abort):
         return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # The reader of a pipe, such as head, has what it wanted.
-        sys.stderr.close()
-        return 0
-    except Exception as error:
+    except SystemExit as end:
+        # The library's answer to a broken pipe; the reader, such as head, has what it wanted.
+        code = 0 if isinstance(end.__context__, BrokenPipeError) else end.code
+    except Exception as error:  # noqa: BLE001 - the last resort
         if debug:
-            raise
-        sys.stderr.write(
-            f"polyb2: unexpected {type(error).__name__}: run again with --debug and report what it shows\n"
-        )
+            _show(error)
+        what = " ".join(scrub(f"{type(error).__name__}: {error}").split())[:_UNEXPECTED_MAX]
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            # Only the output is written outside the ledger.
+            _give_up_stdout()
+            sys.stderr.write(f"polyb2: the output could not be written: {error.strerror}\n")
+        else:
+            sys.stderr.write(f"polyb2: unexpected {what}; run again with --debug and report what it shows\n")
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once the output is out: a reader that went away is no error, a full disk is one."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _give_up_stdout()
+    except OSError as error:
+        _give_up_stdout()
+        sys.stderr.write(f"polyb2: the output could not be written: {error.strerror}\n")
+        return code or 1
+    return code
+
+
+def _give_up_stdout() -> None:
+    """What is still buffered goes nowhere, instead of failing again at the interpreter's end."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _show(error: Exception) -> None:
+    sys.stderr.write(scrub("".join(traceback.format_exception(error))))
 
 
 def _tell(error: Polyb2Error | TyperException) -> int:

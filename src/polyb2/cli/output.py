@@ -126,6 +126,8 @@ def print_swept(swept: Swept, *, dry_run: bool) -> None:
         f"{len(swept.aborted)} uploads {'to abort' if dry_run else 'aborted'}; left alone: {swept.owned} of the ledger, "
         f"{swept.young} too young, {swept.foreign} of other keys"
     )
+    if swept.failed:
+        out.print(f"{swept.failed} uploads could not be aborted: run polyb2 cleanup again later")
 
 
 def _print_named(out: Console, words: str, names: list[str]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -36,6 +37,8 @@ class Progress:
         self.live = terminal.is_terminal and not terminal.is_dumb_terminal
         self.console = terminal if self.live else None
         self._task: asyncio.Task[None] | None = None
+        self._display: Live | None = None
+        self._is_aside = False
         self._samples: deque[tuple[float, float]] = deque(maxlen=RATE_SAMPLES)
 
     def start(self, mirror: Mirror, outage: Outage) -> None:
@@ -45,16 +48,31 @@ class Progress:
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            # A picture that could not be drawn hides nothing of what it was to show.
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave the terminal to somebody else for a while."""
+        self._is_aside = True
+        if self._display is not None:
+            self._display.stop()
+        try:
+            yield
+        finally:
+            self._is_aside = False
+            if self._display is not None:
+                self._display.start()
 
     async def _show(self, mirror: Mirror, outage: Outage) -> None:
         if self.console is None:
             await self._log(mirror)
             return
-        with Live(console=self.console, auto_refresh=False, transient=True) as live:
+        with Live(console=self.console, auto_refresh=False, transient=True) as self._display:
             while True:
-                live.update(self._picture(mirror, outage, await mirror.ledger.status()), refresh=True)
+                report = await mirror.ledger.status()
+                if not self._is_aside:
+                    self._display.update(self._picture(mirror, outage, report), refresh=True)
                 await asyncio.sleep(REFRESH_S)
 
     async def _log(self, mirror: Mirror) -> None:

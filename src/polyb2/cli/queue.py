@@ -18,7 +18,7 @@ from polyb2.core.selection import Selection
 from polyb2.core.status import FAILED, WAITING, Status
 from polyb2.ledger.database import Row
 from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.reports import Filter, StatusReport, file_json
+from polyb2.ledger.reports import Filter, file_json
 
 T = TypeVar("T")
 BATCH_ROWS = 1000
@@ -43,7 +43,7 @@ def status(
 
     async def show() -> None:
         while True:
-            report = await _reading(settings, lambda ledger: ledger.status(), StatusReport())
+            report = await _reading(settings, lambda ledger: ledger.status())
             if as_json:
                 typer.echo(json.dumps(report.as_json(), indent=None if watch else 2))
             else:
@@ -82,7 +82,7 @@ def files(
         else:
             await print_files(rows)
 
-    asyncio.run(_reading(settings, show, None))
+    asyncio.run(_reading(settings, show))
 
 
 def retry(
@@ -160,11 +160,9 @@ async def _each_batch(
     return changed + (await act(batch) if batch else 0)
 
 
-async def _reading(settings: Settings, work: Callable[[Ledger], Awaitable[T]], nothing: T) -> T:
-    """Run ``work`` on the ledger opened read-only; ``nothing`` where there is no ledger yet, and none is made."""
+async def _reading(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> T:
+    """Run ``work`` on the ledger opened read-only."""
     set_up_logging(settings.log_level)
-    if not settings.database_path.exists():
-        return nothing
     ledger = await Ledger.open(settings.database_path, read_only=True)
     try:
         return await work(ledger)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,7 +14,9 @@ import typer
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
 from polyb2.cli.output import print_outcome, print_report
+from polyb2.cli.prompt import confirm
 from polyb2.config import Settings, load_settings
+from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
 
 if TYPE_CHECKING:
@@ -111,9 +115,11 @@ def _run(settings: Settings, selection: Selection | None, *, limit: int | None, 
     from polyb2.engine import RunOptions
     from polyb2.engine import run as run_engine
 
+    if watch and limit:
+        raise UsageError("--watch stays up and --limit ends: choose one")
     progress = Progress()
     set_up_logging(settings.log_level, progress.console)
-    consent = _consent(settings, yes=yes, interactive=not progress.live)
+    consent = _consent(settings, yes=yes, aside=progress.aside)
     wanted = RunOptions(selection, watch, limit, consent, progress.start)
 
     async def work() -> RunResult:
@@ -145,16 +151,22 @@ async def _survey(settings: Settings, selection: Selection) -> Report:
     from polyb2.engine import open_mirror
     from polyb2.flow.discover import Discovery
 
-    async with open_mirror(settings) as mirror:
+    async with open_mirror(settings, read_only=True) as mirror:
         return await Discovery(mirror, selection).survey()
 
 
-def _consent(settings: Settings, *, yes: bool, interactive: bool = True) -> Consent:
+def _consent(
+    settings: Settings, *, yes: bool, aside: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Consent:
+    """What may be queued; where there is a terminal it is asked for, with the display moved ``aside``."""
     from polyb2.flow.consent import Consent
 
-    at_terminal = interactive and sys.stdin.isatty() and sys.stderr.isatty()
-    ask = (lambda words: typer.confirm(f"{words}. Queue them?", err=True)) if at_terminal else None
-    return Consent(settings.polyb2_max_plan_bytes, given=yes, ask=ask)
+    async def ask(words: str) -> bool:
+        with aside():
+            return await confirm(f"{words}. Queue them?")
+
+    at_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    return Consent(settings.polyb2_max_plan_bytes, given=yes, ask=ask if at_terminal else None)
 
 
 def _print_report(report: Report, as_json: bool, verb: str) -> None:

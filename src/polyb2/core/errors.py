@@ -116,8 +116,23 @@ class AccountStoppedError(Polyb2Error):
     exit_code = 4
 
 
-class LedgerBusyError(Polyb2Error):
-    """Another process held the ledger for longer than the busy time-out."""
+class LedgerError(Polyb2Error):
+    """The ledger cannot be read or written: disk full, read-only, an I/O error.
+
+    Attributes:
+        may_pass: waiting can cure it: the disk gets room, the other process lets go.
+    """
+
+    def __init__(self, message: str, *, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
+
+
+class LedgerBusyError(LedgerError):
+    """Another process holds the ledger."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, may_pass=True)
 
 
 class LeaseLostError(Polyb2Error):

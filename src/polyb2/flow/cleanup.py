@@ -5,39 +5,62 @@ Only keys of the layout under ``B2_KEY_PREFIX`` are looked at: what others uploa
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
+from polyb2.core.errors import RemoteError, Scope
 from polyb2.core.keys import parse_key
 from polyb2.core.records import OpenUpload
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.recover import abort_all_abandoned
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class Swept:
-    """Uploads that were (or, in a dry run, would be) aborted, and those that were left alone and why."""
+    """Uploads that were (or, in a dry run, would be) aborted, could not be, and those that were left alone and why."""
 
     aborted: list[OpenUpload] = field(default_factory=list)
+    failed: int = 0
     owned: int = 0
     young: int = 0
     foreign: int = 0
 
 
 async def cleanup(mirror: Mirror, *, older_than_s: float, now_ms: int, dry_run: bool) -> Swept:
-    """Abort orphaned uploads begun longer than ``older_than_s`` ago."""
+    """Abort orphaned uploads begun longer than ``older_than_s`` ago; what one of them meets does not spare the others.
+
+    Raises:
+        RemoteError: the target refuses or is away.
+    """
     swept = Swept()
     if not dry_run:
-        await abort_all_abandoned(mirror)
+        swept.failed += await abort_all_abandoned(mirror)
+    for upload in await _orphans(mirror, swept, now_ms - int(older_than_s * 1000)):
+        try:
+            if not dry_run:
+                await mirror.target.abort(upload.key, upload.upload_id)
+        except RemoteError as error:
+            if error.handling.scope is not Scope.FILE:
+                raise
+            swept.failed += 1
+            log.warning("an upload of %s could not be aborted: %s", upload.key, error)
+        else:
+            swept.aborted.append(upload)
+    return swept
+
+
+async def _orphans(mirror: Mirror, swept: Swept, before_ms: int) -> list[OpenUpload]:
+    """The uploads to abort; the others are counted in ``swept``."""
+    orphans: list[OpenUpload] = []
     async for upload in mirror.target.open_uploads(mirror.target.prefix):
         if parse_key(upload.key.removeprefix(mirror.target.prefix)) is None:
             swept.foreign += 1
         elif await mirror.ledger.owns_upload(upload.upload_id):
             swept.owned += 1
-        elif now_ms - upload.initiated_ms < older_than_s * 1000:
+        elif upload.initiated_ms > before_ms:
             swept.young += 1
         else:
-            swept.aborted.append(upload)
-    if not dry_run:
-        for upload in swept.aborted:
-            await mirror.target.abort(upload.key, upload.upload_id)
-    return swept
+            orphans.append(upload)
+    return orphans

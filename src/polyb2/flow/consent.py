@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from polyb2.core.errors import UsageError
@@ -23,20 +23,20 @@ class Consent:
 
     max_bytes: int
     given: bool = False
-    ask: Callable[[str], bool] | None = None
+    ask: Callable[[str], Awaitable[bool]] | None = None
 
     def covers(self, report: Report) -> bool:
         """Whether the plan is small enough not to ask."""
         return self.given or report.total("bytes_queued") <= self.max_bytes
 
-    def obtain(self, report: Report) -> None:
+    async def obtain(self, report: Report) -> None:
         """Ask for it; raise :class:`UsageError` unless the answer is yes."""
         planned = report.total("bytes_queued")
         words = (
             f"{report.total('queued')} files with {format_size(planned)} would be queued, more than "
             f"POLYB2_MAX_PLAN_BYTES ({format_size(self.max_bytes)})"
         )
-        if self.ask is None or not self.ask(words):
+        if self.ask is None or not await self.ask(words):
             raise UsageError(f"{words}: nothing was queued; narrow the selection, or say --yes")
 
 
@@ -47,5 +47,5 @@ async def discover(discovery: Discovery, consent: Consent, on_queued: Callable[[
     report = await discovery.survey()
     if consent.covers(report):
         return await discovery.queue(on_queued)
-    consent.obtain(report)
+    await consent.obtain(report)
     return await discovery.queue(on_queued, relist=True)

@@ -76,6 +76,11 @@ class Mirror:
     def watch(self) -> StallWatch:
         return StallWatch(self.stall_timeout_s)
 
+    async def pace(self) -> None:
+        """Wait until a stream, one request to each side, may begin."""
+        await self.source.guard.pace()
+        await self.target.guard.pace()
+
     def check_draining(self) -> None:
         """Raise :class:`DrainedError` if nothing new may begin."""
         if self.draining.is_set():

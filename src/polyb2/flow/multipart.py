@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
 
-from polyb2.core.errors import Kind, RemoteError
+from polyb2.core.errors import Kind, LeaseLostError, RemoteError
 from polyb2.core.parts import Part, PartPlan
 from polyb2.core.proof import ProofMark, Verification, composite
 from polyb2.core.records import Claim, Mirrored, PartProof, Receipt, StoredObject, Upload
@@ -21,6 +21,9 @@ from polyb2.flow.publish import publish
 from polyb2.flow.recover import abort_strangers, give_up
 from polyb2.flow.stream import agrees, hash_source, hash_stored, mismatch, send_part
 from polyb2.flow.streams import Slot
+
+RECORD_WITHIN_S = 2.0
+"""For how long a stopping process waits for the answer to a Create, which names what would be left behind."""
 
 
 class OpaqueTargetError(Exception):
@@ -76,12 +79,31 @@ async def continue_upload(
 
 
 async def _begin(mirror: Mirror, claim: Claim, plan: PartPlan, proof: PartProof) -> Upload:
+    """Create the upload and put it on record; who is cancelled meanwhile waits a little for that, so that none is lost."""
+    created = asyncio.create_task(_create(mirror, claim, plan, proof), name=f"create {claim.key}")
+    try:
+        await asyncio.wait([created])
+    except asyncio.CancelledError:
+        await asyncio.wait([created], timeout=RECORD_WITHIN_S)
+        if created.done() and not created.cancelled():
+            created.exception()  # looked at: the cancellation is what counts
+        raise
+    finally:
+        created.cancel()
+    upload = created.result()
+    await abort_strangers(mirror, upload.dest_key, upload.upload_id)
+    return upload
+
+
+async def _create(mirror: Mirror, claim: Claim, plan: PartPlan, proof: PartProof) -> Upload:
     mark = ProofMark.READBACK if proof is PartProof.READBACK else ProofMark.BEFORE
     dest_key = mirror.dest_key(claim)
     upload_id = await mirror.target.create(dest_key, metadata(claim, claim.token, mark))
-    upload = await mirror.ledger.begin_upload(claim, dest_key, upload_id, plan, proof)
-    await abort_strangers(mirror, dest_key, upload_id)
-    return upload
+    try:
+        return await mirror.ledger.begin_upload(claim, dest_key, upload_id, plan, proof)
+    except LeaseLostError:
+        await mirror.ledger.disown_upload(claim, dest_key, upload_id, plan, proof)
+        raise
 
 
 def _proof(mirror: Mirror, plan: PartPlan, source_part_bytes: int | None) -> PartProof:
@@ -224,6 +246,9 @@ async def _prove_by_readback(
     """Publish, read the object back part by part, compare with the hashes taken on arrival."""
     stored = await publish(mirror, claim, upload, _ordered(done))
     await compare_stored(mirror, upload, stored, _ordered(done), slot)
+    if all(agrees(receipt) for receipt in done.values()):
+        # The target's part ETags are MD5s after all.
+        await mirror.note_opaque(opaque=False)
     return Mirrored(stored.etag, stored.version_id, Verification.READBACK)
 
 

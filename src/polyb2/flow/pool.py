@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from polyb2.core.errors import LeaseLostError
+from polyb2.core.errors import LeaseLostError, LedgerError
 from polyb2.core.records import Claim
 from polyb2.core.status import Event
 from polyb2.flow.mirror import Mirror
@@ -214,8 +214,13 @@ class Pool:
 
     async def _end(self) -> None:
         worker, self._worker = self._worker, None
-        if worker is not None:
+        if worker is None:
+            return
+        try:
             await self._mirror.ledger.end_worker(worker, "interrupted")
+        except LedgerError as error:
+            # Whatever ends the pool is told, not this: the rows are free when the lease runs out.
+            log.warning("the files in hand come free in %.0f s: %s", self._rules.lease_s, error)
 
 
 async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from polyb2.core.errors import Kind, RemoteError
+from polyb2.core.errors import Kind, RemoteError, Scope
 from polyb2.core.records import Claim, Upload
 from polyb2.core.recovery import Traces
 from polyb2.flow.mirror import Mirror
@@ -38,12 +38,21 @@ async def abort_abandoned(mirror: Mirror, file_id: int) -> None:
 
 
 async def abort_all_abandoned(mirror: Mirror) -> int:
-    """Abort what earlier processes gave up and could not abort; how many there were."""
-    aborted = 0
+    """Abort what was given up and could not be aborted then; how many are still there.
+
+    Raises:
+        RemoteError: not one upload's trouble but the target's.
+    """
+    left = 0
     async for upload in mirror.ledger.all_abandoned_uploads():
-        await _abort(mirror, upload)
-        aborted += 1
-    return aborted
+        try:
+            await _abort(mirror, upload)
+        except RemoteError as error:
+            if error.handling.scope is not Scope.FILE:
+                raise
+            left += 1
+            log.warning("an abandoned upload of %s could not be aborted yet: %s", upload.dest_key, error)
+    return left
 
 
 async def abort_strangers(mirror: Mirror, dest_key: str, own_upload_id: str | None) -> None:

@@ -53,6 +53,7 @@ async def _put_streamed(mirror: Mirror, claim: Claim, slot: Slot, md5: str) -> S
     size, headers = claim.revision.size, metadata(claim, claim.token, _mark(mirror))
 
     async def once(fresh: bool) -> StoredObject:
+        await mirror.pace()
         async with (
             mirror.watch() as watch,
             mirror.source.read(claim.key, claim.revision, None, fresh=fresh) as incoming,
@@ -71,6 +72,7 @@ async def _put_buffered(mirror: Mirror, claim: Claim, slot: Slot) -> tuple[Store
     size, headers = claim.revision.size, metadata(claim, claim.token, _mark(mirror))
 
     async def once(fresh: bool) -> tuple[StoredObject, str]:
+        await mirror.pace()
         async with mirror.watch() as watch:
             async with mirror.source.read(claim.key, claim.revision, None, fresh=fresh) as incoming:
                 relay = Relay(incoming, size, watch, mirror.bandwidth).hashing()

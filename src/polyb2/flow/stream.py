@@ -38,6 +38,7 @@ async def send_part(mirror: Mirror, claim: Claim, upload: Upload, part: Part, sl
     """
 
     async def once(fresh: bool) -> Receipt:
+        await mirror.pace()
         async with (
             mirror.watch() as watch,
             mirror.source.read(claim.key, claim.revision, part, fresh=fresh) as incoming,
@@ -56,6 +57,7 @@ async def hash_source(mirror: Mirror, key: str, revision: Revision, part: Part |
     """Read a part of the source (None: all of it) for its MD5 alone."""
 
     async def once(fresh: bool) -> str:
+        await mirror.source.guard.pace()
         async with (
             mirror.watch() as watch,
             mirror.source.read(key, revision, part, fresh=fresh) as incoming,
@@ -71,6 +73,7 @@ async def hash_stored(mirror: Mirror, dest_key: str, version_id: str | None, par
     """Read a range of the target's object back for its MD5."""
 
     async def once(fresh: bool) -> str:
+        await mirror.target.guard.pace()
         async with (
             mirror.watch() as watch,
             mirror.target.read(dest_key, version_id, part, fresh=fresh) as incoming,

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from polyb2.core.compare import Adoption, adoption
+from polyb2.core.compare import Change
 from polyb2.core.keys import parse_key
+from polyb2.core.parts import Part
 from polyb2.core.proof import md5_form
 from polyb2.core.records import KnownFile, ListedObject, Revision
 from polyb2.core.selection import EVERYTHING, Selection
+from polyb2.flow.discover import resolve_datasets
 from polyb2.flow.mirror import Mirror, whole
 from polyb2.flow.readback import equals_source
 from polyb2.flow.stream import hash_stored
@@ -68,14 +70,23 @@ async def verify(mirror: Mirror, selection: Selection, *, deep: bool = False) ->
 
     Raises:
         RemoteError: a listing failed: nothing is concluded from half a listing.
+        UsageError: a pattern names nothing that the source lists.
     """
     findings = Findings()
-    for dataset in await mirror.ledger.datasets():
-        if not selection.has_dataset(dataset):
-            continue
+    for dataset in await _datasets(mirror, selection):
         for prefix in selection.prefixes(dataset):
             await _verify_prefix(mirror, selection, prefix, findings, deep=deep)
     return findings
+
+
+async def _datasets(mirror: Mirror, selection: Selection) -> list[str]:
+    """The datasets of the selection that the ledger or the bucket has."""
+    if selection.datasets:
+        await resolve_datasets(mirror, selection.datasets)
+    found = set(await mirror.ledger.datasets())
+    for prefix in set(await mirror.source.folders("")) & set(await mirror.target.folders("")):
+        found |= {f"{prefix}/{kind}" for kind in await mirror.target.folders(f"{prefix}/")}
+    return sorted(dataset for dataset in found if selection.has_dataset(dataset))
 
 
 async def repair(mirror: Mirror, findings: Findings) -> None:
@@ -87,8 +98,8 @@ async def repair(mirror: Mirror, findings: Findings) -> None:
     stale = [item.listed for item in findings.differences if item.kind is Kind.STALE and item.listed]
     found = [Discovered(name, listed) for listed in stale if (name := parse_key(listed.key))]
     if found:
-        await mirror.ledger.record(found, mirror.target.prefix)
-        findings.repaired += len(found)
+        changes = await mirror.ledger.record(found, mirror.target.prefix)
+        findings.repaired += changes[Change.REVISED]
 
 
 async def _verify_prefix(mirror: Mirror, selection: Selection, prefix: str, findings: Findings, *, deep: bool) -> None:
@@ -134,16 +145,13 @@ async def _compare(
 
 
 async def _is_right_after_all(mirror: Mirror, row: KnownFile) -> bool:
-    """Listings of some stores show other ETags than HEAD does: its metadata decides."""
+    """Listings of some stores show other ETags than HEAD does: its ETag decides, and metadata alone proves nothing."""
     stored = await mirror.target.head(mirror.target.prefix + row.key)
-    if stored is not None and stored.etag == row.dest_etag:
-        return True
-    worth = adoption(row.mirrored_etag or "", row.mirrored_size or 0, stored)
-    return worth in {Adoption.AS_ETAG, Adoption.AS_PARTS}
+    return stored is not None and stored.etag in {row.dest_etag, row.mirrored_etag}
 
 
 async def _has_content(mirror: Mirror, row: KnownFile, listed: ListedObject | None) -> bool:
-    """Read the object back and compare: with the source where it still has that revision, else with the recorded MD5."""
+    """Read the object back and compare: with the source where it still has that revision, else with recorded checksums."""
     dest_key = mirror.target.prefix + row.key
     stored = await mirror.target.head(dest_key)
     if stored is None:
@@ -154,8 +162,20 @@ async def _has_content(mirror: Mirror, row: KnownFile, listed: ListedObject | No
         if listed is not None and (listed.etag, listed.size) == (etag, size):
             revision = Revision(row.mirrored_revision or 1, etag, size, listed.last_modified_ms)
             return await equals_source(mirror, row.key, revision, stored, slot)
-        expected = md5_form(etag)
-        actual = await hash_stored(mirror, dest_key, stored.version_id, whole(size), slot)
-        return expected is None or actual == expected
+        for part, expected in await _recorded(mirror, row):
+            if await hash_stored(mirror, dest_key, stored.version_id, part, slot) not in expected:
+                return False
+        return True
     finally:
         slot.release()
+
+
+async def _recorded(mirror: Mirror, row: KnownFile) -> list[tuple[Part, set[str]]]:
+    """Ranges of a mirrored file with the MD5s on record for them; none where its proof left none."""
+    receipts = await mirror.ledger.published_parts(row.file_id)
+    if receipts:
+        found = [(receipt.part, {receipt.md5 or md5_form(receipt.etag)}) for receipt in receipts]
+    else:
+        found = [(whole(row.mirrored_size or 0), {md5_form(row.mirrored_etag or ""), md5_form(row.dest_etag or "")})]
+    known = [(part, {md5 for md5 in expected if md5}) for part, expected in found]
+    return [(part, expected) for part, expected in known if expected]

@@ -15,7 +15,7 @@ from polyb2.core.units import format_size
 from polyb2.core.verdict import Verdict, judge
 from polyb2.flow.mirror import DrainedError, InFlight, Mirror
 from polyb2.flow.outage import Outage
-from polyb2.flow.recover import abort_abandoned
+from polyb2.flow.recover import abort_abandoned, abort_strangers
 from polyb2.flow.streams import Slot
 from polyb2.flow.transfer import transfer
 
@@ -84,6 +84,9 @@ async def _settle_failure(
             forbidden_before=claim.forbidden_before,
             outage=trouble is not None,
         )
+        if verdict.event is Event.PARK:
+            # While the row is ours: a Create whose answer was lost may have left an upload that nobody knows.
+            await _abort_strangers(mirror, claim)
         delay_s = file_delay_s(claim.retry_count, rules.base_s, random.random())  # noqa: S311 - jitter
         if trouble is not None:
             # The gate closes before the row is free, or it would be claimed again at once.
@@ -120,6 +123,13 @@ async def _ask_the_listing(mirror: Mirror, claim: Claim, error: RemoteError) -> 
     await mirror.ledger.renew_revision(claim, listed)
     log.info("%s was replaced at the source; the newest revision is queued", claim.key)
     return Event.REVISE
+
+
+async def _abort_strangers(mirror: Mirror, claim: Claim) -> None:
+    try:
+        await abort_strangers(mirror, mirror.dest_key(claim), None)
+    except RemoteError as error:
+        log.warning("unfinished uploads of %s could not be looked for (polyb2 cleanup does): %s", claim.key, error)
 
 
 async def _clean_up(mirror: Mirror, claim: Claim) -> None:

@@ -36,13 +36,23 @@ def bind(tx: Transaction, wanted: Binding) -> None:
     Raises:
         UsageError: the ledger belongs to another pair.
     """
+    if check(tx, wanted):
+        return
+    write(tx, wanted)
+    for name in (TARGET_ETAGS, FULL_LISTING):
+        set_meta(tx, name, None)
+
+
+def check(tx: Transaction, wanted: Binding) -> bool:
+    """Whether the ledger is bound to this pair; False where it is free to be.
+
+    Raises:
+        UsageError: the ledger belongs to another pair.
+    """
     bound = bound_to(tx)
     obliged = tx.row("has_obligations")
     if bound is None or (bound != wanted and obliged is not None and not obliged["found"]):
-        write(tx, wanted)
-        for name in (TARGET_ETAGS, FULL_LISTING):
-            set_meta(tx, name, None)
-        return
+        return False
     for field in fields(Binding):
         ours, theirs = getattr(bound, field.name), getattr(wanted, field.name)
         if ours != theirs:
@@ -51,6 +61,7 @@ def bind(tx: Transaction, wanted: Binding) -> None:
                 f"this ledger belongs to the {what} {ours!r}, the settings name {theirs!r}: set DATABASE_URL to another "
                 "file, or run polyb2 rebind if the same service only has a new endpoint"
             )
+    return True
 
 
 def rebind(tx: Transaction, wanted: Binding) -> None:

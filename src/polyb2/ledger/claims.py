@@ -101,7 +101,7 @@ def _earlier_tokens(tx: Transaction, file_id: int, revision: int, attempt: int) 
 def _upload_to_resume(tx: Transaction, file_id: int, revision: int) -> Upload | None:
     """The live upload of this revision; one of an older revision is abandoned, and the row's progress with it."""
     if tx.run("uploads_abandon", file_id=file_id, revision=revision):
-        tx.run("progress_none", file_id=file_id)
+        tx.run("progress_anew", file_id=file_id)
     row = tx.row("upload_live", file_id=file_id)
     return None if row is None else as_upload(row)
 

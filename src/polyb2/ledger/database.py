@@ -9,14 +9,18 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import aiosqlite
 
+from polyb2.core.errors import LedgerError
 from polyb2.failpoints import failpoint
 from polyb2.ledger.lock import FileLock, has_wal_reset_bug, translated
-from polyb2.ledger.opening import connect, inspect_file, make_place
+from polyb2.ledger.opening import connect, connect_to_nothing, inspect_file, make_place
+from polyb2.ledger.patience import Patience
 from polyb2.ledger.queries import load_queries
 
 T = TypeVar("T")
@@ -47,9 +51,11 @@ class Transaction:
 class Database:
     """An open ledger file; use :func:`open_database`."""
 
-    def __init__(self, connection: aiosqlite.Connection, lock: FileLock) -> None:
+    def __init__(self, connection: aiosqlite.Connection, lock: FileLock, patience: Patience) -> None:
+        self.patience = patience
         self._connection = connection
         self._lock = lock
+        self._turn = asyncio.Lock()
 
     async def write(self, name: str, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` as one write transaction; all of it or nothing is in the ledger afterwards.
@@ -57,27 +63,30 @@ class Database:
         A cancelled caller waits for the transaction's end (milliseconds) before the cancellation goes on.
 
         Raises:
-            LedgerBusyError: another process held the ledger for longer than 30 s.
-            LedgerError: the file cannot be written.
+            LedgerError: the file cannot be written, for longer than the patience allows.
         """
         failpoint(f"ledger.{name}.before")
-        result = await self._submit(self._transact, work)
+        # One at a time: a try that waits for another process keeps the thread, and those behind it can still be cancelled.
+        async with self._turn:
+            result = await self.patience.tried(lambda: self._submit(self._transact, work))
         failpoint(f"ledger.{name}.after")
         return result
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
-        """Run ``work`` as one short read transaction."""
-        return await self._submit(_read, work)
+        """Run ``work`` as one short read transaction (LedgerError as for :meth:`write`)."""
+        return await self.patience.tried(lambda: self._submit(_read, work))
 
     async def close(self) -> None:
-        """Let what was submitted end, then close."""
+        """Let what was submitted end, then close, whatever the ledger's state."""
         await self._submit(self._close, None)
         await _finished(asyncio.ensure_future(self._connection.close()))
 
     def _close(self, connection: sqlite3.Connection, _nothing: None) -> None:
-        # On the connection's own thread: a write ahead of it in the queue needs the same lock.
-        with self._lock.held():
+        # On the connection's own thread: a write ahead of it in the queue needs the same lock. Without the lock nothing is
+        # at stake: its holder has the ledger open, so that this is not the last connection and checkpoints nothing.
+        with suppress(LedgerError), self._lock.held():
             connection.close()
+        connection.close()
 
     async def _submit(self, run: Callable[[sqlite3.Connection, W], T], work: W) -> T:
         # aiosqlite's public calls are one statement each; its thread takes any function (the minor version is pinned).
@@ -130,15 +139,24 @@ async def open_database(path: Path, *, read_only: bool = False) -> Database:
 
     Raises:
         UsageError: the place is unusable, or the file is not a ledger that this version may touch.
-        LedgerBusyError: another process held the ledger for longer than 30 s.
+        LedgerError: another process held the ledger for half a minute, or the file cannot be used.
     """
+    patience = Patience()
+    lock = FileLock(path, needed=has_wal_reset_bug())
     if not read_only:
         make_place(path)
-    inspect_file(path)
-    lock = FileLock(path, needed=has_wal_reset_bug())
-    connection = aiosqlite.Connection(lambda: connect(path, lock, read_only=read_only), iter_chunk_size=64)
+    if not inspect_file(path):
+        return Database(await _connected(connect_to_nothing), FileLock(path, needed=False), patience)
+    if not read_only:
+        lock.make()
+    connection = await patience.tried(lambda: _connected(partial(connect, path, lock, read_only=read_only)))
+    return Database(connection, lock, patience)
+
+
+async def _connected(connect: Callable[[], sqlite3.Connection]) -> aiosqlite.Connection:
+    connection = aiosqlite.Connection(connect, iter_chunk_size=64)
     try:
-        return Database(await connection, lock)
+        return await connection
     except BaseException:
         # Its thread tells the loop when it has ended, so the loop must not be gone before.
         while connection._thread.is_alive():  # noqa: SLF001, ASYNC110 - a thread has no event to wait for

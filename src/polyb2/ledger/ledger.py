@@ -23,6 +23,7 @@ from polyb2.ledger.claims import QueueState
 from polyb2.ledger.database import Database, Row, Transaction, open_database
 from polyb2.ledger.leases import Worker
 from polyb2.ledger.listings import Discovered
+from polyb2.ledger.patience import Patience
 from polyb2.ledger.reports import Filter, StatusReport
 
 PAGE_ROWS = 500
@@ -43,11 +44,20 @@ class Ledger:
     async def close(self) -> None:
         await self._database.close()
 
+    @property
+    def patience(self) -> Patience:
+        """What to do while the ledger cannot be used."""
+        return self._database.patience
+
     # -- what it belongs to -------------------------------------------------------------------------------------------
 
     async def bind(self, wanted: Binding) -> None:
         """Bind a new ledger to its source and target, or check a bound one (UsageError)."""
         await self._database.write("bind", lambda tx: binding.bind(tx, wanted))
+
+    async def check_binding(self, wanted: Binding) -> None:
+        """As :meth:`bind`, for one who only reads."""
+        await self._database.read(lambda tx: binding.check(tx, wanted))
 
     async def rebind(self, wanted: Binding) -> None:
         """Note that an endpoint has a new name."""
@@ -92,6 +102,14 @@ class Ledger:
             "begin", lambda tx: transfers.begin(tx, claim, dest_key, upload_id, plan, proof, self.clock.now())
         )
 
+    async def disown_upload(
+        self, claim: Claim, dest_key: str, upload_id: str, plan: PartPlan, proof: PartProof
+    ) -> None:
+        """Record an upload that was created when the claim was already lost; the sweep aborts it."""
+        await self._database.write(
+            "disown", lambda tx: transfers.disown(tx, claim, dest_key, upload_id, plan, proof, self.clock.now())
+        )
+
     async def add_receipt(self, claim: Claim, upload: Upload, receipt: Receipt) -> None:
         await self._database.write(
             "receipt", lambda tx: transfers.add_receipt(tx, claim, upload, receipt, self.clock.now())
@@ -124,6 +142,10 @@ class Ledger:
             for upload in page:
                 yield upload
             after = page[-1].row
+
+    async def published_parts(self, file_id: int) -> list[Receipt]:
+        """The receipts of what the target holds of a file; none where it went in one PUT or was adopted."""
+        return await self._database.read(lambda tx: transfers.published_parts(tx, file_id))
 
     async def owns_upload(self, upload_id: str) -> bool:
         return await self._database.read(lambda tx: transfers.is_owned(tx, upload_id))

@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from polyb2.core.errors import LedgerBusyError, Polyb2Error, UsageError
+from polyb2.core.errors import LedgerBusyError, LedgerError, UsageError
 
-BUSY_TIMEOUT_S = 30.0
+BUSY_TRY_S = 2.0
+"""For how long one try waits for another process, on the connection's thread; who waits longer is ``patience.py``'s."""
 _LOCK_POLL_S = 0.002
-
-
-class LedgerError(Polyb2Error):
-    """The ledger cannot be read or written: disk full, read-only, an I/O error."""
+_BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_PASSING_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+_PRIMARY_CODE = 0xFF
 
 
 def has_wal_reset_bug(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
@@ -39,29 +39,46 @@ class FileLock:
         self._path = path.with_name(path.name + ".lock")
         self._needed = needed
 
+    def make(self) -> None:
+        """Create the file, where a lock is needed; UsageError where it cannot be."""
+        if self._needed:
+            with translated_os(self._path):
+                os.close(self._open())
+
     @contextmanager
     def held(self) -> Iterator[None]:
+        """Hold the lock.
+
+        Raises:
+            LedgerBusyError: another process held it for :data:`BUSY_TRY_S`.
+            LedgerError: its file cannot be opened any more.
+        """
         if not self._needed:
             yield
             return
-        with translated_os(self._path):
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = self._open()
+        except OSError as error:
+            raise LedgerError(
+                f"the ledger's lock {self._path} cannot be opened: {error.strerror}; check the disk", may_pass=True
+            ) from error
         try:
             self._acquire(descriptor)
             yield
         finally:
             os.close(descriptor)
 
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
     def _acquire(self, descriptor: int) -> None:
-        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        deadline = time.monotonic() + BUSY_TRY_S
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise LedgerBusyError(
-                        f"the ledger was locked for {BUSY_TIMEOUT_S:.0f} s: another polyb2 may hang; look for it and stop it"
-                    ) from None
+                    raise _busy("its lock is taken") from None
                 time.sleep(_LOCK_POLL_S)
             else:
                 return
@@ -73,15 +90,25 @@ def translated() -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if "locked" in str(error) or "busy" in str(error):
-            raise LedgerBusyError(f"the ledger is busy: {error}; another process holds it") from error
-        raise LedgerError(f"the ledger cannot be used: {error}; check the disk and the folder's permissions") from error
+        code = error.sqlite_errorcode & _PRIMARY_CODE
+        if code in _BUSY_CODES:
+            raise _busy(str(error)) from error
+        raise LedgerError(
+            f"the ledger cannot be used: {error}; check the disk and the folder's permissions",
+            may_pass=code in _PASSING_CODES,
+        ) from error
     except sqlite3.IntegrityError:
         raise
     except sqlite3.DatabaseError as error:
         raise UsageError(
             f"the ledger is damaged: {error}; move the file away and run polyb2 discover, which adopts what is in the bucket"
         ) from error
+
+
+def _busy(words: str) -> LedgerBusyError:
+    return LedgerBusyError(
+        f"the ledger is busy: {words}; if that lasts, look for another polyb2 that hangs and stop it"
+    )
 
 
 @contextmanager

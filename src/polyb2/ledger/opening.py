@@ -1,7 +1,8 @@
 """Opening the ledger's file: whose it is, what it lacks, and how it is kept.
 
 Invariants: foreign, damaged or newer databases are refused before anything is changed; WAL and ``synchronous=FULL`` always;
-the schema is brought up to date in one transaction. A ledger whose making was cut off reads as an empty one.
+the schema is brought up to date in one transaction. To a reader, a ledger that is missing or whose making was cut off is an
+empty one, and none is made.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from polyb2.core.errors import UsageError
-from polyb2.ledger.lock import BUSY_TIMEOUT_S, FileLock, translated, translated_os
+from polyb2.ledger.lock import BUSY_TRY_S, FileLock, translated, translated_os
 from polyb2.ledger.queries import load_migrations
 
 APPLICATION_ID = 0x50423250  # "PB2P"
@@ -22,25 +23,25 @@ _MAGIC = b"SQLite format 3\x00"
 _HEADER_BYTES = 100
 
 
-def inspect_file(path: Path) -> None:
-    """Refuse what is not a ledger of ours, by its first bytes, without opening it as a database.
+def inspect_file(path: Path) -> bool:
+    """Refuse what is not a ledger of ours, by its first bytes, without opening it as a database; False if nothing is there.
 
     Raises:
         UsageError: not a SQLite file, the ancestor's, another program's, or a newer version's.
     """
     with translated_os(path):
         if not path.exists():
-            return
+            return False
         with path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
     if not header:
-        return
+        return True
     if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
         raise UsageError(
             f"{path} is not a ledger, nor any SQLite database: move it away or set DATABASE_URL to another file"
         )
     if int.from_bytes(header[68:72], "big") == APPLICATION_ID:
-        return
+        return True
     if _has_table(path, "files_to_process"):
         raise UsageError(
             f"{path} is the database of polygon_b2_downloader_v2; it is left untouched. Set DATABASE_URL to a new file: "
@@ -76,11 +77,16 @@ def connect(path: Path, lock: FileLock, *, read_only: bool) -> sqlite3.Connectio
             connection.close()
             raise
         if read_only and not made:
-            # A process died while it made the ledger: to a reader that is an empty one.
             connection.close()
-            connection = _open("file::memory:")
-            _migrate(connection)
+            return connect_to_nothing()
         return connection
+
+
+def connect_to_nothing() -> sqlite3.Connection:
+    """What a reader sees where no ledger is: an empty one, in memory."""
+    connection = _open("file::memory:")
+    _migrate(connection)
+    return connection
 
 
 def _open(uri: str) -> sqlite3.Connection:
@@ -88,7 +94,7 @@ def _open(uri: str) -> sqlite3.Connection:
         uri,
         uri=True,
         isolation_level=None,
-        timeout=BUSY_TIMEOUT_S,
+        timeout=BUSY_TRY_S,
         check_same_thread=False,
         cached_statements=256,
     )

@@ -70,7 +70,7 @@ WHERE id = :file_id AND status <> 'processing' RETURNING revision;
 -- name: file_revise_held
 -- Nothing is charged to the new revision, whatever comes of the attempt at the old one.
 UPDATE files SET revision = revision + 1, size = :size, source_etag = :etag, source_last_modified_ms = :last_modified_ms,
-    retry_count = 0, forbidden = 0
+    retry_count = 0, forbidden = 0, parts_mark = 0
 WHERE id = :file_id AND status = 'processing' RETURNING revision;
 
 -- name: file_touch
@@ -221,7 +221,8 @@ WHERE file_id = :file_id AND state IN ('open', 'completing');
 
 -- name: upload_insert
 INSERT INTO uploads (file_id, revision, dest_key, upload_id, token, size, part_bytes, proof, state, created_ms)
-VALUES (:file_id, :revision, :dest_key, :upload_id, :token, :size, :part_bytes, :proof, 'open', :wall_ms) RETURNING id;
+VALUES ((SELECT id FROM files WHERE id = :file_id), :revision, :dest_key, :upload_id, :token, :size, :part_bytes, :proof,
+        :state, :wall_ms) RETURNING id;
 
 -- name: upload_state
 UPDATE uploads SET state = :state WHERE id = :upload;
@@ -241,6 +242,11 @@ WHERE file_id = :file_id AND state = 'abandoned';
 -- name: uploads_abandoned
 SELECT id, revision, dest_key, upload_id, token, size, part_bytes, proof, state
 FROM uploads INDEXED BY uploads_abandoned WHERE state = 'abandoned' AND id > :after ORDER BY id LIMIT :limit;
+
+-- name: upload_published
+SELECT u.id, u.revision, u.dest_key, u.upload_id, u.token, u.size, u.part_bytes, u.proof, u.state
+FROM uploads AS u JOIN files AS f ON f.id = u.file_id
+WHERE u.file_id = :file_id AND u.state = 'done' AND u.revision = f.mirrored_revision ORDER BY u.id DESC LIMIT 1;
 
 -- name: upload_delete
 DELETE FROM uploads WHERE id = :upload AND state = 'abandoned';
@@ -271,6 +277,10 @@ WHERE id = :file_id;
 
 -- name: progress_none
 UPDATE files SET parts_total = NULL, bytes_done = 0, parts_done = 0, resumable = 0 WHERE id = :file_id;
+
+-- name: progress_anew
+-- As progress_none, for a newer revision: the receipts of the older one measure nothing.
+UPDATE files SET parts_total = NULL, bytes_done = 0, parts_done = 0, parts_mark = 0, resumable = 0 WHERE id = :file_id;
 
 -- name: throughput_add
 INSERT INTO throughput (second, bytes) VALUES (:wall_ms / 1000, :length)

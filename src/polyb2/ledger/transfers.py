@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from polyb2.clock import Moment
 from polyb2.core.parts import PartPlan
 from polyb2.core.records import Claim, PartProof, Receipt, Upload, UploadState
-from polyb2.ledger.claims import as_upload
+from polyb2.ledger.claims import as_upload, receipts_of
 from polyb2.ledger.database import Transaction
 from polyb2.ledger.leases import fence
 
@@ -17,6 +17,28 @@ def begin(
 ) -> Upload:
     """Own an upload that the target just created; its plan never changes."""
     fence(tx, claim, now)
+    upload = _insert(tx, claim, dest_key, upload_id, plan, proof, UploadState.OPEN, now)
+    tx.run("progress_recount", file_id=claim.file_id, upload=upload.row, parts_total=plan.count)
+    return upload
+
+
+def disown(
+    tx: Transaction, claim: Claim, dest_key: str, upload_id: str, plan: PartPlan, proof: PartProof, now: Moment
+) -> None:
+    """An upload came into being after its claim was lost: on record, not fenced, only to be aborted."""
+    _insert(tx, claim, dest_key, upload_id, plan, proof, UploadState.ABANDONED, now)
+
+
+def _insert(
+    tx: Transaction,
+    claim: Claim,
+    dest_key: str,
+    upload_id: str,
+    plan: PartPlan,
+    proof: PartProof,
+    state: UploadState,
+    now: Moment,
+) -> Upload:
     row = tx.row(
         "upload_insert",
         file_id=claim.file_id,
@@ -27,11 +49,11 @@ def begin(
         size=plan.size,
         part_bytes=plan.part_bytes,
         proof=proof,
+        state=state,
         wall_ms=now.wall_ms,
     )
     assert row is not None  # noqa: S101 - RETURNING of an insert
-    tx.run("progress_recount", file_id=claim.file_id, upload=row["id"], parts_total=plan.count)
-    return Upload(row["id"], claim.revision.number, dest_key, upload_id, claim.token, plan, proof, UploadState.OPEN)
+    return Upload(row["id"], claim.revision.number, dest_key, upload_id, claim.token, plan, proof, state)
 
 
 def add_receipt(tx: Transaction, claim: Claim, upload: Upload, receipt: Receipt, now: Moment) -> None:
@@ -92,6 +114,12 @@ def abandoned_of(tx: Transaction, file_id: int) -> list[Upload]:
 
 def abandoned(tx: Transaction, after: int, limit: int) -> list[Upload]:
     return [as_upload(row) for row in tx.rows("uploads_abandoned", after=after, limit=limit)]
+
+
+def published_parts(tx: Transaction, file_id: int) -> list[Receipt]:
+    """The receipts of the upload that made what the target holds."""
+    row = tx.row("upload_published", file_id=file_id)
+    return [] if row is None else list(receipts_of(tx, as_upload(row)))
 
 
 def is_owned(tx: Transaction, upload_id: str) -> bool:

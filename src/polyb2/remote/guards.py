@@ -1,7 +1,7 @@
 """What stands between the engine and each side: fence, pace, slots and the one owner of retries.
 
-A request passes, in this order: the claim's fence (a worker without its lease starts nothing), the pacer (requests per
-second), a slot (requests at once). A call that backs off holds no slot.
+A request passes, in this order: the pacer (requests per second), a slot (requests at once), the claim's fence (a worker
+without its lease starts nothing). A call that backs off holds no slot, and waiting for the pacer is no stall.
 """
 
 from __future__ import annotations
@@ -43,15 +43,16 @@ class Pacer:
     def __init__(self, per_second: float) -> None:
         self._step_s = 1 / per_second if per_second else 0.0
         self._next_s = 0.0
+        self._turn = asyncio.Lock()
 
     async def wait(self) -> None:
+        """Wait for one's turn; who is cancelled meanwhile takes nobody's."""
         if not self._step_s:
             return
-        now_s = asyncio.get_running_loop().time()
-        mine_s = max(self._next_s, now_s)
-        self._next_s = mine_s + self._step_s
-        if mine_s > now_s:
-            await asyncio.sleep(mine_s - now_s)
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            await asyncio.sleep(max(0.0, self._next_s - loop.time()))
+            self._next_s = max(self._next_s, loop.time()) + self._step_s
 
 
 class Bandwidth:
@@ -96,25 +97,37 @@ class Tries:
 class Guard:
     """The way to one side."""
 
-    def __init__(self, side: Side, policy: RequestPolicy, per_second: float, slots: int = CONTROL_SLOTS) -> None:
+    def __init__(
+        self, side: Side, policy: RequestPolicy, per_second: float, answer_within_s: float, slots: int = CONTROL_SLOTS
+    ) -> None:
         self.side = side
         self.policy = policy
+        self._answer_within_s = answer_within_s
         self._pacer = Pacer(per_second)
         self._slots = asyncio.Semaphore(slots)
 
+    async def pace(self) -> None:
+        """Wait until one more request may be sent; for the data path, before its stall watch begins."""
+        await self._pacer.wait()
+
     @asynccontextmanager
     async def request(self, operation: str) -> AsyncIterator[None]:
-        """One request of the data path: fenced, paced, its errors translated; not retried here."""
+        """One request of the data path: fenced, its errors translated; not retried and not paced here."""
         check = _permit.get()
         if check is not None:
             check()
-        await self._pacer.wait()
         failpoint(f"{self.side}.{operation}.before")
         try:
             yield
         except FOREIGN as error:
-            raise translate(self.side, operation, error) from error
+            # The foreign error is not kept: its text may hold a signed URL.
+            raise translate(self.side, operation, error) from None
         failpoint(f"{self.side}.{operation}.after")
+
+    async def once(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
+        """One control call that is not retried: answered within the stall time-out, or an error (``stalled``)."""
+        async with self.request(operation), asyncio.timeout(self._answer_within_s):
+            return await request()
 
     async def call(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
         """One control call, retried by the policy.
@@ -124,9 +137,10 @@ class Guard:
         """
         tries = Tries(self.policy)
         while True:
+            await self.pace()
             try:
-                async with self._slots, self.request(operation):
-                    return await request()
+                async with self._slots:
+                    return await self.once(operation, request)
             except RemoteError as error:
                 delay_s = tries.delay_s(error)
             await asyncio.sleep(delay_s)

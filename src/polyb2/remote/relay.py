@@ -50,9 +50,9 @@ class StallWatch:
     async def __aexit__(self, *exc: object) -> None:
         try:
             await self._scope.__aexit__(*exc)  # type: ignore[arg-type]
-        except TimeoutError as error:
+        except TimeoutError:
             words = f"no byte moved for {self._patience_s:.0f} s"
-            raise RemoteError(self.waiting_for, Kind.STALLED, words) from error
+            raise RemoteError(self.waiting_for, Kind.STALLED, words) from None
 
 
 class Relay:
@@ -125,7 +125,7 @@ class Relay:
                         await asyncio.sleep(delay_s)
                 yield chunk
         except FOREIGN as error:
-            raise translate(self._side, "get", error) from error
+            raise translate(self._side, "get", error) from None
         if self.seen < self._length:
             words = f"the body ended after {self.seen} of {self._length} bytes"
             raise RemoteError(self._side, Kind.TRUNCATED, words)

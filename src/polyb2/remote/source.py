@@ -7,7 +7,7 @@ answer to a range GET is checked for status, ETag, Content-Range and length befo
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -50,14 +50,7 @@ class Source:
 
     async def folders(self, prefix: str) -> list[str]:
         """The next path segments below a prefix that ends in ``/`` (or is empty), without slashes."""
-        names: list[str] = []
-        token: dict[str, Any] = {}
-        while True:
-            answer = await self._list(Prefix=prefix, Delimiter="/", **token)
-            names += [item["Prefix"][len(prefix) : -1] for item in answer.get("CommonPrefixes", [])]
-            if not answer.get("IsTruncated"):
-                return names
-            token = {"ContinuationToken": answer["NextContinuationToken"]}
+        return await list_folders(self._list, prefix)
 
     async def pages(self, prefix: str) -> AsyncIterator[list[ListedObject]]:
         """The objects below a prefix, page by page, in key order."""
@@ -76,8 +69,7 @@ class Source:
 
     async def probe(self) -> None:
         """The cheapest question there is; raises what stands in the way."""
-        async with self.guard.request("list"):
-            await self._client.list_objects_v2(Bucket=self._account.bucket, MaxKeys=1)
+        await self.guard.once("list", lambda: self._client.list_objects_v2(Bucket=self._account.bucket, MaxKeys=1))
 
     async def own_part_bytes(self, key: str, revision: Revision, parts: int) -> int | None:
         """The part size that a composite ETag was made with; None where the source does not tell.
@@ -128,6 +120,18 @@ class Source:
         return await self.guard.call(
             "list", lambda: self._client.list_objects_v2(Bucket=self._account.bucket, **parameters)
         )
+
+
+async def list_folders(list_page: Callable[..., Awaitable[Mapping[str, Any]]], prefix: str) -> list[str]:
+    """The next path segments below ``prefix``, by ListObjectsV2 with a delimiter."""
+    names: list[str] = []
+    token: dict[str, Any] = {}
+    while True:
+        answer = await list_page(Prefix=prefix, Delimiter="/", **token)
+        names += [item["Prefix"][len(prefix) : -1] for item in answer.get("CommonPrefixes", [])]
+        if not answer.get("IsTruncated"):
+            return names
+        token = {"ContinuationToken": answer["NextContinuationToken"]}
 
 
 def listed_objects(answer: Mapping[str, Any]) -> list[ListedObject]:

@@ -22,7 +22,7 @@ from polyb2.remote.clients import Account, Http
 from polyb2.remote.guards import Guard
 from polyb2.remote.relay import Relay
 from polyb2.remote.signing import Presigner
-from polyb2.remote.source import listed_objects
+from polyb2.remote.source import list_folders, listed_objects
 from polyb2.remote.translate import from_body
 
 if TYPE_CHECKING:
@@ -78,6 +78,10 @@ class Target:
         answer = await self._list(Prefix=dest_key, MaxKeys=1)
         return all(item.key != dest_key for item in listed_objects(answer))
 
+    async def folders(self, prefix: str) -> list[str]:
+        """The next path segments below a prefix of *source* keys that ends in ``/`` (or is empty), without slashes."""
+        return await list_folders(self._list, self.prefix + prefix)
+
     async def pages(self, prefix: str) -> AsyncIterator[list[ListedObject]]:
         """The current objects below a prefix of *source* keys, page by page in key order, keys without our prefix."""
         cut = len(self.prefix)
@@ -94,8 +98,10 @@ class Target:
 
     async def probe(self) -> None:
         """The cheapest question there is; raises what stands in the way."""
-        async with self.guard.request("list"):
-            await self._client.list_objects_v2(Bucket=self._account.bucket, Prefix=self.prefix, MaxKeys=1)
+        await self.guard.once(
+            "list",
+            lambda: self._client.list_objects_v2(Bucket=self._account.bucket, Prefix=self.prefix, MaxKeys=1),
+        )
 
     @asynccontextmanager
     async def read(
@@ -160,13 +166,16 @@ class Target:
         parts: list[CompletedPartTypeDef] = [
             {"PartNumber": receipt.part.number, "ETag": f'"{receipt.etag}"'} for receipt in receipts
         ]
-        async with self.guard.request("complete"):
-            await self._client.complete_multipart_upload(
+        await self.guard.pace()
+        await self.guard.once(
+            "complete",
+            lambda: self._client.complete_multipart_upload(
                 Bucket=self._account.bucket,
                 Key=upload.dest_key,
                 UploadId=upload.upload_id,
                 MultipartUpload={"Parts": parts},
-            )
+            ),
+        )
 
     async def list_parts(self, upload: Upload) -> tuple[StoredPart, ...] | None:
         """The parts that an upload has; None where the target knows no such upload."""

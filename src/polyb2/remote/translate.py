@@ -20,9 +20,8 @@ from botocore.parsers import ResponseParserError
 from polyb2.core.answers import classify
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.retry import parse_retry_after
+from polyb2.core.scrub import scrub
 
-_QUERY = re.compile(r"\?[^\s'\"<>]*")
-_SIGNED = re.compile(r"(X-Amz-(?:Signature|Credential)|Signature|Credential)=[^\s&,'\"<>]+", re.IGNORECASE)
 _CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,2000})</Message>")
 _ERROR_BODY_MAX = 64 * 1024
@@ -48,9 +47,9 @@ FOREIGN = (
 )
 
 
-def scrub(text: str) -> str:
-    """The text without query strings and signatures, on one line."""
-    return " ".join(_SIGNED.sub(r"\1=...", _QUERY.sub("?...", text)).split())[:500]
+def _one_line(text: str) -> str:
+    """The text without secrets, on one line."""
+    return " ".join(scrub(text).split())[:500]
 
 
 def translate(side: Side, operation: str, error: Exception) -> RemoteError:
@@ -82,7 +81,7 @@ def from_answer(
     """The error that an HTTP answer stands for, with its Retry-After and, for signatures, the clocks compared."""
     now = datetime.now(UTC)
     retry_after_s = parse_retry_after(headers.get("retry-after") or headers.get("Retry-After"), now)
-    error = classify(side, operation, status, code=code, message=scrub(message), retry_after_s=retry_after_s)
+    error = classify(side, operation, status, code=code, message=_one_line(message), retry_after_s=retry_after_s)
     if error.kind in _AUTH_KINDS and (skew_s := _skew_s(headers, now)) > _SKEW_TOLD_S:
         error.message += f" (this machine's clock and the service's differ by {skew_s:.0f} s)"
     return error
@@ -107,6 +106,8 @@ def _skew_s(headers: Mapping[str, str], now: datetime) -> float:
 def _kind_of(error: Exception) -> Kind:
     if isinstance(error, _NEVER_CONNECTED):
         return Kind.UNREACHABLE
+    if isinstance(error, (TimeoutError, boto.ReadTimeoutError)):
+        return Kind.STALLED
     if isinstance(error, ResponseParserError):
         return Kind.SERVER_ERROR
     if isinstance(error, (aiohttp.ClientPayloadError, asyncio.IncompleteReadError)):
@@ -117,5 +118,5 @@ def _kind_of(error: Exception) -> Kind:
 
 
 def _words(error: Exception) -> str:
-    text = scrub(str(error))
+    text = _one_line(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

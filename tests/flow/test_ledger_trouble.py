@@ -1,0 +1,99 @@
+"""A ledger that another process holds, or that has no room: the run waits, says so, loses nothing and goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+import pytest
+
+from polyb2.core.errors import LedgerBusyError
+from polyb2.ledger import lock, opening, patience
+from polyb2.sandbox import Call, Fault, GeneratedGzip
+from tests.conftest import MIB, QUOTES, Bench, key, until
+
+SMALL, LARGE = key("2024-01-02"), key("2024-01-03", QUOTES)
+
+
+@pytest.fixture(autouse=True)
+def _short_tries(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (lock, opening):
+        monkeypatch.setattr(module, "BUSY_TRY_S", 0.05)
+    monkeypatch.setattr(patience, "_PAUSE_S", 0.05)
+
+
+@contextmanager
+def held(bench: Bench) -> Iterator[None]:
+    """As another process that writes, or hangs."""
+    path = bench.folder / "ledger.db"
+    with path.with_name("ledger.db.lock").open("w") as taken, closing(sqlite3.connect(path)) as other:
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.rollback()
+
+
+async def test_a_run_waits_for_a_ledger_that_is_held_and_says_so_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.box.source.put(SMALL, b"x")
+    bench.box.source.put(LARGE, GeneratedGzip(16 * MIB))
+    await bench.discover()
+
+    async def hold() -> None:
+        with held(bench):
+            await until(lambda: any("waiting: the ledger is busy" in line for line in caplog.messages))
+            await asyncio.sleep(0.5)
+
+    holding: list[asyncio.Task[None]] = []
+    begin = Call(lambda: holding.append(asyncio.create_task(hold())), "after")
+    bench.box.target.inject(Fault("upload_part", begin, part=2))
+    with caplog.at_level(logging.INFO, "polyb2"):
+        result = await bench.run()
+    await holding[0]
+    assert result.outcome.completed == 2
+    assert sum("waiting" in line for line in caplog.messages) == 1
+    assert sum("the ledger can be used again" in line for line in caplog.messages) == 1
+    assert sorted(item.part or 0 for item in bench.box.target.requests if item.operation == "upload_part") == [
+        1,
+        2,
+        3,
+        4,
+    ]
+
+
+async def test_a_ledger_that_stays_held_ends_the_run(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"x")
+    await bench.discover()
+    with ExitStack() as stack:
+        bench.box.source.inject(Fault("get", Call(lambda: stack.enter_context(held(bench)))))
+        with pytest.raises(LedgerBusyError, match="look for another polyb2"):
+            await asyncio.wait_for(bench.run(polyb2_give_up=0.5), 20)
+
+
+async def test_a_stop_does_not_wait_for_a_ledger_for_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polyb2.engine.STOPPING_LEDGER_S", 0.2)
+    bench.box.source.put(SMALL, b"x")
+    await bench.discover()
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        asked.set()
+        await answer.wait()
+
+    bench.box.target.inject(Fault("put", Call(hold)))
+    running = asyncio.create_task(bench.run(polyb2_drain_seconds=0.0))
+    await asked.wait()
+    with held(bench):
+        os.kill(os.getpid(), signal.SIGTERM)
+        result = await asyncio.wait_for(running, 10)
+        answer.set()
+    assert result.signal == signal.SIGTERM
+    assert (await bench.row(SMALL))["status"] == "processing"
+    assert (await bench.run()).outcome.completed == 1

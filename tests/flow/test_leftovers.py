@@ -1,0 +1,143 @@
+"""Uploads that nobody goes on with: none outlives the file it was for, and none is aborted that is not ours."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+import pytest
+
+from polyb2 import engine
+from polyb2.core.errors import Side
+from polyb2.core.records import UploadState
+from polyb2.core.status import Event
+from polyb2.ledger.leases import Worker
+from polyb2.ledger.ledger import Ledger
+from polyb2.sandbox import Answer, Call, Fault, GeneratedGzip, Reset, Stall
+from polyb2.sandbox.multipart import Upload
+from tests.conftest import MIB, QUOTES, Bench, key, until
+from tests.ledger.conftest import read_sql
+
+LARGE, OTHER = key("2024-01-03", QUOTES), key("2024-01-04", QUOTES)
+
+
+async def test_a_parked_file_leaves_no_upload_whose_create_was_never_answered(bench: Bench) -> None:
+    bench.box.source.put(LARGE, GeneratedGzip(11 * MIB))
+    bench.box.target.inject(Fault("create", Reset("after"), times=0))
+    result = await bench.mirror_all(polyb2_part_tries=2)
+    assert result.outcome.unfinished == {LARGE: Event.PARK}
+    assert bench.box.target.count("create") == 6
+    bench.assert_clean()
+
+
+async def test_an_upload_created_after_the_claim_was_lost_is_aborted(bench: Bench) -> None:
+    """The answer to a Create comes so late that another runner, which saw no stranger, has sent the file by then."""
+    bench.box.source.put(LARGE, GeneratedGzip(11 * MIB))
+    await bench.discover()
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        asked.set()
+        await answer.wait()
+
+    bench.box.target.inject(Fault("create", Call(hold)))
+    first = asyncio.create_task(bench.run(polyb2_lease_seconds=60.0))
+    await asked.wait()
+    ledger = await Ledger.open(bench.folder / "ledger.db")
+    (worker,) = read_sql(bench.folder / "ledger.db", "SELECT id FROM workers")
+    await ledger.end_worker(Worker(worker["id"], "first"), "test")
+    await ledger.close()
+    assert (await bench.run()).outcome.completed == 1
+    answer.set()
+    assert (await first).outcome.completed == 0
+    assert bench.box.target.count("create") == 2
+    bench.assert_mirrored(LARGE)
+    bench.assert_clean()
+
+
+async def test_a_stop_waits_for_the_answer_to_a_create(bench: Bench) -> None:
+    bench.box.source.put(LARGE, GeneratedGzip(11 * MIB))
+    await bench.discover()
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        asked.set()
+        await answer.wait()
+
+    bench.box.target.inject(Fault("create", Call(hold)))
+    running = asyncio.create_task(bench.run(polyb2_drain_seconds=0.0))
+    await asked.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.sleep(0.1)
+    answer.set()
+    assert (await running).signal == signal.SIGTERM
+    uploads = read_sql(bench.folder / "ledger.db", "SELECT upload_id, state FROM uploads")
+    assert [(item["upload_id"], item["state"]) for item in uploads] == [
+        (bench.box.target.open_uploads()[0].upload_id, UploadState.OPEN)
+    ]
+    await bench.run()
+    assert bench.box.target.count("create") == 1
+    bench.assert_clean()
+
+
+async def _parked_with_uploads(bench: Bench, *names: str) -> None:
+    """Files that were parked while the target did not take the aborts of their uploads."""
+    for name in names:
+        bench.box.source.put(name, GeneratedGzip(11 * MIB))
+    refused = bench.box.target.inject(Fault("abort", Answer(400, "InvalidRequest"), times=0))
+    failing = bench.box.target.inject(Fault("upload_part", Answer(400, "InvalidRequest"), times=0))
+    await bench.mirror_all()
+    assert len(bench.box.target.open_uploads()) == len(names)
+    refused.times = failing.times = -1
+
+
+async def test_the_sweep_goes_on_after_an_upload_that_cannot_be_aborted(bench: Bench) -> None:
+    await _parked_with_uploads(bench, LARGE, OTHER)
+    stubborn = bench.box.target.inject(Fault("abort", Answer(400, "InvalidRequest"), key=OTHER, times=0))
+    await bench.run()
+    assert [item.key for item in bench.box.target.open_uploads()] == [OTHER]
+    assert stubborn.hits > 0
+    stubborn.times = -1
+    await bench.run()
+    bench.assert_clean()
+
+
+async def test_the_sweep_holds_up_nobody(bench: Bench) -> None:
+    await _parked_with_uploads(bench, LARGE)
+    bench.box.target.inject(Fault("abort", Stall(), times=0))
+    small = key("2024-01-05")
+    bench.box.source.put(small, b"x")
+    await bench.discover()
+    running = asyncio.create_task(bench.run(polyb2_stall_timeout=0.5, polyb2_part_tries=2))
+    await until(lambda: bench.box.target.current(small) is not None)
+    assert bench.box.target.in_flight >= 1, "the abort that stalls is not under way"
+    await running
+
+
+async def test_a_long_run_sweeps_now_and_then(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "SWEEP_EVERY_S", 0.05)
+    await _parked_with_uploads(bench, LARGE)
+    once = bench.box.target.inject(Fault("abort", Answer(400, "InvalidRequest")))
+    running = asyncio.create_task(bench.run(watch=True, polyb2_datasets=["us_options_opra/*"]))
+    await until(lambda: not bench.box.target.open_uploads())
+    assert once.hits == 1
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert (await running).signal == signal.SIGTERM
+
+
+async def test_cleanup_tells_what_it_could_not_abort(bench: Bench) -> None:
+    bench.box.source.put(key("2024-01-05"), b"x")
+    await bench.discover()
+    for name in (LARGE, OTHER):
+        upload = Upload(name, initiated_s=0)
+        bench.box.target._uploads[upload.upload_id] = upload
+    bench.box.target.inject(Fault("abort", Answer(400, "InvalidRequest"), key=LARGE, times=0))
+    ended = await bench.cli("cleanup")
+    assert ended.code == 3, ended.err
+    assert "1 uploads aborted" in ended.out
+    assert "1 uploads could not be aborted" in ended.out
+    bench.box.target.keys_revoked = True
+    ended = await bench.cli("cleanup")
+    assert ended.code == 4
+    assert Side.TARGET in ended.err

@@ -1,0 +1,92 @@
+"""What verify takes for proof, and where it looks."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from polyb2.core.errors import UsageError
+from polyb2.core.selection import EVERYTHING, Selection, historical
+from polyb2.engine import open_mirror
+from polyb2.flow.verify import Findings, repair, verify
+from polyb2.sandbox.target import Version
+from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
+
+SMALL, LARGE = key("2024-01-02"), key("2024-01-03", QUOTES)
+
+
+async def verified(bench: Bench, selection: Selection = EVERYTHING, *, deep: bool = False) -> Findings:
+    async with open_mirror(bench.configured(), read_only=True) as mirror:
+        return await verify(mirror, selection, deep=deep)
+
+
+def kinds(findings: Findings) -> list[str]:
+    return [difference.kind for difference in findings.differences]
+
+
+def damage(version: Version | None, at: int = 0) -> None:
+    """A bit that the store lost; its ETag stays."""
+    assert version is not None
+    assert version.blobs
+    blob = version.blobs[-1]
+    data = bytearray(blob.read(0, blob.size))
+    data[at] ^= 1
+    object.__setattr__(blob, "data", bytes(data))
+
+
+async def test_an_object_that_another_wrote_is_not_right_because_its_metadata_say_so(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"right")
+    await bench.mirror_all()
+    ours = bench.box.target.current(SMALL)
+    assert ours is not None
+    await bench.box.target.store(SMALL, b"wrong", ours.metadata)
+    assert kinds(await verified(bench)) == ["etag"]
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["source has it", "source lost it"])
+@pytest.mark.parametrize("part_bytes", [None, 5 * MIB], ids=["parts", "etag"])
+@pytest.mark.parametrize("name", [SMALL, LARGE], ids=["small", "large"])
+async def test_deep_finds_a_lost_bit(bench: Bench, name: str, part_bytes: int | None, listed: bool) -> None:
+    data = os.urandom(1000 if name == SMALL else 11 * MIB)
+    bench.box.source.put(name, data, part_bytes=part_bytes)
+    await bench.mirror_all()
+    if not listed:
+        bench.box.source.remove(name)
+    gone = [] if listed else ["source_gone"]
+    assert kinds(await verified(bench, deep=True)) == gone
+    damage(bench.box.target.current(name), 50)
+    assert kinds(await verified(bench)) == gone
+    assert kinds(await verified(bench, deep=True)) == [*gone, "content"]
+
+
+async def test_extra_objects_are_found_by_an_empty_ledger_and_none_is_made(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"x")
+    await bench.box.target.store(SMALL, b"x")
+    await bench.box.target.store(key("2024-01-02", "us_stocks_sip/forgotten_v1"), b"y")
+    await bench.box.target.store(key("2024-01-02", "somebody/else"), b"z")
+    found = await verified(bench)
+    assert [(item.key, item.kind) for item in found.differences] == [
+        (SMALL, "extra"),
+        (key("2024-01-02", "us_stocks_sip/forgotten_v1"), "extra"),
+    ]
+    assert list(bench.folder.iterdir()) == []
+
+
+async def test_a_pattern_that_names_nothing_is_wrong_usage(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"x")
+    await bench.mirror_all()
+    with pytest.raises(UsageError, match="did you mean us_stocks_sip/day_aggs_v1"):
+        await verified(bench, historical(None, None, ("us_stocks_sip/day_agg_v1",)))
+    assert (await verified(bench, historical(None, None, (DAY_AGGS,)))).checked == 1
+
+
+async def test_repair_counts_what_it_queued(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"old")
+    await bench.mirror_all()
+    bench.box.source.put(SMALL, b"newer")
+    async with open_mirror(bench.configured()) as mirror:
+        found = await verify(mirror, EVERYTHING)
+        await bench.discover()
+        await repair(mirror, found)
+    assert (kinds(found), found.repaired) == (["stale"], 0), "discover had queued it already"

@@ -1,0 +1,83 @@
+"""Pacing, patience and retries of requests, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from polyb2.core.errors import Kind, LeaseLostError, RemoteError, Side
+from polyb2.core.retry import RequestPolicy
+from polyb2.remote.guards import Guard, Pacer, fenced_by
+
+POLICY = RequestPolicy(tries=3, first_s=0.001)
+
+
+async def test_a_pacer_spaces_requests_evenly() -> None:
+    loop = asyncio.get_running_loop()
+    pacer, began_s = Pacer(100), loop.time()
+    await asyncio.gather(*(pacer.wait() for _ in range(11)))
+    assert loop.time() - began_s >= 0.1
+
+
+async def test_who_is_cancelled_in_line_takes_nobodys_turn() -> None:
+    loop = asyncio.get_running_loop()
+    pacer, began_s = Pacer(10), loop.time()
+    await pacer.wait()
+    waiting = [asyncio.create_task(pacer.wait()) for _ in range(50)]
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await pacer.wait()
+    assert loop.time() - began_s < 1
+
+
+async def test_a_call_that_is_not_answered_is_tried_again_and_then_stalled() -> None:
+    tries = []
+
+    async def never() -> None:
+        tries.append(1)
+        await asyncio.Event().wait()
+
+    with pytest.raises(RemoteError) as raised:
+        await Guard(Side.TARGET, POLICY, 0, 0.02).call("list", never)
+    assert (raised.value.kind, raised.value.side, len(tries)) == (Kind.STALLED, Side.TARGET, 3)
+
+
+async def test_waiting_for_a_turn_is_no_stall() -> None:
+    guard = Guard(Side.SOURCE, POLICY, 20, 0.02)
+
+    async def answered() -> int:
+        return 1
+
+    assert sum(await asyncio.gather(*(guard.call("list", answered) for _ in range(5)))) == 5
+
+
+async def test_a_worker_without_its_lease_starts_no_request() -> None:
+    guard, tries = Guard(Side.SOURCE, POLICY, 0, 1), []
+
+    def lost() -> None:
+        raise LeaseLostError("gone")
+
+    async def request() -> None:
+        tries.append(1)
+
+    with fenced_by(lost), pytest.raises(LeaseLostError):
+        await guard.call("list", request)
+    assert tries == []
+    await guard.call("list", request)
+    assert tries == [1]
+
+
+async def test_a_foreign_error_is_not_kept_with_its_signed_url() -> None:
+    guard = Guard(Side.SOURCE, RequestPolicy(tries=1), 0, 1)
+
+    async def request() -> None:
+        raise OSError(101, "cannot reach https://h/k?X-Amz-Signature=secret")
+
+    with pytest.raises(RemoteError) as raised:
+        await guard.call("list", request)
+    error: BaseException | None = raised.value
+    assert "secret" not in str(error)
+    assert raised.value.__suppress_context__
