@@ -209,7 +209,7 @@ async def test_an_attempt_that_added_a_receipt_is_not_charged(bench: Bench) -> N
     assert (row["status"], row["retry_count"], row["parts_done"]) == ("failed_download", 0, 1)
 
 
-async def test_two_403s_a_back_off_apart_make_not_entitled(bench: Bench) -> None:
+async def test_ancestor_two_403s_a_back_off_apart_make_not_entitled(bench: Bench) -> None:
     """The ancestor made a file that was not published yet a permanent failure at once."""
     bench.box.source.put(SMALL, b"x")
     bench.box.source.entitled = lambda _key: False
@@ -382,7 +382,7 @@ async def test_a_dataset_outside_the_plan_holds_nobody_up(bench: Bench) -> None:
     assert (result.outcome.completed, len(result.outcome.unfinished)) == (9, 9)
 
 
-async def test_a_listing_error_is_an_error_and_queues_nothing(bench: Bench) -> None:
+async def test_ancestor_a_listing_error_is_an_error_and_queues_nothing(bench: Bench) -> None:
     """The ancestor read any listing error as "no files", exit 0."""
     bench.box.source.put(SMALL, b"x")
     bench.box.source.inject(Fault("list", Answer(403, "AccessDenied"), times=0))

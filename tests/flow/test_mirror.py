@@ -124,7 +124,8 @@ async def test_an_object_with_content_encoding_arrives_as_it_is_stored(bench: Be
     assert bench.stored(SMALL) == data
 
 
-async def test_a_republished_file_becomes_a_new_version_and_the_old_one_stays(bench: Bench) -> None:
+async def test_ancestor_a_republished_file_becomes_a_new_version_and_the_old_one_stays(bench: Bench) -> None:
+    """The ancestor kept no ETag and never noticed."""
     bench.box.source.put(SMALL, b"first")
     await bench.mirror_all()
     bench.box.source.put(SMALL, b"second")
@@ -279,7 +280,9 @@ async def test_limit_claims_that_many_files(bench: Bench) -> None:
     assert (await bench.run(limit=3)).outcome.claimed == 3
 
 
-async def test_daily_looks_back_across_months_by_us_eastern_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_ancestor_daily_looks_back_across_months_by_us_eastern_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The ancestor took yesterday by the local clock and left out the month folder."""
     monkeypatch.setenv("POLYB2_FAKE_NOW", "2024-03-02T02:00:00+00:00")
     assert Clock().today().isoformat() == "2024-03-01"
