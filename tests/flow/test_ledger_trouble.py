@@ -16,7 +16,7 @@ import pytest
 from polyb2.core.errors import LedgerBusyError
 from polyb2.ledger import lock, opening, patience
 from polyb2.sandbox import Call, Fault, GeneratedGzip
-from tests.conftest import MIB, QUOTES, Bench, key, until
+from tests.conftest import MIB, QUOTES, Bench, Gate, key, until
 
 SMALL, LARGE = key("2024-01-02"), key("2024-01-03", QUOTES)
 
@@ -81,19 +81,14 @@ async def test_a_stop_does_not_wait_for_a_ledger_for_long(bench: Bench, monkeypa
     monkeypatch.setattr("polyb2.engine.STOPPING_LEDGER_S", 0.2)
     bench.box.source.put(SMALL, b"x")
     await bench.discover()
-    asked, answer = asyncio.Event(), asyncio.Event()
-
-    async def hold() -> None:
-        asked.set()
-        await answer.wait()
-
-    bench.box.target.inject(Fault("put", Call(hold)))
+    gate = Gate()
+    bench.box.target.inject(Fault("put", Call(gate.hold)))
     running = asyncio.create_task(bench.run(polyb2_drain_seconds=0.0))
-    await asked.wait()
+    await gate.reached.wait()
     with held(bench):
         os.kill(os.getpid(), signal.SIGTERM)
         result = await asyncio.wait_for(running, 10)
-        answer.set()
+        gate.open()
     assert result.signal == signal.SIGTERM
     assert (await bench.row(SMALL))["status"] == "processing"
     assert (await bench.run()).outcome.completed == 1

@@ -16,7 +16,7 @@ from polyb2.ledger.leases import Worker
 from polyb2.ledger.ledger import Ledger
 from polyb2.sandbox import Answer, Call, Fault, GeneratedGzip, Reset, Stall
 from polyb2.sandbox.multipart import Upload
-from tests.conftest import MIB, QUOTES, Bench, key, until
+from tests.conftest import MIB, QUOTES, Bench, Gate, key, until
 from tests.ledger.conftest import read_sql
 
 LARGE, OTHER = key("2024-01-03", QUOTES), key("2024-01-04", QUOTES)
@@ -35,21 +35,16 @@ async def test_an_upload_created_after_the_claim_was_lost_is_aborted(bench: Benc
     """The answer to a Create comes so late that another runner, which saw no stranger, has sent the file by then."""
     bench.box.source.put(LARGE, GeneratedGzip(11 * MIB))
     await bench.discover()
-    asked, answer = asyncio.Event(), asyncio.Event()
-
-    async def hold() -> None:
-        asked.set()
-        await answer.wait()
-
-    bench.box.target.inject(Fault("create", Call(hold)))
+    gate = Gate()
+    bench.box.target.inject(Fault("create", Call(gate.hold)))
     first = asyncio.create_task(bench.run(polyb2_lease_seconds=60.0))
-    await asked.wait()
+    await gate.reached.wait()
     ledger = await Ledger.open(bench.folder / "ledger.db")
     (worker,) = read_sql(bench.folder / "ledger.db", "SELECT id FROM workers")
     await ledger.end_worker(Worker(worker["id"], "first"), "test")
     await ledger.close()
     assert (await bench.run()).outcome.completed == 1
-    answer.set()
+    gate.open()
     assert (await first).outcome.completed == 0
     assert bench.box.target.count("create") == 2
     bench.assert_mirrored(LARGE)
@@ -59,18 +54,13 @@ async def test_an_upload_created_after_the_claim_was_lost_is_aborted(bench: Benc
 async def test_a_stop_waits_for_the_answer_to_a_create(bench: Bench) -> None:
     bench.box.source.put(LARGE, GeneratedGzip(11 * MIB))
     await bench.discover()
-    asked, answer = asyncio.Event(), asyncio.Event()
-
-    async def hold() -> None:
-        asked.set()
-        await answer.wait()
-
-    bench.box.target.inject(Fault("create", Call(hold)))
+    gate = Gate()
+    bench.box.target.inject(Fault("create", Call(gate.hold)))
     running = asyncio.create_task(bench.run(polyb2_drain_seconds=0.0))
-    await asked.wait()
+    await gate.reached.wait()
     os.kill(os.getpid(), signal.SIGTERM)
     await asyncio.sleep(0.1)
-    answer.set()
+    gate.open()
     assert (await running).signal == signal.SIGTERM
     uploads = read_sql(bench.folder / "ledger.db", "SELECT upload_id, state FROM uploads")
     assert [(item["upload_id"], item["state"]) for item in uploads] == [

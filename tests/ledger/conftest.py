@@ -163,6 +163,19 @@ def _no_connection_outlives_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiosqlite.core.Thread", partial(threading.Thread, daemon=True))
 
 
+@pytest.fixture(autouse=True)
+async def _no_thread_outlives_its_loop() -> AsyncIterator[None]:
+    yield
+    join_threads()
+
+
+def join_threads() -> None:
+    """Wait for the threads of connections that were closed or refused."""
+    for thread in set(threading.enumerate()) - {threading.current_thread()}:
+        if "_connection_worker" in thread.name:
+            thread.join(1)
+
+
 @pytest.fixture
 def clock() -> SetClock:
     return SetClock()

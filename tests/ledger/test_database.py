@@ -21,19 +21,7 @@ from polyb2.ledger.database import (
     open_database,
 )
 from polyb2.ledger.lock import has_wal_reset_bug
-from tests.ledger.conftest import python, read_sql
-
-
-@pytest.fixture(autouse=True)
-async def _no_thread_outlives_its_loop() -> AsyncIterator[None]:
-    yield
-    join_threads()
-
-
-def join_threads() -> None:
-    for thread in set(threading.enumerate()) - {threading.current_thread()}:
-        if "_connection_worker" in thread.name:
-            thread.join(1)
+from tests.ledger.conftest import join_threads, python, read_sql
 
 
 @pytest.fixture

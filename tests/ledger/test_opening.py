@@ -6,7 +6,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -21,18 +21,6 @@ from polyb2.ledger.lock import FileLock
 from polyb2.ledger.opening import APPLICATION_ID
 from polyb2.ledger.queries import load_migrations
 from tests.ledger.conftest import read_sql
-
-
-@pytest.fixture(autouse=True)
-async def _no_thread_outlives_its_loop() -> AsyncIterator[None]:
-    yield
-    join_threads()
-
-
-def join_threads() -> None:
-    for thread in set(threading.enumerate()) - {threading.current_thread()}:
-        if "_connection_worker" in thread.name:
-            thread.join(1)
 
 
 def pragma(name: str) -> Callable[[Transaction], object]:
