@@ -197,10 +197,14 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _region_of_the_host(self) -> Settings:
         if self.b2_region is None:
-            host = urlsplit(self.b2_endpoint_url or "").hostname or ""
-            match = _B2_HOST.match(host)
-            self.b2_region = match[1] if match else "us-east-1"
+            self.b2_region = self.region_of_host or "us-east-1"
         return self
+
+    @property
+    def region_of_host(self) -> str | None:
+        """The region that B2's endpoint names; None for other hosts."""
+        match = _B2_HOST.match(urlsplit(self.b2_endpoint_url or "").hostname or "")
+        return match[1] if match else None
 
     @property
     def database_path(self) -> Path:

@@ -96,24 +96,10 @@ async def open_mirror(
         ledger = await Ledger.open(settings.database_path, clock, read_only=read_only)
         stack.push_async_callback(ledger.close)
         await (ledger.check_binding if read_only else ledger.bind)(binding_of(settings))
-        http = Http()
-        stack.push_async_callback(http.close)
-        source_account, target_account = _accounts(settings)
         policy = RequestPolicy(tries=settings.polyb2_part_tries)
         yield Mirror(
-            source=Source(
-                source_account,
-                await stack.enter_async_context(open_client(source_account)),
-                http,
-                Guard(Side.SOURCE, policy, settings.polyb2_source_rps, settings.polyb2_stall_timeout),
-            ),
-            target=Target(
-                target_account,
-                settings.b2_key_prefix,
-                await stack.enter_async_context(open_client(target_account)),
-                http,
-                Guard(Side.TARGET, policy, settings.polyb2_b2_rps, settings.polyb2_stall_timeout),
-            ),
+            source=await stack.enter_async_context(open_source(settings, policy)),
+            target=await stack.enter_async_context(open_target(settings, policy)),
             ledger=ledger,
             streams=Streams(settings.polyb2_concurrency),
             bandwidth=Bandwidth(settings.polyb2_max_bandwidth),
@@ -123,24 +109,36 @@ async def open_mirror(
         )
 
 
-def _accounts(settings: Settings) -> tuple[Account, Account]:
-    source_secret, target_secret = settings.polygon_s3_secret_access_key, settings.b2_application_key
-    return (
-        Account(
-            settings.polygon_s3_endpoint_url,
-            settings.polygon_s3_bucket,
-            SOURCE_REGION,
-            settings.polygon_s3_access_key_id or "",
-            source_secret.get_secret_value() if source_secret else "",
-        ),
-        Account(
-            settings.b2_endpoint_url or "",
-            settings.b2_bucket_name or "",
-            settings.b2_region or "",
-            settings.b2_key_id or "",
-            target_secret.get_secret_value() if target_secret else "",
-        ),
+@asynccontextmanager
+async def open_source(settings: Settings, policy: RequestPolicy) -> AsyncIterator[Source]:
+    """The source that the settings name; they are complete as far as it goes."""
+    secret = settings.polygon_s3_secret_access_key
+    account = Account(
+        settings.polygon_s3_endpoint_url,
+        settings.polygon_s3_bucket,
+        SOURCE_REGION,
+        settings.polygon_s3_access_key_id or "",
+        secret.get_secret_value() if secret else "",
     )
+    guard = Guard(Side.SOURCE, policy, settings.polyb2_source_rps, settings.polyb2_stall_timeout)
+    async with open_client(account) as client, Http() as http:
+        yield Source(account, client, http, guard)
+
+
+@asynccontextmanager
+async def open_target(settings: Settings, policy: RequestPolicy) -> AsyncIterator[Target]:
+    """The target that the settings name; they are complete as far as it goes."""
+    secret = settings.b2_application_key
+    account = Account(
+        settings.b2_endpoint_url or "",
+        settings.b2_bucket_name or "",
+        settings.b2_region or "",
+        settings.b2_key_id or "",
+        secret.get_secret_value() if secret else "",
+    )
+    guard = Guard(Side.TARGET, policy, settings.polyb2_b2_rps, settings.polyb2_stall_timeout)
+    async with open_client(account) as client, Http() as http:
+        yield Target(account, settings.b2_key_prefix, client, http, guard)
 
 
 async def run(settings: Settings, options: RunOptions, clock: Clock | None = None) -> RunResult:

@@ -388,7 +388,7 @@ async def test_ancestor_a_listing_error_is_an_error_and_queues_nothing(bench: Be
     bench.box.source.inject(Fault("list", Answer(403, "AccessDenied"), times=0))
     ended = await bench.cli("discover", "--dates", "2024-01-02", "--dataset", "us_stocks_sip/day_aggs_v1")
     assert ended.code == 4
-    assert "check the access key" in ended.err
+    assert "check POLYGON_S3_ACCESS_KEY_ID" in ended.err
     assert "Traceback" not in ended.err
 
 

@@ -77,13 +77,9 @@ async def _swift(server: SwiftServer) -> AsyncIterator[Stores]:
 async def _stores(
     source: Account, target: Account, publish: Callable[[str, bytes], Awaitable[None]]
 ) -> AsyncIterator[Stores]:
-    http = Http()
-    try:
-        async with open_client(source) as ours, open_client(target) as theirs:
-            yield Stores(
-                Source(source, ours, http, Guard(Side.SOURCE, POLICY, 0, 60.0)),
-                Target(target, PREFIX, theirs, http, Guard(Side.TARGET, POLICY, 0, 60.0)),
-                publish,
-            )
-    finally:
-        await http.close()
+    async with open_client(source) as ours, open_client(target) as theirs, Http() as http:
+        yield Stores(
+            Source(source, ours, http, Guard(Side.SOURCE, POLICY, 0, 60.0)),
+            Target(target, PREFIX, theirs, http, Guard(Side.TARGET, POLICY, 0, 60.0)),
+            publish,
+        )

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from polyb2.core.checkup import Checkup, Level
 from polyb2.core.status import TRANSITIONS, Status
 from polyb2.core.units import format_duration, format_size
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 NAMED_MAX = 20
 PIPE_COLUMNS = 240
+_LEVELS = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.SKIP: "dim"}
 _COLOURS = {
     Status.COMPLETED: "green",
     Status.PROCESSING: "cyan",
@@ -115,6 +117,21 @@ def print_findings(findings: Findings) -> None:
         out.print(f"{findings.repaired} files queued: polyb2 run sends them again")
     elif findings.differences:
         out.print("polyb2 verify --repair queues what differs")
+
+
+def print_checkup(checkup: Checkup) -> None:
+    """A line a check, and what to do where there is something to do."""
+    out = console()
+    width = max(len(check.name) for check in checkup.checks)
+    for check in checkup.checks:
+        line = Text(f"{check.level:<5}", style=_LEVELS[check.level])
+        out.print(line.append(f"{check.name:<{width}}  {check.found}", style="default"))
+        if check.advice:
+            out.print(f"{'':{width + 5}}  -> {check.advice}")
+    counts = ", ".join(f"{checkup.count(level)} {level}" for level in Level if checkup.count(level))
+    out.print(
+        f"{counts}: {'ready to go' if checkup.failure is None else 'cure the first failure, then run doctor again'}"
+    )
 
 
 def print_swept(swept: Swept, *, dry_run: bool) -> None:

@@ -71,7 +71,12 @@ class Handling:
 
 _NETWORK = "check the network between this machine and the endpoint; polyb2 goes on by itself"
 HANDLING: dict[Kind, Handling] = {
-    Kind.UNREACHABLE: Handling(3, Scope.OUTAGE, True, "check the endpoint URL, DNS, TLS certificates and the network"),
+    Kind.UNREACHABLE: Handling(
+        3,
+        Scope.OUTAGE,
+        True,
+        "check the endpoint URL, DNS, the network, and for TLS the certificate (SSL_CERT_FILE names another CA bundle)",
+    ),
     Kind.CONNECTION_LOST: Handling(None, Scope.FILE, True, _NETWORK),
     Kind.STALLED: Handling(None, Scope.FILE, True, _NETWORK + " (POLYB2_STALL_TIMEOUT sets the patience)"),
     Kind.TRUNCATED: Handling(None, Scope.FILE, True, _NETWORK),
@@ -95,6 +100,19 @@ HANDLING: dict[Kind, Handling] = {
     Kind.CAP_EXCEEDED: Handling(1, Scope.OUTAGE, True, "raise the cap on Backblaze's Caps & Alerts page"),
     Kind.REFUSED: Handling(1, Scope.FILE, False, "no retry cures this; see the message"),
     Kind.MISMATCH: Handling(1, Scope.FILE, True, "what arrived is not what was sent; polyb2 starts over"),
+}
+_ADVICE: dict[tuple[Side, Kind], str] = {
+    (
+        Side.SOURCE,
+        Kind.KEYS_REFUSED,
+    ): "check POLYGON_S3_ACCESS_KEY_ID and POLYGON_S3_SECRET_ACCESS_KEY: the flat-files keys of "
+    "your dashboard, not the REST key",
+    (
+        Side.TARGET,
+        Kind.KEYS_REFUSED,
+    ): "check B2_KEY_ID and B2_APPLICATION_KEY (an application key: the master key does not work here), and B2_REGION",
+    (Side.SOURCE, Kind.MISCONFIGURED): "check POLYGON_S3_ENDPOINT_URL and POLYGON_S3_BUCKET",
+    (Side.TARGET, Kind.MISCONFIGURED): "check B2_ENDPOINT_URL, B2_BUCKET_NAME and B2_REGION",
 }
 
 
@@ -166,6 +184,15 @@ class RemoteError(Polyb2Error):
     def handling(self) -> Handling:
         return HANDLING[self.kind]
 
+    @property
+    def advice(self) -> str:
+        """What the user can do, in the words of this side's settings."""
+        return _ADVICE.get((self.side, self.kind), self.handling.advice)
+
+    @property
+    def found(self) -> str:
+        """What happened, with the service's code."""
+        return f"{self.message} ({self.code})" if self.code else self.message
+
     def __str__(self) -> str:
-        code = f" ({self.code})" if self.code else ""
-        return f"{self.side}: {self.message}{code}; {self.handling.advice}"
+        return f"{self.side}: {self.found}; {self.advice}"

@@ -25,6 +25,7 @@ from polyb2.flow.mirror import Mirror
 from polyb2.flow.readback import equals_source
 from polyb2.flow.report import DatasetReport, Report, not_published
 from polyb2.ledger.listings import Discovered
+from polyb2.remote.source import Source
 
 log = logging.getLogger(__name__)
 IGNORED_MAX = 1000
@@ -81,7 +82,7 @@ class Discovery:
 
     async def _findings(self, report: Report) -> AsyncIterator[_Findings]:
         """Page by page what there is to do, counted in ``report``."""
-        self._datasets = self._datasets or await resolve_datasets(self._mirror, self._selection.datasets)
+        self._datasets = self._datasets or await resolve_datasets(self._mirror.source, self._selection.datasets)
         dates: dict[str, set[date]] = {}
         for dataset in self._datasets:
             report.datasets[dataset] = DatasetReport(dataset)
@@ -227,20 +228,20 @@ class _Merge:
         return self._objects.get(key)
 
 
-async def resolve_datasets(mirror: Mirror, patterns: tuple[str, ...]) -> list[str]:
+async def resolve_datasets(source: Source, patterns: tuple[str, ...]) -> list[str]:
     """The datasets that the patterns name in the source's own listing.
 
     Raises:
         UsageError: a pattern matches no prefix and type there.
     """
-    prefixes = await mirror.source.folders("")
+    prefixes = await source.folders("")
     types: dict[str, list[str]] = {}
     found: list[str] = []
     for pattern in patterns or ("*/*",):
         head = pattern.split("/")[0]
         for prefix in prefixes:
             if matches(head, prefix) and prefix not in types:
-                types[prefix] = await mirror.source.folders(f"{prefix}/")
+                types[prefix] = await source.folders(f"{prefix}/")
         listed = [f"{prefix}/{kind}" for prefix in types for kind in types[prefix]]
         named = [dataset for dataset in listed if dataset == pattern or matches(pattern, dataset)]
         if not named:

@@ -82,7 +82,7 @@ async def verify(mirror: Mirror, selection: Selection, *, deep: bool = False) ->
 async def _datasets(mirror: Mirror, selection: Selection) -> list[str]:
     """The datasets of the selection that the ledger or the bucket has."""
     if selection.datasets:
-        await resolve_datasets(mirror, selection.datasets)
+        await resolve_datasets(mirror.source, selection.datasets)
     found = set(await mirror.ledger.datasets())
     for prefix in set(await mirror.source.folders("")) & set(await mirror.target.folders("")):
         found |= {f"{prefix}/{kind}" for kind in await mirror.target.folders(f"{prefix}/")}

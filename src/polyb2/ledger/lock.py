@@ -17,6 +17,7 @@ from pathlib import Path
 
 from polyb2.core.errors import LedgerBusyError, LedgerError, UsageError
 
+SQLITE_VERSION = sqlite3.sqlite_version
 BUSY_TRY_S = 2.0
 """For how long one try waits for another process, on the connection's thread; who waits longer is ``patience.py``'s."""
 _LOCK_POLL_S = 0.002

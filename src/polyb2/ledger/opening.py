@@ -16,6 +16,7 @@ from pathlib import Path
 
 from polyb2.core.errors import UsageError
 from polyb2.ledger.lock import BUSY_TRY_S, FileLock, translated, translated_os
+from polyb2.ledger.place import file_system_of
 from polyb2.ledger.queries import load_migrations
 
 APPLICATION_ID = 0x50423250  # "PB2P"
@@ -60,6 +61,17 @@ def _has_table(path: Path, name: str) -> bool:
 
 
 def make_place(path: Path) -> None:
+    """Make the folder and the file.
+
+    Raises:
+        UsageError: they cannot be made, or lie on a network file system.
+    """
+    place = file_system_of(path)
+    if place is not None and place.is_network:
+        raise UsageError(
+            f"the ledger cannot be kept at {path}: {place.mounted_at} is a network file system ({place.kind}), on which "
+            "SQLite's locks do not hold; set DATABASE_URL to a local disk or block volume"
+        )
     with translated_os(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # The ledger knows what its owner trades on: nobody else is to read it.

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import aioboto3
 import aiohttp
@@ -91,7 +91,7 @@ def parse_timestamp(text: str) -> datetime:
 
 
 class Http:
-    """The sessions of the data path: one that reuses connections, one that opens a new one for each retry."""
+    """The sessions of one side's data path: one that reuses connections, one that opens a new one for each retry."""
 
     def __init__(self) -> None:
         self._reusing = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S))
@@ -101,7 +101,10 @@ class Http:
         """B2 asks that a part that met a 503 is sent again on a new connection."""
         return self._fresh if fresh else self._reusing
 
-    async def close(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
         await self._reusing.close()
         await self._fresh.close()
 

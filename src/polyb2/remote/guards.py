@@ -135,12 +135,20 @@ class Guard:
         Raises:
             RemoteError: the tries are used up, or the kind of error is not retried.
         """
+
+        async def paced() -> T:
+            await self.pace()
+            async with self._slots:
+                return await self.once(operation, request)
+
+        return await self.tried(paced)
+
+    async def tried(self, once: Callable[[], Awaitable[T]]) -> T:
+        """Run ``once`` until it succeeds or the policy says stop (RemoteError)."""
         tries = Tries(self.policy)
         while True:
-            await self.pace()
             try:
-                async with self._slots:
-                    return await self.once(operation, request)
+                return await once()
             except RemoteError as error:
                 delay_s = tries.delay_s(error)
             await asyncio.sleep(delay_s)

@@ -91,6 +91,21 @@ class Source:
         fits = 0 < length < revision.size and -(-revision.size // length) == parts
         return length if fits and clean_etag(answer.get("ETag", "")) == revision.etag else None
 
+    async def honours_if_match(self, key: str) -> bool:
+        """Whether a GET with another ETag in If-Match is refused; where not, the ETag of each answer is what protects.
+
+        Raises:
+            RemoteError: the file cannot be read.
+        """
+        other = Revision(1, "0" * 32, 1, 0)
+        try:
+            async with self.read(key, other, Part(1, 0, 1)):
+                return False
+        except RemoteError as error:
+            if error.kind is not Kind.CHANGED:
+                raise
+            return error.code is not None
+
     @asynccontextmanager
     async def read(
         self, key: str, revision: Revision, part: Part | None, *, fresh: bool = False

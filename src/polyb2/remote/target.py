@@ -54,11 +54,12 @@ class Target:
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
-    async def head(self, dest_key: str) -> StoredObject | None:
-        """The current version of a key, or None where there is none (as far as this key may tell)."""
+    async def head(self, dest_key: str, version_id: str | None = None) -> StoredObject | None:
+        """The current or the named version of a key, None where there is none (as far as these keys may tell)."""
+        named: dict[str, Any] = {"VersionId": version_id} if version_id else {}
         try:
             answer = await self.guard.call(
-                "head", lambda: self._client.head_object(Bucket=self._account.bucket, Key=dest_key)
+                "head", lambda: self._client.head_object(Bucket=self._account.bucket, Key=dest_key, **named)
             )
         except RemoteError as error:
             if error.kind is Kind.NOT_FOUND:
@@ -102,6 +103,34 @@ class Target:
             "list",
             lambda: self._client.list_objects_v2(Bucket=self._account.bucket, Prefix=self.prefix, MaxKeys=1),
         )
+
+    async def head_bucket(self) -> None:
+        """Ask for the bucket itself, which takes the capability listBuckets."""
+        await self.guard.call("head_bucket", lambda: self._client.head_bucket(Bucket=self._account.bucket))
+
+    async def lifecycle_rules(self) -> list[Mapping[str, Any]]:
+        """The bucket's lifecycle rules, as S3 words them; empty where it has none."""
+        try:
+            answer = await self.guard.call(
+                "lifecycle", lambda: self._client.get_bucket_lifecycle_configuration(Bucket=self._account.bucket)
+            )
+        except RemoteError as error:
+            if error.code == "NoSuchLifecycleConfiguration":
+                return []
+            raise
+        return list(answer.get("Rules", []))
+
+    async def has_object_lock(self) -> bool:
+        """Whether new versions are locked by default, so that nobody can delete them for a while."""
+        try:
+            answer = await self.guard.call(
+                "lock", lambda: self._client.get_object_lock_configuration(Bucket=self._account.bucket)
+            )
+        except RemoteError as error:
+            if error.code == "ObjectLockConfigurationNotFoundError":
+                return False
+            raise
+        return "Rule" in answer.get("ObjectLockConfiguration", {})
 
     @asynccontextmanager
     async def read(
@@ -232,6 +261,23 @@ class Target:
         return await self.guard.call(
             "list_uploads",
             lambda: self._client.list_multipart_uploads(Bucket=self._account.bucket, Prefix=prefix, **marker),
+        )
+
+    async def versions(self, dest_prefix: str) -> AsyncIterator[tuple[str, str]]:
+        """Key and id of every version below a prefix of keys in the bucket, hide markers among them."""
+        marker: dict[str, Any] = {}
+        while True:
+            answer = await self._list_versions(dest_prefix, marker)
+            for item in (*answer.get("Versions", []), *answer.get("DeleteMarkers", [])):
+                yield item["Key"], item["VersionId"]
+            if not answer.get("IsTruncated"):
+                return
+            marker = {"KeyMarker": answer["NextKeyMarker"], "VersionIdMarker": answer["NextVersionIdMarker"]}
+
+    async def _list_versions(self, prefix: str, marker: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await self.guard.call(
+            "list_versions",
+            lambda: self._client.list_object_versions(Bucket=self._account.bucket, Prefix=prefix, **marker),
         )
 
     async def delete_version(self, dest_key: str, version_id: str) -> None:

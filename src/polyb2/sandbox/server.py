@@ -30,6 +30,7 @@ class SandboxServer:
         bucket: the only bucket there is.
         access_key: the key id; its secret is ``secret_key``.
         keys_revoked: answer every request with InvalidAccessKeyId.
+        region: the only one that signatures may name; empty takes any.
         clock_offset_s: by how much this server's clock is off.
         requests: what was answered, newest last.
         in_flight: requests under way.
@@ -40,6 +41,7 @@ class SandboxServer:
         self.access_key = access_key
         self.secret_key = secret_key
         self.keys_revoked = False
+        self.region = ""
         self.clock_offset_s = 0.0
         self.requests: deque[Record] = deque(maxlen=RECORDS_MAX)
         self.in_flight = 0
@@ -146,7 +148,9 @@ class SandboxServer:
         if self.keys_revoked:
             raise S3Error(403, "InvalidAccessKeyId", "The key was revoked")
         keys = {self.access_key: self.secret_key}
-        check_signature(request.method, request.raw_path, request.headers, keys, self.clock_offset_s)
+        region = check_signature(request.method, request.raw_path, request.headers, keys, self.clock_offset_s)
+        if self.region not in {"", region}:
+            raise S3Error(403, "SignatureDoesNotMatch", f"the region {region!r} is wrong")
 
     async def _with_faults(self, exchange: Exchange) -> Reply:
         struck = [fault.action for fault in self._faults if fault.strikes(exchange)]

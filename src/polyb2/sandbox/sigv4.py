@@ -19,8 +19,8 @@ _FORBIDDEN = 403
 
 def check_signature(
     method: str, raw_path: str, headers: Mapping[str, str], keys: Mapping[str, str], offset_s: float = 0.0
-) -> None:
-    """Check a request's signature.
+) -> str:
+    """Check a request's signature; the region that it names.
 
     Args:
         method: the HTTP method.
@@ -62,6 +62,7 @@ def check_signature(
         key = hmac.digest(key, piece.encode(), "sha256")
     if not hmac.compare_digest(key.hex(), facts["X-Amz-Signature"]):
         raise S3Error(_FORBIDDEN, "SignatureDoesNotMatch", "Signature validation failed")
+    return region
 
 
 def _from_header(headers: Mapping[str, str]) -> dict[str, str]:

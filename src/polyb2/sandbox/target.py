@@ -31,11 +31,20 @@ _NEEDS = {
     "list": "listFiles",
     "list_parts": "writeFiles",
     "list_uploads": "listFiles",
+    "list_versions": "listFiles",
     "get": "readFiles",
     "head": "readFiles",
     "head_bucket": "listBuckets",
+    "lifecycle": "listBuckets",
+    "lock": "listBuckets",
     "delete": "deleteFiles",
     "abort": "writeFiles",
+}
+_OF_THE_BUCKET = {
+    "uploads": "list_uploads",
+    "versions": "list_versions",
+    "lifecycle": "lifecycle",
+    "object-lock": "lock",
 }
 _WRITES = {"put", "create", "upload_part", "complete"}
 
@@ -78,6 +87,10 @@ class TargetServer(SandboxServer):
         cap_exceeded: every write is refused for a spending cap.
         capabilities: what the key may do.
         assembly_s: how long a completed object stays invisible.
+        lifecycle: the rules of the bucket, as XML; empty where it has none.
+        locked: new versions are locked by default.
+        checks_content_md5: refuse a body that differs from its Content-MD5.
+        drops_metadata: names that a proxy in between takes out.
     """
 
     def __init__(self, folder: Path | None = None, *, hashes_only: bool = False) -> None:
@@ -87,6 +100,10 @@ class TargetServer(SandboxServer):
         self.cap_exceeded = False
         self.capabilities = set(CAPABILITIES)
         self.assembly_s = 0.0
+        self.lifecycle = ""
+        self.locked = False
+        self.checks_content_md5 = True
+        self.drops_metadata: set[str] = set()
         self._store = Store(folder, hashes_only=hashes_only)
         self._versions: dict[str, list[Version]] = {}
         self._keys: list[str] = []
@@ -127,7 +144,8 @@ class TargetServer(SandboxServer):
 
     def operation(self, method: str, key: str, query: dict[str, str]) -> str:
         if not key:
-            name = {"HEAD": "head_bucket", "GET": "list_uploads" if "uploads" in query else "list"}.get(method)
+            asked = next((word for word in _OF_THE_BUCKET if word in query), "")
+            name = {"HEAD": "head_bucket", "GET": _OF_THE_BUCKET.get(asked, "list")}.get(method)
         elif "uploadId" in query:
             name = {"PUT": "upload_part", "POST": "complete", "DELETE": "abort", "GET": "list_parts"}.get(method)
         elif "uploads" in query and method == "POST":
@@ -160,6 +178,19 @@ class TargetServer(SandboxServer):
     async def on_head_bucket(self, exchange: Exchange) -> Reply:
         return Reply(200)
 
+    async def on_lifecycle(self, exchange: Exchange) -> Reply:
+        if not self.lifecycle:
+            raise S3Error(404, "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist")
+        return xml_reply(f"<LifecycleConfiguration>{self.lifecycle}</LifecycleConfiguration>")
+
+    async def on_lock(self, exchange: Exchange) -> Reply:
+        if not self.locked:
+            raise S3Error(404, "ObjectLockConfigurationNotFoundError", "Object lock is not enabled on this bucket")
+        rule = "<Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>30</Days></DefaultRetention></Rule>"
+        return xml_reply(
+            f"<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled>{rule}</ObjectLockConfiguration>"
+        )
+
     async def on_list(self, exchange: Exchange) -> Reply:
         return list_objects(self.keys(), exchange.query, self.bucket, self._entry)
 
@@ -172,12 +203,23 @@ class TargetServer(SandboxServer):
             "<StorageClass>STANDARD</StorageClass>"
         )
 
+    async def on_list_versions(self, exchange: Exchange) -> Reply:
+        """All versions at once: nobody asks this of a large prefix."""
+        prefix = exchange.query.get("prefix", "")
+        body = "".join(
+            _version_xml(version, is_latest=version is self._versions[key][-1])
+            for key in self._keys
+            if key.startswith(prefix)
+            for version in reversed(self._versions[key])
+        )
+        return xml_reply(f"<ListVersionsResult><IsTruncated>false</IsTruncated>{body}</ListVersionsResult>")
+
     async def on_put(self, exchange: Exchange) -> Reply:
         blob = await self._take(exchange)
         expected = exchange.request.headers.get("Content-MD5")
-        if expected is not None and base64.b64decode(expected).hex() != blob.md5:
+        if self.checks_content_md5 and expected is not None and base64.b64decode(expected).hex() != blob.md5:
             raise S3Error(400, "BadDigest", "The Content-MD5 you specified did not match what we received.")
-        version = self._publish(exchange.key, uuid.uuid4().hex, self._etag(blob.md5), metadata_of(exchange), [blob])
+        version = self._publish(exchange.key, uuid.uuid4().hex, self._etag(blob.md5), self._metadata(exchange), [blob])
         return Reply(200, {"ETag": f'"{version.etag}"', "x-amz-version-id": version.version_id})
 
     async def on_head(self, exchange: Exchange) -> Reply:
@@ -197,8 +239,8 @@ class TargetServer(SandboxServer):
         version_id = exchange.query.get("versionId")
         if version_id is None:
             self._publish(exchange.key, uuid.uuid4().hex, "", {}, None)
-        else:
-            kept = [item for item in self._versions.get(exchange.key, ()) if item.version_id != version_id]
+        elif exchange.key in self._versions:
+            kept = [item for item in self._versions[exchange.key] if item.version_id != version_id]
             self._versions[exchange.key] = kept
         return Reply(204)
 
@@ -224,6 +266,9 @@ class TargetServer(SandboxServer):
     def _etag(self, md5: str) -> str:
         return md5 if self.etags == "md5" else hashlib.md5(b"opaque" + md5.encode(), usedforsecurity=False).hexdigest()
 
+    def _metadata(self, exchange: Exchange) -> dict[str, str]:
+        return {name: value for name, value in metadata_of(exchange).items() if name not in self.drops_metadata}
+
     def _publish(
         self, key: str, version_id: str, etag: str, metadata: dict[str, str], blobs: list[Blob] | None
     ) -> Version:
@@ -237,7 +282,7 @@ class TargetServer(SandboxServer):
     # -- multipart ----------------------------------------------------------------------------------------------------
 
     async def on_create(self, exchange: Exchange) -> Reply:
-        upload = Upload(exchange.key, uuid.uuid4().hex, metadata_of(exchange))
+        upload = Upload(exchange.key, uuid.uuid4().hex, self._metadata(exchange))
         self._uploads[upload.upload_id] = upload
         return xml_reply(
             f"<InitiateMultipartUploadResult><Bucket>{self.bucket}</Bucket><Key>{escape(upload.key)}</Key>"
@@ -283,6 +328,14 @@ class TargetServer(SandboxServer):
         if upload is None or upload.key != exchange.key:
             raise S3Error(404, "NoSuchUpload", "The specified multipart upload does not exist.")
         return upload
+
+
+def _version_xml(version: Version, *, is_latest: bool) -> str:
+    name = "DeleteMarker" if version.blobs is None else "Version"
+    return (
+        f"<{name}><Key>{escape(version.key)}</Key><VersionId>{version.version_id}</VersionId>"
+        f"<IsLatest>{str(is_latest).lower()}</IsLatest><Size>{version.size}</Size></{name}>"
+    )
 
 
 def metadata_of(exchange: Exchange) -> dict[str, str]:

@@ -1,0 +1,51 @@
+"""``doctor``: the preflight, as a list to read and as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+import typer
+
+from polyb2.cli import options as o
+from polyb2.cli.logs import set_up_logging
+from polyb2.cli.output import print_checkup
+from polyb2.config import load_settings
+from polyb2.core.checkup import Checkup, Level
+from polyb2.core.errors import UsageError
+
+STOPPED = 4
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command(epilog="Example: polyb2 doctor    or, for scripts: polyb2 doctor --json")(doctor)
+
+
+def doctor(as_json: o.Json = False) -> None:
+    """Preflight: network, clocks, keys, plan, bucket, ledger; what is wrong, and what to do. Leaves nothing in the bucket."""
+    checkup = _examine()
+    if as_json:
+        typer.echo(json.dumps(checkup.as_json(), indent=2))
+    else:
+        print_checkup(checkup)
+    failure = checkup.failure
+    if failure is not None:
+        sys.stderr.write(f"polyb2: {failure.name}: {failure.found}; {failure.advice}\n")
+        raise typer.Exit(STOPPED)
+
+
+def _examine() -> Checkup:
+    try:
+        settings = load_settings()
+    except UsageError as error:
+        checkup = Checkup()
+        for line in str(error).splitlines():
+            name, _, found = line.partition(": ")
+            checkup.add("polyb2.settings", Level.FAIL, f"{name} {found}", "correct it in the environment or .env")
+        return checkup
+    set_up_logging("ERROR")
+    from polyb2.doctor.examine import examine
+
+    return asyncio.run(examine(settings))

@@ -1,0 +1,261 @@
+"""An object that is sent in every way that files are, to see what the keys may do and how the service behaves.
+
+It lies under a prefix of its own that no flat file has, and is removed version by version, whatever happens. No object is
+stored before it is known that the key may delete it again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+from polyb2 import __version__
+from polyb2.core.errors import HANDLING, Kind, RemoteError, Scope
+from polyb2.core.parts import PART_BYTES_MIN, Part, PartPlan
+from polyb2.core.proof import composite
+from polyb2.core.records import PartProof, Receipt, StoredObject, Upload, UploadState
+from polyb2.doctor.notes import FailedError, Notes
+from polyb2.flow.mirror import whole
+from polyb2.remote.guards import Bandwidth
+from polyb2.remote.relay import Relay, StallWatch
+from polyb2.remote.target import Target
+
+FOLDER = ".polyb2-doctor/"
+STALL_S = 30.0
+_SIZE = PART_BYTES_MIN + 1000
+_UNKNOWN_VERSION = "4_z000000000000000000000000_f0000000000000000_d20240101_m000000_c000_v0000000_t0000"
+
+
+class Canary:
+    """The canary, and what has to be removed of it.
+
+    Attributes:
+        etags_are_md5s: of its parts; None until they were sent.
+        may_delete: the key was not refused to.
+    """
+
+    def __init__(self, notes: Notes, target: Target) -> None:
+        self.etags_are_md5s: bool | None = None
+        self._notes = notes
+        self._target = target
+        self._folder = f"{target.prefix}{FOLDER}"
+        self._key = f"{self._folder}{secrets.token_hex(8)}"
+        self.may_delete = False
+        self._metadata: Mapping[str, str] = {
+            "polyb2-token": secrets.token_hex(16),
+            "polyb2-source-etag": '!"#/0-2',
+            "polyb2-proof": "before",
+            "polyb2-version": __version__,
+            "mtime": "1700000000.250",
+            "src_last_modified_millis": "1700000000250",
+        }
+
+    async def ask_to_delete(self) -> None:
+        """Delete a version that is none: only a refusal says something."""
+        with self._notes.checking("delete", "deleteFiles"):
+            try:
+                await self._target.delete_version(self._key, _UNKNOWN_VERSION)
+            except RemoteError as error:
+                if error.kind not in {Kind.REFUSED, Kind.NOT_FOUND}:
+                    raise
+        self.may_delete = True
+
+    # -- one PUT ------------------------------------------------------------------------------------------------------
+
+    async def put(self) -> None:
+        """One PUT, refused with a wrong MD5; HEAD by version; a range; the metadata."""
+        body = secrets.token_bytes(1000)
+        md5 = hashlib.md5(body, usedforsecurity=False).hexdigest()
+        with self._notes.checking("put", "writeFiles"):
+            stored = await self._put(body, md5)
+        self._notes.passed("put", "writeFiles is there")
+        if stored.etag == md5:
+            self._notes.passed("put_etag", "is the MD5 of the object")
+        else:
+            self._notes.doubtful(
+                "put_etag",
+                "is not the MD5 of the object",
+                "nothing to do: every small file is read back, which takes time",
+            )
+        await self._put_with_wrong_md5(body)
+        await self._look(stored.version_id, len(body))
+        await self._read(stored.version_id, body, md5)
+
+    async def _put(self, body: bytes, md5: str) -> StoredObject:
+        target = self._target
+        return await target.guard.tried(lambda: target.put(self._key, body, len(body), md5, self._metadata, fresh=True))
+
+    async def _put_with_wrong_md5(self, body: bytes) -> None:
+        with self._notes.checking("content_md5", "writeFiles"):
+            try:
+                await self._put(body, "0" * 32)
+            except RemoteError as error:
+                if error.kind is not Kind.BAD_DIGEST:
+                    raise
+                self._notes.passed("content_md5", "a body that differs from its Content-MD5 is refused")
+                return
+        words = "a body that differs from its Content-MD5 is accepted"
+        self._notes.doubtful(
+            "content_md5", words, "this is not Backblaze B2; the ETag is compared as well, so nothing is lost"
+        )
+
+    async def _look(self, version_id: str | None, size: int) -> None:
+        if version_id is None:
+            self._notes.doubtful(
+                "versions", "objects get no version id", "use a bucket with versions: replaced files would be lost here"
+            )
+        with self._notes.checking("head", "readFiles"):
+            stored = await self._target.head(self._key, version_id)
+        if stored is None or stored.size != size:
+            self._notes.failed("head", "HEAD does not show the object that was just stored", "run doctor again later")
+            raise FailedError
+        self._notes.passed("head", "HEAD by version shows the object")
+        lost = sorted(name for name, value in self._metadata.items() if stored.metadata.get(name) != value)
+        if "polyb2-token" in lost:
+            words = "the object's metadata came back without our token, by which polyb2 knows its own work"
+            self._notes.failed("metadata", words, "a proxy that drops headers may be in the way")
+            raise FailedError
+        if lost:
+            words = f"came back changed: {', '.join(lost)}"
+            self._notes.doubtful("metadata", words, "a proxy that drops headers with underscores may be in the way")
+        else:
+            self._notes.passed("metadata", "comes back as it was sent")
+
+    async def _read(self, version_id: str | None, body: bytes, md5: str) -> None:
+        with self._notes.checking("read", "readFiles"):
+            data = await self._target.guard.tried(lambda: self._whole(version_id, len(body)))
+        if hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
+            self._notes.failed("read", "what is read back is not what was stored", "do not use this endpoint")
+            raise FailedError
+        self._notes.passed("read", "readFiles is there")
+
+    async def _whole(self, version_id: str | None, size: int) -> bytes:
+        async with self._target.read(self._key, version_id, whole(size), fresh=True) as incoming:
+            return b"".join([piece async for piece in incoming])
+
+    # -- multipart ----------------------------------------------------------------------------------------------------
+
+    async def send_parts(self) -> None:
+        """A multipart upload of two parts, completed twice; and one that is aborted."""
+        upload = await self._create("create")
+        receipts = await self._send(upload)
+        with self._notes.checking("list_parts", "writeFiles"):
+            listed = await self._target.list_parts(upload)
+        if listed is None or [(item.number, item.etag) for item in listed] != [
+            (item.part.number, item.etag) for item in receipts
+        ]:
+            self._notes.failed("list_parts", "ListParts does not show what was sent", "run doctor again later")
+            raise FailedError
+        self._notes.passed("list_parts", "shows the parts by number, size and ETag")
+        if self.may_delete:
+            await self._complete(upload, receipts)
+        else:
+            self._notes.skipped("complete", "what cannot be deleted again is not stored")
+        other = upload if not self.may_delete else await self._create("")
+        with self._notes.checking("abort", "writeFiles"):
+            await self._target.abort(other.dest_key, other.upload_id)
+            gone = await self._target.list_parts(other) is None
+        if gone:
+            self._notes.passed("abort", "an aborted upload is gone")
+        else:
+            self._notes.doubtful("abort", "an upload is still there after its abort", "polyb2 cleanup looks after such")
+
+    async def _create(self, name: str) -> Upload:
+        with self._notes.checking(name or "abort", "writeFiles"):
+            upload_id = await self._target.create(self._key, self._metadata)
+        if name:
+            self._notes.passed(name, "a multipart upload can be begun")
+        plan = PartPlan(_SIZE, PART_BYTES_MIN)
+        return Upload(0, 1, self._key, upload_id, "", plan, PartProof.PARTS, UploadState.OPEN)
+
+    async def _send(self, upload: Upload) -> list[Receipt]:
+        receipts: list[Receipt] = []
+        with self._notes.checking("upload_part", "writeFiles"):
+            for number in range(1, upload.plan.count + 1):
+                part = upload.plan.part(number)
+                receipts.append(await self._target.guard.tried(partial(self._send_part, upload, part)))
+        self.etags_are_md5s = all(item.etag == item.md5 for item in receipts)
+        if self.etags_are_md5s:
+            self._notes.passed("upload_part", "part ETags are MD5s: files are proven before they are published")
+        else:
+            words = "part ETags are no MD5s: every file is read back after it was published"
+            self._notes.doubtful("upload_part", words, "nothing to do; it costs as many bytes of download as of upload")
+        return receipts
+
+    async def _send_part(self, upload: Upload, part: Part) -> Receipt:
+        async with StallWatch(STALL_S) as watch:
+            relay = Relay(_noise(part.length), part.length, watch, Bandwidth(0)).hashing()
+            etag = await self._target.put_part(upload, part, relay, fresh=True)
+        return Receipt(part, etag, relay.md5)
+
+    async def _complete(self, upload: Upload, receipts: list[Receipt]) -> None:
+        with self._notes.checking("complete", "writeFiles"):
+            try:
+                await self._target.complete(upload, receipts)
+            except RemoteError as error:
+                if error.handling.scope is not Scope.FILE:
+                    raise
+                # The answer is lost, or the deed.
+                if await self._target.list_parts(upload) is not None:
+                    await self._target.complete(upload, receipts)
+        with self._notes.checking("complete", "readFiles"):
+            stored = await self._target.head(self._key)
+        if stored is None or stored.size != _SIZE:
+            words = "HEAD does not show the completed object yet"
+            self._notes.doubtful(
+                "complete", words, "polyb2 looks for it for minutes; run doctor again, which removes it"
+            )
+            return
+        same = "the upload id" if stored.version_id == upload.upload_id else "an id of its own"
+        form = "the composite" if stored.etag == composite([item.etag for item in receipts]) else "no composite"
+        self._notes.passed("complete", f"the object's version is {same}, its ETag {form} of its parts")
+        await self._complete_again(upload, receipts)
+
+    async def _complete_again(self, upload: Upload, receipts: list[Receipt]) -> None:
+        try:
+            await self._target.complete(upload, receipts)
+        except RemoteError as error:
+            if error.kind in {Kind.NO_SUCH_UPLOAD, Kind.NOT_FOUND}:
+                self._notes.passed("second_complete", "is answered NoSuchUpload; polyb2 looks for the object then")
+            else:
+                self._notes.skipped("second_complete", f"did not come out: {error.found}")
+        else:
+            self._notes.passed("second_complete", "is answered like the first")
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    async def sweep(self) -> None:
+        """Remove what lies under the folder, of this doctor or of one that was killed, and tell what could not be."""
+        left: list[str] = []
+        with self._notes.checking("delete", "listFiles"):
+            uploads = [item async for item in self._target.open_uploads(self._folder)]
+            versions = [item async for item in self._target.versions(self._folder)]
+        for upload in uploads:
+            with _noted(left, f"upload {upload.upload_id} of {upload.key}"):
+                await self._target.abort(upload.key, upload.upload_id)
+        for key, version_id in versions:
+            with _noted(left, f"version {version_id} of {key}"):
+                await self._target.delete_version(key, version_id)
+        if left:
+            advice = f"remove it on the Backblaze page; {HANDLING[Kind.NOT_PERMITTED].advice}"
+            self._notes.failed("delete", f"could not remove {'; '.join(left)}", advice)
+        elif versions:
+            self._notes.passed("delete", "deleteFiles is there; nothing of the canary is left")
+
+
+@contextmanager
+def _noted(left: list[str], what: str) -> Iterator[None]:
+    try:
+        yield
+    except RemoteError as error:
+        left.append(f"{what} ({error.found})")
+
+
+async def _noise(length: int) -> AsyncIterator[bytes]:
+    block = secrets.token_bytes(min(length, 1 << 16))
+    while length > 0:
+        yield block[:length]
+        length -= len(block)

@@ -1,0 +1,92 @@
+"""All checks in their order: settings, ledger place, source, target; each side as far as the settings go."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import suppress
+from importlib.metadata import version
+
+from polyb2 import __version__
+from polyb2.config import Settings
+from polyb2.core.checkup import Checkup
+from polyb2.core.errors import Side, UsageError
+from polyb2.core.retry import RequestPolicy
+from polyb2.doctor.ledger import examine_ledger, note_sqlite
+from polyb2.doctor.network import examine_network
+from polyb2.doctor.notes import FailedError, Notes
+from polyb2.doctor.source import examine_source
+from polyb2.doctor.target import examine_target
+from polyb2.engine import binding_of, open_source, open_target
+from polyb2.flow.discover import resolve_datasets
+from polyb2.remote.network import Endpoint
+
+TRIES = RequestPolicy(tries=3)
+_LIBRARIES = ("aiohttp", "aioboto3", "botocore", "aiosqlite")
+
+
+async def examine(settings: Settings) -> Checkup:
+    """Make all checks.
+
+    Args:
+        settings: as they are, complete or not.
+    """
+    checkup = Checkup()
+    general = Notes(checkup, "polyb2")
+    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    general.passed("versions", f"polyb2 {__version__}, Python {platform.python_version()}, {libraries}")
+    has_source = _note_settings(general, settings, Side.SOURCE)
+    has_target = _note_settings(general, settings, Side.TARGET)
+    if has_source:
+        with suppress(FailedError):
+            await _examine_source(Notes(checkup, "source"), settings)
+    md5s: bool | None = None
+    if has_target:
+        with suppress(FailedError):
+            md5s = await _examine_target(Notes(checkup, "target"), settings)
+    ledger = Notes(checkup, "ledger")
+    note_sqlite(ledger)
+    binding = binding_of(settings) if has_source and has_target else None
+    with suppress(FailedError):
+        await examine_ledger(ledger, settings.database_path, binding, part_etags_are_md5s=md5s)
+    return checkup
+
+
+def _note_settings(notes: Notes, settings: Settings, side: Side) -> bool:
+    name = f"settings_{side}"
+    try:
+        settings.require_remote(source=side is Side.SOURCE, target=side is Side.TARGET)
+    except UsageError as error:
+        for line in str(error).splitlines():
+            missing, _, cure = line.partition(": ")
+            notes.failed(name, missing, cure)
+        return False
+    notes.passed(name, "complete")
+    return True
+
+
+async def _examine_source(notes: Notes, settings: Settings) -> None:
+    await examine_network(notes, Endpoint(Side.SOURCE, settings.polygon_s3_endpoint_url))
+    async with open_source(settings, TRIES) as source:
+        with notes.checking("list"):
+            await source.folders("")
+        notes.passed("list", "the keys are accepted, and the bucket is listed")
+        with notes.checking("datasets"):
+            datasets = await resolve_datasets(source, settings.datasets)
+        notes.passed("datasets", f"{len(datasets)} chosen: {', '.join(datasets)}")
+        await examine_source(notes, source, datasets)
+
+
+def _note_region(notes: Notes, settings: Settings) -> None:
+    of_host = settings.region_of_host
+    if of_host is not None and of_host != settings.b2_region:
+        words = f"B2_REGION is {settings.b2_region}, but the endpoint's region is {of_host}"
+        notes.failed("region", words, "leave B2_REGION out: it follows from the endpoint")
+        raise FailedError
+    notes.passed("region", f"{settings.b2_region}")
+
+
+async def _examine_target(notes: Notes, settings: Settings) -> bool | None:
+    await examine_network(notes, Endpoint(Side.TARGET, settings.b2_endpoint_url or ""))
+    _note_region(notes, settings)
+    async with open_target(settings, TRIES) as target:
+        return await examine_target(notes, target)

@@ -1,0 +1,91 @@
+"""The way to an endpoint, step by step: name, port, certificate, clock. For the preflight only; a run makes no such steps."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.remote.clients import Http
+from polyb2.remote.translate import FOREIGN, translate
+
+STEP_TIMEOUT_S = 10.0
+_PORTS = {"https": 443, "http": 80}
+
+
+class Endpoint:
+    """The host and port of a URL, asked step by step; each step raises ``RemoteError`` (``unreachable``)."""
+
+    def __init__(self, side: Side, url: str) -> None:
+        parts = urlsplit(url)
+        self.url = url
+        self.host = parts.hostname or ""
+        self.port = parts.port or _PORTS[parts.scheme]
+        self.is_tls = parts.scheme == "https"
+        self._side = side
+
+    @property
+    def proxy(self) -> str | None:
+        """The host of the proxy that the environment puts in between."""
+        proxy = getproxies().get("https" if self.is_tls else "http")
+        return urlsplit(proxy).hostname if proxy and not proxy_bypass(self.host) else None
+
+    async def addresses(self) -> list[str]:
+        """What the name resolves to."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(STEP_TIMEOUT_S):
+                found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        except (OSError, TimeoutError) as error:
+            raise self._unreachable(f"the name {self.host} does not resolve", error) from None
+        return list(dict.fromkeys(str(item[4][0]) for item in found))
+
+    async def connect(self) -> float:
+        """Open a connection; how long that took, in seconds."""
+        began_s = asyncio.get_running_loop().time()
+        await self._open(None, f"no connection to {self.host} port {self.port}")
+        return asyncio.get_running_loop().time() - began_s
+
+    async def handshake(self) -> str:
+        """Check the certificate against ``SSL_CERT_FILE`` or the system's; the TLS version."""
+        context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or None)
+        return await self._open(context, f"no trusted TLS connection to {self.host} port {self.port}")
+
+    async def clock_offset_s(self) -> float | None:
+        """By how many seconds the service's clock is ahead of this machine's; None where it does not tell."""
+        try:
+            async with (
+                asyncio.timeout(STEP_TIMEOUT_S),
+                Http() as http,
+                http.session(fresh=True).head(self.url) as answer,
+            ):
+                date = answer.headers.get("Date", "")
+        except FOREIGN as error:
+            raise translate(self._side, "head", error) from None
+        with suppress(ValueError, TypeError):
+            theirs = parsedate_to_datetime(date)
+            return (theirs.replace(tzinfo=theirs.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        return None
+
+    async def _open(self, context: ssl.SSLContext | None, what: str) -> str:
+        try:
+            async with asyncio.timeout(STEP_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(self.host, self.port, ssl=context)
+        except (OSError, TimeoutError) as error:
+            raise self._unreachable(what, error) from None
+        secured = writer.get_extra_info("ssl_object")
+        version = str(secured.version()) if secured else ""
+        writer.transport.abort()
+        return version
+
+    def _unreachable(self, what: str, error: Exception) -> RemoteError:
+        if isinstance(error, TimeoutError):
+            return RemoteError(self._side, Kind.UNREACHABLE, f"{what}: no answer within {STEP_TIMEOUT_S:.0f} s")
+        return RemoteError(self._side, Kind.UNREACHABLE, f"{what}: {error}")
