@@ -54,12 +54,12 @@ class Canary:
         }
 
     async def ask_to_delete(self) -> None:
-        """Delete a version that is none: only a refusal says something."""
+        """Delete a version that is none: only a refusal says something (OpenStack Swift answers 500)."""
         with self._notes.checking("delete", "deleteFiles"):
             try:
                 await self._target.delete_version(self._key, _UNKNOWN_VERSION)
             except RemoteError as error:
-                if error.kind not in {Kind.REFUSED, Kind.NOT_FOUND}:
+                if error.handling.scope is not Scope.FILE:
                     raise
         self.may_delete = True
 
