@@ -144,6 +144,16 @@ async def test_a_flipped_byte_of_an_unhashed_part_is_found_by_the_composite(benc
     assert bench.box.target.count("upload_part") == 6 + 1
 
 
+async def test_a_byte_of_the_hashed_part_that_flipped_at_the_source_is_found_by_the_composite(bench: Bench) -> None:
+    bench.box.source.put(LARGE, GeneratedGzip(16 * MIB), part_bytes=5 * MIB)
+    bench.box.source.inject(Fault("get", FlipBody(700)))
+    await bench.mirror_all(polyb2_concurrency=1)
+    bench.assert_mirrored(LARGE)
+    row = await bench.row(LARGE)
+    assert (row["verification"], bench.box.target.count("upload_part")) == ("etag", 5)
+    assert len(bench.box.target.versions(LARGE)) == 1
+
+
 async def test_a_composite_that_is_none_is_proven_by_parts(bench: Bench) -> None:
     bench.box.source.put(
         LARGE, GeneratedGzip(16 * MIB), part_bytes=5 * MIB, opaque_etag="0123456789abcdef0123456789abcdef-4"

@@ -222,11 +222,14 @@ def _composite_is_source(claim: Claim, done: dict[int, Receipt]) -> bool:
 
 
 async def _repair(mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt], slot: Slot) -> None:
-    """Read the source's ranges again and hash them; send again only the parts that differ."""
+    """Read the source's ranges again and hash them; send again only the parts that differ.
+
+    Also those that were hashed on their way: a byte that changed before it came here is in that hash as well.
+    """
     differing: list[int] = []
     for receipt in _ordered(done):
         mirror.check_draining()
-        md5 = receipt.md5 or await hash_source(mirror, claim.key, claim.revision, receipt.part, slot)
+        md5 = await hash_source(mirror, claim.key, claim.revision, receipt.part, slot)
         if md5 == receipt.etag:
             done[receipt.part.number] = replace(receipt, md5=md5)
         else:

@@ -1,0 +1,205 @@
+"""Sudden death: ``kill -9`` of a real process at every ledger write and around every request, and at random moments.
+
+After each death the next run must end as if nothing had happened: what had a receipt is not sent again, and a kill costs at
+most streams x part size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from polyb2 import failpoints
+from polyb2.sandbox import Drip, Fault, GeneratedGzip
+from polyb2.sandbox.objects import InMemory
+from tests.faults.catalogue import superseded
+from tests.faults.world import LARGE, MIB, PART_BYTES, World, a_world, must
+
+STREAMS = 4
+LEASE_S = 1
+
+
+class _Recorder(dict[str, Any]):
+    """Stands in for the armed failpoints and notes which are passed."""
+
+    def __init__(self) -> None:
+        super().__init__({"": None})
+        self.passed: Counter[str] = Counter()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.passed[key] += 1
+        return default
+
+
+@contextmanager
+def _recorded() -> Iterator[Counter[str]]:
+    recorder = _Recorder()
+    with patch.object(failpoints, "_points", recorder):
+        yield recorder.passed
+
+
+async def kill_points() -> list[tuple[str, str, int]]:
+    """Every point of a first mirror, and of one that finds a half-sent older revision: scene, point, number of passing."""
+    points: list[tuple[str, str, int]] = []
+    for scene in ("fresh", "superseded"):
+        async with _world(scene) as world:
+            with _recorded() as passed:
+                await world.run(selected=True)
+        for name, times in sorted(passed.items()):
+            points += [(scene, name, nth) for nth in sorted({1, (times + 1) // 2, times})]
+    return points
+
+
+@asynccontextmanager
+async def _world(scene: str) -> AsyncIterator[World]:
+    async with a_world() as world:
+        if scene == "superseded":
+            await superseded(world)
+        world.settings = {"polyb2_lease_seconds": float(LEASE_S), "polyb2_part_tries": 10}
+        yield world
+
+
+async def start(world: World, *words: str, **extra: str) -> asyncio.subprocess.Process:
+    """A real process of polyb2 on the world's ledger."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        **world.box.environment(),
+        "DATABASE_URL": f"sqlite:///{world.folder / 'ledger.db'}",
+        "POLYB2_HTTP_ADDR": "",
+        "POLYB2_PART_SIZE": str(PART_BYTES),
+        "POLYB2_RETRY_BASE": "20ms",
+        "POLYB2_LEASE_SECONDS": str(LEASE_S),
+        "LOG_LEVEL": "ERROR",
+        **extra,
+    }
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "polyb2", *words, cwd=world.folder, env=environment, stdout=asyncio.subprocess.DEVNULL
+    )
+
+
+SYNC = ("sync", "--historical", "--dataset", "*/*", "--yes", "--concurrency", str(STREAMS))
+
+
+async def die_at(scene: str, point: str, nth: int) -> bool:
+    """Kill a process at a point, and recover; False if it ended before it came there (timing decides some requests).
+
+    Raises:
+        ViolationError: a guarantee did not hold.
+    """
+    async with _world(scene) as world:
+        process = await start(world, *SYNC, POLYB2_FAILPOINTS=f"{point}=kill@{nth}")
+        code = await process.wait()
+        must(code in {0, -signal.SIGKILL}, f"the process ended with {code}")
+        await recover(world)
+        return code != 0
+
+
+async def recover(world: World) -> None:
+    """What the next run makes of it."""
+    world.receipts.prime(receipts_of(world))
+    sent_before = bytes_of_parts(world)
+    left = missing_bytes(world)
+    await world.run(selected=True)
+    await world.check_after()
+    again = bytes_of_parts(world) - sent_before - left
+    must(again <= 0, f"{again} bytes of parts with a receipt were sent again")
+
+
+def receipts_of(world: World) -> set[tuple[str, int]]:
+    """Upload id and number of every part with a receipt of an upload that still stands."""
+    sql = "SELECT u.upload_id, p.number FROM parts p JOIN uploads u ON u.id = p.upload WHERE u.state <> 'abandoned'"
+    return {(row[0], row[1]) for row in _query(world, sql)}
+
+
+def missing_bytes(world: World) -> int:
+    """Bytes of the large file that have no receipt at its newest revision (all if nothing is on record)."""
+    size = world.newest(LARGE).size
+    sql = (
+        "SELECT coalesce(sum(p.length), 0) FROM parts p JOIN uploads u ON u.id = p.upload JOIN files f ON f.id = u.file_id "
+        "WHERE u.revision = f.revision AND f.size = ? AND u.state <> 'abandoned'"
+    )
+    return size - int(_query(world, sql, size)[0][0])
+
+
+def _query(world: World, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+    path = world.folder / "ledger.db"
+    if not path.exists():
+        return [(0,)] if "coalesce" in sql else []
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            return connection.execute(sql, parameters).fetchall()
+        except sqlite3.OperationalError:  # killed before the ledger had its tables
+            return [(0,)] if "coalesce" in sql else []
+
+
+def bytes_of_parts(world: World) -> int:
+    """Bytes of all parts that the target took."""
+    taken = [item for item in world.box.target.requests if item.operation == "upload_part" and item.status == 200]
+    return sum(item.bytes_in for item in taken)
+
+
+class Soak:
+    """Random kills under load; every few of them the source replaces or adds something."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.kills = 0
+        self.again_bytes_max = 0
+        self.starts = 0
+
+    async def run(self, kills: int) -> None:
+        """Kill ``kills`` times; then recover.
+
+        Raises:
+            ViolationError: a guarantee did not hold.
+        """
+        async with a_world() as world:
+            world.settings = {"polyb2_lease_seconds": float(LEASE_S), "polyb2_part_tries": 10}
+            world.box.source.inject(Fault("get", Drip(24 * MIB), times=0))
+            for day in range(4, 24):
+                world.publish(
+                    f"us_stocks_sip/day_aggs_v1/2024/01/2024-01-{day:02}.csv.gz", InMemory(os.urandom(20_000))
+                )
+            while self.kills < kills:
+                await self._one(world)
+            world.box.source.clear_faults()
+            await recover_all(world)
+
+    async def _one(self, world: World) -> None:
+        if self.starts % 3 == 0:
+            world.publish(LARGE, GeneratedGzip((20 + self.starts % 5) * MIB, seed=self.starts))
+        if self.starts % 4 == 1:
+            world.replace("us_stocks_sip/day_aggs_v1/2024/01/2024-01-03.csv.gz")
+        self.starts += 1
+        before = bytes_of_parts(world), receipts_bytes(world)
+        process = await start(world, *SYNC)
+        try:
+            await asyncio.wait_for(process.wait(), self.chance.uniform(0.8, 2.6))
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            self.kills += 1
+        else:
+            must(process.returncode == 0, f"a run ended with {process.returncode}")
+        sent, receipts = bytes_of_parts(world) - before[0], receipts_bytes(world) - before[1]
+        self.again_bytes_max = max(self.again_bytes_max, sent - receipts)
+        must(sent - receipts <= STREAMS * PART_BYTES, f"a kill cost {sent - receipts} bytes")
+
+
+def receipts_bytes(world: World) -> int:
+    """Bytes of all receipts that were ever written and are still on record."""
+    return int(_query(world, "SELECT coalesce(sum(length), 0) FROM parts")[0][0])
+
+
+async def recover_all(world: World) -> None:
+    await world.run(selected=True)
+    await world.check_after()
