@@ -98,9 +98,16 @@ async def die_at(scene: str, point: str, nth: int) -> bool:
     async with _world(scene) as world:
         process = await start(world, *SYNC, POLYB2_FAILPOINTS=f"{point}=kill@{nth}")
         code = await process.wait()
+        await _settled(world)
         must(code in {0, -signal.SIGKILL}, f"the process ended with {code}")
         await recover(world)
         return code != 0
+
+
+async def _settled(world: World) -> None:
+    """Until the servers are done with what a dead process had sent."""
+    while world.box.target.in_flight or world.box.source.in_flight:
+        await asyncio.sleep(0.005)
 
 
 async def recover(world: World) -> None:
@@ -187,6 +194,7 @@ class Soak:
         except TimeoutError:
             process.kill()
             await process.wait()
+            await _settled(world)
             self.kills += 1
         else:
             must(process.returncode == 0, f"a run ended with {process.returncode}")

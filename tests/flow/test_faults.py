@@ -404,3 +404,34 @@ async def test_ancestor_a_listing_error_is_an_error_and_queues_nothing(bench: Be
 
 def void(_value: object) -> None:
     """A callback's result that nobody wants."""
+
+
+@pytest.mark.parametrize("operation", ["list", "create", "head", "list_uploads", "list_parts"])
+async def test_a_proxys_page_with_status_200_is_no_answer(bench: Bench, operation: str) -> None:
+    """It parses as XML without anything in it, which must not read as "no files"."""
+    bench.box.source.put(LARGE, GeneratedGzip(11 * MIB))
+    await bench.discover()
+    if operation == "list":
+        for skip in range(3):
+            page = bench.box.source.inject(Fault("list", Answer(200, html=True), skip=skip))
+            report = await bench.discover()
+            assert (report.gone, report.total("unchanged"), page.hits) == (0, 1, 1)
+    else:
+        failing = Fault("upload_part", Answer(500, "InternalError"), part=2, times=0)
+        bench.box.target.inject(failing)
+        await bench.run(limit=1, polyb2_part_tries=1)
+        failing.times = -1
+        bench.box.target.inject(Fault(operation, Answer(200, html=True)))
+    assert (await bench.run()).outcome.completed == 1
+    bench.assert_mirrored(LARGE)
+    bench.assert_clean()
+
+
+async def test_an_etag_that_was_bent_on_its_way_is_not_what_the_row_keeps(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"x")
+    bench.box.target.inject(Fault("put", Shape(other_etag)))
+    await bench.mirror_all()
+    current = bench.box.target.current(SMALL)
+    assert current is not None
+    row = await bench.row(SMALL)
+    assert (row["dest_etag"], row["verification"]) == (current.etag, "etag")

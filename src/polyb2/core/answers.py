@@ -44,6 +44,7 @@ _BY_STATUS: dict[int, Kind] = {
 }
 _SERVER_ERRORS = range(500, 600)
 _REDIRECTS = range(300, 400)
+_BAD_REQUEST = 400
 _FORBIDDEN = 403
 _CAP = re.compile(r"\bcap exceeded\b|Caps & Alerts", re.IGNORECASE)
 _BODY_CUT = re.compile(r"body was too small", re.IGNORECASE)
@@ -82,8 +83,15 @@ def _kind(side: Side, operation: str, status: int, code: str, message: str) -> K
         return _BY_CODE[code]
     if status == _FORBIDDEN:
         return _forbidden(side, operation)
+    return _by_status(status, has_code=bool(code))
+
+
+def _by_status(status: int, *, has_code: bool) -> Kind:
     if status in _SERVER_ERRORS:
         return Kind.SERVER_ERROR
+    if status == _BAD_REQUEST and not has_code:
+        # An answer to HEAD has no body: it may have been RequestTimeout.
+        return Kind.BAD_ANSWER
     return _BY_STATUS.get(status, Kind.MISCONFIGURED if status in _REDIRECTS else Kind.REFUSED)
 
 

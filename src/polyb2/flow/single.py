@@ -98,25 +98,23 @@ async def _md5_afresh(mirror: Mirror, claim: Claim, slot: Slot, expected: str) -
 async def _prove(
     mirror: Mirror, claim: Claim, slot: Slot, stored: StoredObject, md5: str, proven: Verification
 ) -> Mirrored:
-    if stored.etag == md5 and not mirror.opaque_etags:
-        if not claim.is_first:
-            await _confirm(mirror, claim)
+    if stored.etag == md5 and claim.is_first:
+        await mirror.note_opaque(opaque=False)
         return Mirrored(stored.etag, stored.version_id, proven)
-    # The target answers with ETags that are no MD5s: only reading back tells.
+    # After a takeover or a new revision an older PUT may have landed late, and an answer's ETag may be bent: HEAD decides.
     dest_key = mirror.dest_key(claim)
-    if await hash_stored(mirror, dest_key, stored.version_id, whole(claim.revision.size), slot) != md5:
-        if stored.version_id:
-            await mirror.target.delete_version(dest_key, stored.version_id)
-        raise mismatch("what was read back is not what was sent; that version was removed")
-    await mirror.note_opaque(opaque=stored.etag != md5)
-    await _confirm(mirror, claim)
-    return Mirrored(stored.etag, stored.version_id, Verification.READBACK)
-
-
-async def _confirm(mirror: Mirror, claim: Claim) -> None:
-    """After a takeover or a new revision an older PUT may have landed late: ours must be the current version."""
-    if not is_ours(claim, await mirror.target.head(mirror.dest_key(claim))):
+    current = await mirror.target.head(dest_key)
+    if current is None or not is_ours(claim, current):
         raise mismatch("another version than ours is current; it is sent again")
+    await mirror.note_opaque(opaque=current.etag != md5)
+    if current.etag == md5:
+        return Mirrored(current.etag, current.version_id, proven)
+    # The target's ETags are no MD5s: only reading back tells.
+    if await hash_stored(mirror, dest_key, current.version_id, whole(claim.revision.size), slot) != md5:
+        if current.version_id:
+            await mirror.target.delete_version(dest_key, current.version_id)
+        raise mismatch("what was read back is not what was sent; that version was removed")
+    return Mirrored(current.etag, current.version_id, Verification.READBACK)
 
 
 def _mark(mirror: Mirror) -> ProofMark:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
-from polyb2.core.errors import RemoteError, Side
+from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.retry import RequestPolicy
 from polyb2.failpoints import failpoint
 from polyb2.remote.translate import FOREIGN, translate
@@ -129,8 +129,13 @@ class Guard:
         async with self.request(operation), asyncio.timeout(self._answer_within_s):
             return await request()
 
-    async def call(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
+    async def call(self, operation: str, request: Callable[[], Awaitable[T]], needs: str = "") -> T:
         """One control call, retried by the policy.
+
+        Args:
+            operation: its name.
+            request: sends it.
+            needs: what the parsed answer must have; a proxy's page with status 200 parses as an answer without anything.
 
         Raises:
             RemoteError: the tries are used up, or the kind of error is not retried.
@@ -139,7 +144,10 @@ class Guard:
         async def paced() -> T:
             await self.pace()
             async with self._slots:
-                return await self.once(operation, request)
+                answer = await self.once(operation, request)
+            if needs and isinstance(answer, Mapping) and needs not in answer:
+                raise RemoteError(self.side, Kind.BAD_ANSWER, f"{operation} was answered 200 with something else")
+            return answer
 
         return await self.tried(paced)
 

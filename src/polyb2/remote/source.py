@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+LISTING = "IsTruncated"
+"""What every listing tells, an empty one as well."""
 _PARTIAL = 206
 _OK = 200
 _ERROR_BODY_MAX = 64 * 1024
@@ -81,7 +83,7 @@ class Source:
         """
         try:
             answer = await self.guard.call(
-                "head", lambda: self._client.head_object(Bucket=self._account.bucket, Key=key, PartNumber=1)
+                "head", lambda: self._client.head_object(Bucket=self._account.bucket, Key=key, PartNumber=1), "ETag"
             )
         except RemoteError as error:
             if error.kind in {Kind.REFUSED, Kind.SERVER_ERROR, Kind.CHANGED, Kind.BAD_ANSWER}:
@@ -133,7 +135,7 @@ class Source:
 
     async def _list(self, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - botocore's
         return await self.guard.call(
-            "list", lambda: self._client.list_objects_v2(Bucket=self._account.bucket, **parameters)
+            "list", lambda: self._client.list_objects_v2(Bucket=self._account.bucket, **parameters), LISTING
         )
 
 

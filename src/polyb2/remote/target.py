@@ -22,7 +22,7 @@ from polyb2.remote.clients import Account, Http
 from polyb2.remote.guards import Guard
 from polyb2.remote.relay import Relay
 from polyb2.remote.signing import Presigner
-from polyb2.remote.source import list_folders, listed_objects
+from polyb2.remote.source import LISTING, list_folders, listed_objects
 from polyb2.remote.translate import from_body
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Target:
         named: dict[str, Any] = {"VersionId": version_id} if version_id else {}
         try:
             answer = await self.guard.call(
-                "head", lambda: self._client.head_object(Bucket=self._account.bucket, Key=dest_key, **named)
+                "head", lambda: self._client.head_object(Bucket=self._account.bucket, Key=dest_key, **named), "ETag"
             )
         except RemoteError as error:
             if error.kind is Kind.NOT_FOUND:
@@ -178,6 +178,7 @@ class Target:
             lambda: self._client.create_multipart_upload(
                 Bucket=self._account.bucket, Key=dest_key, ContentType=CONTENT_TYPE, Metadata=dict(metadata)
             ),
+            "UploadId",
         )
         return answer["UploadId"]
 
@@ -231,6 +232,7 @@ class Target:
             lambda: self._client.list_parts(
                 Bucket=self._account.bucket, Key=upload.dest_key, UploadId=upload.upload_id, **marker
             ),
+            LISTING,
         )
 
     async def abort(self, dest_key: str, upload_id: str) -> None:
@@ -261,6 +263,7 @@ class Target:
         return await self.guard.call(
             "list_uploads",
             lambda: self._client.list_multipart_uploads(Bucket=self._account.bucket, Prefix=prefix, **marker),
+            LISTING,
         )
 
     async def versions(self, dest_prefix: str) -> AsyncIterator[tuple[str, str]]:
@@ -278,6 +281,7 @@ class Target:
         return await self.guard.call(
             "list_versions",
             lambda: self._client.list_object_versions(Bucket=self._account.bucket, Prefix=prefix, **marker),
+            LISTING,
         )
 
     async def delete_version(self, dest_key: str, version_id: str) -> None:
@@ -291,7 +295,7 @@ class Target:
 
     async def _list(self, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - botocore's
         return await self.guard.call(
-            "list", lambda: self._client.list_objects_v2(Bucket=self._account.bucket, **parameters)
+            "list", lambda: self._client.list_objects_v2(Bucket=self._account.bucket, **parameters), LISTING
         )
 
     async def _send(
