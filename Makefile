@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-servers clean
+.PHONY: help demo test faults check test-servers clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -15,6 +15,9 @@ demo: $(VENV)/run.stamp  ## mirror sample flat files between two embedded server
 
 test: $(VENV)/dev.stamp  ## run the tests
 	@$(BIN)/python -m pytest --cov --cov-report=term
+
+faults: $(VENV)/dev.stamp  ## every fault at every step, every death, a soak: docs/fault-report.md
+	@$(BIN)/python -m tests.faults --report docs/fault-report.md
 
 check: $(VENV)/dev.stamp  ## lint, formatting, types, import contracts
 	@$(BIN)/ruff check .

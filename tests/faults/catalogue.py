@@ -231,6 +231,8 @@ def _requests(
 ) -> Iterator[Case]:
     for fault, action in actions.items():
         for lasts, times in (("once", 1), ("always", 0)):
+            if isinstance(action, FlipBody) and lasts == "always":
+                continue  # a source that always sends these bytes has these bytes
 
             def arm(world: World, action: Action = action, times: int = times) -> None:
                 _server(world, side).inject(Fault(operation, action, key=key, part=part, times=times))

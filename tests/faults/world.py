@@ -265,6 +265,7 @@ async def a_world(**options: Any) -> AsyncIterator[World]:
         stack.enter_context(patch("polyb2.flow.pool.POLL_S", 0.05))
         stack.enter_context(patch("polyb2.flow.publish.LOOK_FOR_S", 0.5))
         stack.enter_context(patch("polyb2.core.retry.RETRY_AFTER_MAX_S", 0.2))
+        stack.enter_context(patch("polyb2.ledger.patience.BUSY_S", 3.0))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="polyb2-faults-"))
         async with Sandbox() as box:
             world = World(box, Path(folder), **options)

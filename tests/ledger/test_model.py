@@ -281,14 +281,19 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert (row["status"], row["attempt"]) == (Status.PROCESSING, held.claim.attempt)
 
 
-def test_any_order_of_verbs_keeps_the_ledger_consistent() -> None:
+def check_model(*, examples: int, steps: int) -> None:
+    """Drive the ledger through that many histories; AssertionError where it left the model."""
     run_state_machine_as_test(
         LedgerMachine,
         settings=settings(
-            max_examples=80,
-            stateful_step_count=50,
+            max_examples=examples,
+            stateful_step_count=steps,
             derandomize=True,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_any_order_of_verbs_keeps_the_ledger_consistent() -> None:
+    check_model(examples=80, steps=50)
