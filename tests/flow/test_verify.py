@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 
 import pytest
@@ -10,6 +11,7 @@ from polyb2.core.errors import UsageError
 from polyb2.core.selection import EVERYTHING, Selection, historical
 from polyb2.engine import open_mirror
 from polyb2.flow.verify import Findings, repair, verify
+from polyb2.sandbox import Fault, GeneratedGzip, Reset
 from polyb2.sandbox.target import Version
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
 
@@ -90,3 +92,27 @@ async def test_repair_counts_what_it_queued(bench: Bench) -> None:
         await bench.discover()
         await repair(mirror, found)
     assert (kinds(found), found.repaired) == (["stale"], 0), "discover had queued it already"
+
+
+async def test_deep_tells_a_gzip_stream_that_is_broken_at_the_source_already(bench: Bench) -> None:
+    whole = gzip.compress(os.urandom(5000))
+    bench.box.source.put(SMALL, whole)
+    bench.box.source.put(key("2024-01-04"), whole[:-9])
+    bench.box.source.put(LARGE, GeneratedGzip(11 * MIB), part_bytes=5 * MIB)
+    await bench.mirror_all()
+    bench.box.target.inject(Fault("get", Reset("middle", 1000), key=LARGE))
+    found = await verified(bench, deep=True)
+    assert (kinds(found), found.damaged_at_source) == ([], [key("2024-01-04")])
+
+
+async def test_deep_trusts_gzip_where_nothing_else_is_left_to_compare_with(bench: Bench) -> None:
+    """Adopted by its metadata, with ETags that say nothing, and gone from the source."""
+    bench.box.source.put(LARGE, GeneratedGzip(11 * MIB), part_bytes=6 * MIB, opaque_etag="token")
+    await bench.mirror_all()
+    for file in bench.folder.glob("ledger.db*"):
+        file.unlink()
+    assert (await bench.discover()).total("adopted") == 1
+    bench.box.source.remove(LARGE)
+    assert kinds(await verified(bench, deep=True)) == ["source_gone"]
+    damage(bench.box.target.current(LARGE), 60)
+    assert kinds(await verified(bench, deep=True)) == ["source_gone", "content"]

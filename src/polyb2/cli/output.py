@@ -112,6 +112,7 @@ def print_findings(findings: Findings) -> None:
     out = console()
     for difference in findings.differences:
         out.print(f"{difference.kind:<12} {difference.key}")
+    _print_named(out, "a broken gzip stream, as the source has it:", findings.damaged_at_source)
     out.print(f"{findings.checked} files checked, {len(findings.differences)} differences")
     if findings.repaired:
         out.print(f"{findings.repaired} files queued: polyb2 run sends them again")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.gzipped import GzipCheck
 from polyb2.core.parts import Part
 from polyb2.core.proof import md5_form
 from polyb2.core.records import Claim, Receipt, Revision, Upload
@@ -69,18 +70,23 @@ async def hash_source(mirror: Mirror, key: str, revision: Revision, part: Part |
     return await tried(mirror, slot, once)
 
 
-async def hash_stored(mirror: Mirror, dest_key: str, version_id: str | None, part: Part, slot: Slot) -> str:
-    """Read a range of the target's object back for its MD5."""
+async def hash_stored(
+    mirror: Mirror, dest_key: str, version_id: str | None, part: Part, slot: Slot, gzip: GzipCheck | None = None
+) -> str:
+    """Read a range of the target's object back for its MD5; ``gzip`` is fed with it, once, however many tries it takes."""
 
     async def once(fresh: bool) -> str:
+        fed = gzip.copy() if gzip else None
         await mirror.target.guard.pace()
         async with (
             mirror.watch() as watch,
             mirror.target.read(dest_key, version_id, part, fresh=fresh) as incoming,
         ):
             relay = Relay(incoming, part.length, watch, mirror.bandwidth, Side.TARGET)
-            await relay.hashing().drain()
-            return relay.md5 or ""
+            await relay.hashing().drain(fed.feed if fed else None)
+        if gzip and fed:
+            gzip.become(fed)
+        return relay.md5 or ""
 
     return await tried(mirror, slot, once)
 

@@ -11,15 +11,17 @@ from enum import StrEnum
 from typing import Any
 
 from polyb2.core.compare import Change
+from polyb2.core.gzipped import GzipCheck
 from polyb2.core.keys import parse_key
 from polyb2.core.parts import Part
 from polyb2.core.proof import md5_form
-from polyb2.core.records import KnownFile, ListedObject, Revision
+from polyb2.core.records import KnownFile, ListedObject, Revision, StoredObject
 from polyb2.core.selection import EVERYTHING, Selection
 from polyb2.flow.discover import resolve_datasets
 from polyb2.flow.mirror import Mirror, whole
 from polyb2.flow.readback import equals_source
 from polyb2.flow.stream import hash_stored
+from polyb2.flow.streams import Slot
 from polyb2.ledger.listings import Discovered
 from polyb2.ledger.reports import Filter
 
@@ -50,10 +52,18 @@ class Difference:
 
 @dataclass(slots=True)
 class Findings:
-    """What verification found; ``checked`` counts the files that the ledger says are mirrored."""
+    """What verification found.
+
+    Attributes:
+        checked: files that the ledger says are mirrored.
+        differences: between ledger, source and bucket.
+        damaged_at_source: files whose gzip stream is broken although they are what the source sent (``deep``).
+        repaired: files that were queued again.
+    """
 
     checked: int = 0
     differences: list[Difference] = field(default_factory=list)
+    damaged_at_source: list[str] = field(default_factory=list)
     repaired: int = 0
 
     def as_json(self) -> dict[str, Any]:
@@ -61,6 +71,7 @@ class Findings:
         return {
             "checked": self.checked,
             "differences": [{"key": item.key, "kind": item.kind} for item in self.differences],
+            "damaged_at_source": self.damaged_at_source,
             "repaired": self.repaired,
         }
 
@@ -112,8 +123,10 @@ async def _verify_prefix(mirror: Mirror, selection: Selection, prefix: str, find
         if name is None or row.mirrored_revision is None or not selection.has_date(name.date):
             continue
         findings.checked += 1
-        async for difference in _compare(mirror, row, listed.get(row.key), stored.get(row.key), deep=deep):
-            findings.differences.append(difference)
+        found = [item async for item in _compare(mirror, row, listed.get(row.key), stored.get(row.key))]
+        findings.differences += found
+        if deep and not any(item.kind in SENT_AGAIN for item in found):
+            await _read_back(mirror, row, listed.get(row.key), findings)
     findings.differences += [Difference(key, Kind.EXTRA) for key in stored if key not in ours]
 
 
@@ -128,7 +141,7 @@ async def _by_key(pages: AsyncIterator[list[ListedObject]], selection: Selection
 
 
 async def _compare(
-    mirror: Mirror, row: KnownFile, listed: ListedObject | None, stored: ListedObject | None, *, deep: bool
+    mirror: Mirror, row: KnownFile, listed: ListedObject | None, stored: ListedObject | None
 ) -> AsyncIterator[Difference]:
     if listed is None:
         yield Difference(row.key, Kind.SOURCE_GONE)
@@ -140,8 +153,6 @@ async def _compare(
         yield Difference(row.key, Kind.SIZE)
     elif stored.etag != row.dest_etag and not await _is_right_after_all(mirror, row):
         yield Difference(row.key, Kind.ETAG)
-    elif deep and not await _has_content(mirror, row, listed):
-        yield Difference(row.key, Kind.CONTENT)
 
 
 async def _is_right_after_all(mirror: Mirror, row: KnownFile) -> bool:
@@ -150,24 +161,36 @@ async def _is_right_after_all(mirror: Mirror, row: KnownFile) -> bool:
     return stored is not None and stored.etag in {row.dest_etag, row.mirrored_etag}
 
 
-async def _has_content(mirror: Mirror, row: KnownFile, listed: ListedObject | None) -> bool:
-    """Read the object back and compare: with the source where it still has that revision, else with recorded checksums."""
-    dest_key = mirror.target.prefix + row.key
-    stored = await mirror.target.head(dest_key)
-    if stored is None:
-        return False
-    size, etag = row.mirrored_size or 0, row.mirrored_etag or ""
+async def _read_back(mirror: Mirror, row: KnownFile, listed: ListedObject | None, findings: Findings) -> None:
+    """Read the object back: compared with the source where it has that revision, else with checksums, else as gzip."""
+    stored = await mirror.target.head(mirror.target.prefix + row.key)
+    gzip = GzipCheck()
     slot = await mirror.streams.for_part()
     try:
-        if listed is not None and (listed.etag, listed.size) == (etag, size):
-            revision = Revision(row.mirrored_revision or 1, etag, size, listed.last_modified_ms)
-            return await equals_source(mirror, row.key, revision, stored, slot)
-        for part, expected in await _recorded(mirror, row):
-            if await hash_stored(mirror, dest_key, stored.version_id, part, slot) not in expected:
-                return False
-        return True
+        proven = stored is not None and await _is_proven(mirror, row, listed, stored, gzip, slot)
     finally:
         slot.release()
+    if proven is False or (proven is None and gzip.is_broken):
+        findings.differences.append(Difference(row.key, Kind.CONTENT))
+    elif gzip.is_broken:
+        findings.damaged_at_source.append(row.key)
+
+
+async def _is_proven(
+    mirror: Mirror, row: KnownFile, listed: ListedObject | None, stored: StoredObject, gzip: GzipCheck, slot: Slot
+) -> bool | None:
+    """Whether the object's bytes are those of its revision; None where nothing is left to compare them with."""
+    size, etag = row.mirrored_size or 0, row.mirrored_etag or ""
+    if listed is not None and (listed.etag, listed.size) == (etag, size):
+        revision = Revision(row.mirrored_revision or 1, etag, size, listed.last_modified_ms)
+        return await equals_source(mirror, row.key, revision, stored, slot, gzip)
+    recorded = await _recorded(mirror, row)
+    dest_key = mirror.target.prefix + row.key
+    for part, expected in recorded or [(whole(size), set())]:
+        md5 = await hash_stored(mirror, dest_key, stored.version_id, part, slot, gzip)
+        if expected and md5 not in expected:
+            return False
+    return True if recorded else None
 
 
 async def _recorded(mirror: Mirror, row: KnownFile) -> list[tuple[Part, set[str]]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
@@ -106,10 +106,12 @@ class Relay:
         """The whole body; for those that fit into the stream's buffer."""
         return b"".join([chunk async for chunk in self._passing()])
 
-    async def drain(self) -> None:
-        """Read the body for its hash alone."""
-        async for _chunk in self._passing():
+    async def drain(self, look: Callable[[bytes], None] | None = None) -> None:
+        """Read the body for its hash, and for those who want a look at it."""
+        async for chunk in self._passing():
             self._watch.progress(self._side)
+            if look is not None:
+                look(chunk)
 
     async def _passing(self) -> AsyncIterator[bytes]:
         try:
