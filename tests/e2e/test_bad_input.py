@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from polyb2.sandbox import Answer, Fault, GeneratedGzip, Reset
-from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
+from polyb2.sandbox import Answer, Delay, Fault, GeneratedGzip, Reset
+from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key, until
 
 SMALL, LARGE = key("2024-01-02"), key("2024-01-02", QUOTES)
 PLAIN = ("--dataset", DAY_AGGS)
@@ -130,8 +130,26 @@ async def test_nothing_secret_is_shown_even_when_everything_fails(bench: Bench) 
     bench.box.target.inject(Fault("upload_part", Reset("middle"), times=0))
     bench.box.target.inject(Fault("put", Answer(403, "SignatureDoesNotMatch"), times=0))
     ended = await bench.cli("--debug", "run", LOG_LEVEL="DEBUG", POLYB2_PART_TRIES="2", POLYB2_MAX_RETRIES="0")
-    database = b"".join(path.read_bytes() for path in bench.folder.glob("ledger.db*"))
-    told = ended.out + ended.err + database.decode("latin-1")
-    for secret in (bench.box.source.secret_key, bench.box.target.secret_key, "X-Amz-Signature="):
-        assert secret not in told
-    assert not re.search(r"Signature=[0-9a-f]{64}", told)
+    _assert_no_secret(bench, ended.out + ended.err)
+
+
+async def test_nothing_secret_is_in_the_process_list_or_the_objects(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"x")
+    bench.box.source.put(LARGE, GeneratedGzip(11 * MIB))
+    await bench.discover()
+    bench.box.source.inject(Fault("get", Delay(0.5), times=0))
+    process = await bench.start("run", LOG_LEVEL="DEBUG")
+    await until(lambda: bench.box.source.in_flight > 0)
+    listed = Path(f"/proc/{process.pid}/cmdline").read_text() if Path("/proc").exists() else ""
+    out, err = await process.communicate()
+    metadata = [bench.box.target.versions(name)[0].metadata for name in (SMALL, LARGE)]
+    _assert_no_secret(bench, f"{listed}{out.decode()}{err.decode()}{metadata}")
+    _assert_no_secret(bench, repr(bench.configured()))
+
+
+def _assert_no_secret(bench: Bench, told: str) -> None:
+    """Neither in what was told nor in the ledger: secret keys and signatures."""
+    database = b"".join(path.read_bytes() for path in bench.folder.glob("ledger.db*")).decode("latin-1")
+    for secret in (bench.box.source.secret_key, bench.box.target.secret_key):
+        assert secret not in told + database
+    assert not re.search(r"Signature=[0-9a-f]{20}", told + database)

@@ -10,7 +10,7 @@ import socket
 import aiohttp
 import pytest
 
-from polyb2.sandbox import Drip, Fault, GeneratedGzip
+from polyb2.sandbox import Drip, Fault, GeneratedGzip, Stall
 from polyb2.sandbox.multipart import Upload
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key, until
 
@@ -87,6 +87,23 @@ async def test_a_second_signal_stops_at_once(bench: Bench) -> None:
     await asyncio.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     await asyncio.wait_for(process.wait(), 10)
+    assert process.returncode == 143
+    assert (await bench.row(LARGE))["status"] == "pending"
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+async def test_a_stalled_peer_does_not_hold_up_the_end(bench: Bench, side: str) -> None:
+    bench.box.source.put(SMALL, b"x" * 1000)
+    bench.box.source.put(LARGE, GeneratedGzip(21 * MIB))
+    await bench.discover()
+    server = bench.box.source if side == "source" else bench.box.target
+    server.inject(Fault("*", Stall(), times=0))
+    process = await bench.start("run", POLYB2_PART_SIZE="5MiB", POLYB2_DRAIN_SECONDS="1")
+    await until(lambda: server.in_flight >= 2)
+    began_s = asyncio.get_running_loop().time()
+    process.send_signal(signal.SIGTERM)
+    await asyncio.wait_for(process.wait(), 6)
+    assert asyncio.get_running_loop().time() - began_s < 1 + 5
     assert process.returncode == 143
     assert (await bench.row(LARGE))["status"] == "pending"
 
