@@ -200,7 +200,7 @@ def _report(lines: list[Line], seconds: float) -> str:
     ]
     for title, part in (("The matrix", "matrix"), ("Sudden death", "death"), ("Frozen past the lease", "frozen")):
         text += [f"## {title}\n", "| step | fault | seed | result | seconds |", "|---|---|---|---|---|"]
-        text += [_row(line) for line in parts[part]]
+        text += [_row(line) for line in sorted(parts[part], key=lambda line: (line.seed, line.step, line.fault))]
         text.append("")
     return "\n".join(text)
 

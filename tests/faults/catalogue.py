@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+from polyb2.ledger.database import Row
 from polyb2.sandbox import Answer, Call, Cut, Drip, Fault, FlipBody, FlipStored, Reset, Shape, Stall
 from polyb2.sandbox.exchange import Reply
 from polyb2.sandbox.faults import Action
@@ -61,15 +62,21 @@ async def half_sent(world: World) -> None:
     """An attempt at the large file left two parts and an open upload."""
     await world.discover()
     fault = world.box.target.inject(Fault("upload_part", Answer(500, "InternalError"), key=LARGE, part=3, times=0))
-    world.settings = {"polyb2_part_tries": 1}
-    for _ in range(3):
+    row = await _until_large_was_tried(world)
+    fault.times = -1
+    must((row["status"], row["parts_done"]) == ("failed_upload", 2), "the scene is not what it should be")
+
+
+async def _until_large_was_tried(world: World) -> Row:
+    """One claim after the other, one part after the other, until it was the large file's turn."""
+    world.settings = {"polyb2_part_tries": 1, "polyb2_concurrency": 1, "polyb2_retry_base": 3.0}
+    row = await world.row(LARGE)
+    while not row["attempt"]:
         await world.run(limit=1)
         row = await world.row(LARGE)
-        if row["attempt"]:
-            break
-    fault.times = -1
     world.settings = {}
-    must((row["status"], row["parts_done"]) == ("failed_upload", 2), "the scene is not what it should be")
+    await world.make_due()
+    return row
 
 
 async def superseded(world: World) -> None:
@@ -80,17 +87,14 @@ async def superseded(world: World) -> None:
 
 
 async def landed(world: World) -> None:
-    """A PUT and a Complete took place, and all their answers were lost."""
+    """PUTs and a Complete took place, and all their answers were lost."""
     await world.discover()
     lost = [
         world.box.target.inject(Fault(operation, Reset("after"), times=0)) for operation in ("put", "complete", "head")
     ]
-    world.settings = {"polyb2_part_tries": 1, "polyb2_retry_base": 0.3}
-    await world.run(limit=3)
+    row = await _until_large_was_tried(world)
     for fault in lost:
         fault.times = -1
-    world.settings = {}
-    row = await world.row(LARGE)
     must(
         (row["status"], world.stored(LARGE) is not None) == ("failed_upload", True),
         "the scene is not what it should be",

@@ -10,6 +10,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -25,7 +26,7 @@ from polyb2.engine import RunOptions, RunResult, open_mirror, run
 from polyb2.flow.consent import Consent, discover
 from polyb2.flow.discover import Discovery
 from polyb2.flow.mirror import Mirror
-from polyb2.ledger.database import Row
+from polyb2.ledger.database import Row, Transaction
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.reports import Filter
 from polyb2.remote.relay import Relay
@@ -89,6 +90,11 @@ class Receipts:
             patch.object(Ledger, "drop_receipts", dropping),
         ):
             yield
+
+
+def _make_due(ids: list[int], tx: Transaction) -> None:
+    for file_id in ids:
+        tx._connection.execute("UPDATE files SET next_attempt_ms = 0 WHERE id = ?", (file_id,))
 
 
 class World:
@@ -182,6 +188,16 @@ class World:
         ledger = await Ledger.open(self.folder / "ledger.db", read_only=True)
         try:
             return [row async for row in ledger.files(EVERYTHING)]
+        finally:
+            await ledger.close()
+
+    async def make_due(self) -> None:
+        """The back-off of every file that failed is over."""
+        ledger = await Ledger.open(self.folder / "ledger.db")
+        try:
+            failed = frozenset({Status.FAILED_DOWNLOAD, Status.FAILED_UPLOAD})
+            due = partial(_make_due, [row["id"] async for row in ledger.files(EVERYTHING, Filter(failed))])
+            await ledger._database.write("test", due)
         finally:
             await ledger.close()
 
