@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
+# The locks are complete. With --no-deps pip takes them as they are: its resolver (23.2) trips over an extra, as in
+# coverage[toml], as soon as the index has a newer version than the locked one.
+LOCKED := $(PIP) --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test faults check test-servers clean
@@ -34,10 +37,10 @@ clean:  ## remove the virtual environment and caches
 $(VENV)/run.stamp: requirements/run.txt requirements/build.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "polyb2 needs Python 3.11 or newer: make PYTHON=python3.12")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(PIP) --require-hashes -r requirements/run.txt -r requirements/build.txt
+	@$(LOCKED) -r requirements/run.txt -r requirements/build.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
-	@$(PIP) --require-hashes -r requirements/dev.txt
+	@$(LOCKED) -r requirements/dev.txt
 	@touch $@

@@ -75,5 +75,22 @@ def test_an_unhandled_error_ends_the_command_with_the_contracts_code(error: Poly
 @pytest.mark.parametrize("kind", Kind)
 def test_a_remote_error_says_whose_it_is_what_happened_and_what_to_do(kind: Kind) -> None:
     error = RemoteError(Side.TARGET, kind, "put was answered 503", code="SlowDown")
-    assert str(error) == f"target: put was answered 503 (SlowDown); {HANDLING[kind].advice}"
+    assert str(error) == f"target: put was answered 503 (SlowDown); {error.advice}"
     assert "()" not in str(RemoteError(Side.SOURCE, kind, "it stalled"))
+
+
+@pytest.mark.parametrize(
+    ("side", "kind", "setting"),
+    [
+        (Side.SOURCE, Kind.KEYS_REFUSED, "POLYGON_S3_ACCESS_KEY_ID"),
+        (Side.TARGET, Kind.KEYS_REFUSED, "B2_KEY_ID"),
+        (Side.SOURCE, Kind.MISCONFIGURED, "POLYGON_S3_BUCKET"),
+        (Side.TARGET, Kind.MISCONFIGURED, "B2_BUCKET_NAME"),
+    ],
+)
+def test_the_advice_names_the_settings_of_the_side_that_answered(side: Side, kind: Kind, setting: str) -> None:
+    assert setting in RemoteError(side, kind, "list was answered 403").advice
+
+
+def test_without_words_of_its_own_the_advice_is_that_of_the_kind() -> None:
+    assert RemoteError(Side.TARGET, Kind.STALLED, "no byte").advice == HANDLING[Kind.STALLED].advice
