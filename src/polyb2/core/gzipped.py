@@ -37,11 +37,11 @@ class GzipCheck:
         """Whether it began as gzip and is damaged, or ended too early; other files are never broken."""
         return self._is_gzip and (self._broken or (self._begun and not self._decoder.eof))
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """The next bytes of the file, at least two at first."""
         if not self._begun and data:
             self._begun = True
-            self._is_gzip = data.startswith(_MAGIC)
+            self._is_gzip = data[: len(_MAGIC)] == _MAGIC
         while data and self._is_gzip and not self._broken:
             if self._decoder.eof:
                 # A file may be several gzip members, one after the other.

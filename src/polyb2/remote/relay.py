@@ -1,20 +1,29 @@
 """A body on its way from one side to the other: counted, hashed if asked, paced, and watched for stalls.
 
-Memory of one stream: what aiohttp buffers of the body that comes in (twice its 256 KiB read buffer) and one chunk of it on
-the way out; see ``core.parts.STREAM_BUFFER_BYTES``. Progress time-outs, no total ones.
+A long body takes the short way (``remote/pump.py``): one buffer a stream, and what the sockets hold. A short one comes in
+aiohttp's chunks; it may buffer twice its 256 KiB read buffer. Progress time-outs, no total ones.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Self
+from functools import partial
+from typing import Self, cast
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_writer import StreamWriter
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.remote.guards import Bandwidth
+from polyb2.remote.pump import BUFFER_BYTES, Incoming, Pump
 from polyb2.remote.translate import FOREIGN, translate
+
+Look = Callable[[bytes | memoryview], None]
+"""Is shown the bytes that pass; a view is only good during the call."""
 
 
 class StallWatch:
@@ -58,13 +67,13 @@ class StallWatch:
 class Relay:
     """An incoming body as an outgoing one: exactly ``length`` bytes, or an error.
 
-    aiohttp turns an exception of a body generator into a connection error of the *other* side; the original is kept in
+    aiohttp turns an exception of a body's writer into a connection error of the *other* side; the original is kept in
     ``failure``, so that a failed source is not booked on the target.
     """
 
     def __init__(
         self,
-        incoming: AsyncIterator[bytes],
+        incoming: AsyncIterable[bytes],
         length: int,
         watch: StallWatch,
         bandwidth: Bandwidth,
@@ -77,6 +86,7 @@ class Relay:
         self._bandwidth = bandwidth
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._hashed = False
+        self._delay_s = 0.0
         self.seen = 0
         """Bytes that came in so far; progress displays read it."""
         self.failure: RemoteError | None = None
@@ -91,12 +101,26 @@ class Relay:
         """MD5 of the bytes that passed, hex; None unless asked for."""
         return self._md5.hexdigest() if self._hashed else None
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def as_payload(self) -> aiohttp.Payload:
+        """The body of a PUT."""
+        return _Payload(self)
+
+    async def write_to(self, writer: StreamWriter) -> None:
+        """Pass the body on to a request of the other side.
+
+        Raises:
+            RemoteError: the side that sends failed; also kept in ``failure``.
+            OSError: the side that receives failed.
+        """
         try:
-            async for chunk in self._passing():
-                self._watch.progress(Side.TARGET)
-                yield chunk
-                self._watch.progress(Side.SOURCE)
+            writer.send_headers()
+            sink = writer.transport
+            pump = self._pump(partial(self._pass_on, sink)) if sink else None
+            if pump is None or sink is None:
+                await self._write_chunks(writer)
+            else:
+                with pump, _nothing_buffered(sink):
+                    await self._pump_out(pump, sink, writer)
         except RemoteError as error:
             self.failure = error
             raise
@@ -104,30 +128,126 @@ class Relay:
 
     async def collect(self) -> bytes:
         """The whole body; for those that fit into the stream's buffer."""
-        return b"".join([chunk async for chunk in self._passing()])
+        return b"".join([chunk async for chunk in self._chunks()])
 
-    async def drain(self, look: Callable[[bytes], None] | None = None) -> None:
+    async def drain(self, look: Look | None = None) -> None:
         """Read the body for its hash, and for those who want a look at it."""
-        async for chunk in self._passing():
-            self._watch.progress(self._side)
-            if look is not None:
-                look(chunk)
+        pump = self._pump(partial(self._see, look))
+        if pump is None:
+            async for chunk in self._chunks():
+                self._show(look, chunk)
+            return
+        with pump:
+            while pump.left:
+                await self._flow(pump)
 
-    async def _passing(self) -> AsyncIterator[bytes]:
+    # -- the long way: aiohttp's chunks -------------------------------------------------------------------------------
+
+    async def _write_chunks(self, writer: StreamWriter) -> None:
+        async for chunk in self._chunks():
+            self._watch.progress(Side.TARGET)
+            await writer.write(chunk)
+            self._watch.progress(self._side)
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._incoming:
-                self.seen += len(chunk)
+                self._note(chunk)
                 if self.seen > self._length:
                     words = f"more than the {self._length} bytes asked for arrived"
                     raise RemoteError(self._side, Kind.BAD_ANSWER, words)
-                if self._hashed:
-                    self._md5.update(chunk)
-                if delay_s := self._bandwidth.delay_s(len(chunk)):
-                    with self._watch.paused():
-                        await asyncio.sleep(delay_s)
+                await self._rest()
                 yield chunk
         except FOREIGN as error:
             raise translate(self._side, "get", error) from None
         if self.seen < self._length:
-            words = f"the body ended after {self.seen} of {self._length} bytes"
-            raise RemoteError(self._side, Kind.TRUNCATED, words)
+            raise self._truncated()
+
+    # -- the short way: past aiohttp ----------------------------------------------------------------------------------
+
+    def _pump(self, take: Callable[[memoryview], bool]) -> Pump | None:
+        if not isinstance(self._incoming, Incoming) or self._length <= BUFFER_BYTES:
+            return None
+        return self._incoming.pump(self._length, take)
+
+    async def _pump_out(self, pump: Pump, sink: asyncio.Transport, writer: StreamWriter) -> None:
+        while pump.left:
+            await self._flow(pump)
+            if sink.is_closing():
+                raise ConnectionResetError("the connection ended while the body was being sent")
+            await writer.drain()
+            if sink.get_write_buffer_size():
+                pump.renew_buffer()
+
+    async def _flow(self, pump: Pump) -> None:
+        """Let bytes come in as long as nothing is in their way."""
+        try:
+            await pump.flow()
+        except ConnectionResetError:
+            raise self._truncated() from None
+        except FOREIGN as error:
+            raise translate(self._side, "get", error) from None
+        await self._rest()
+
+    def _pass_on(self, sink: asyncio.Transport, view: memoryview) -> bool:
+        self._note(view)
+        sink.write(view)
+        is_backed_up = sink.is_closing() or sink.get_write_buffer_size() > 0
+        self._watch.progress(Side.TARGET if is_backed_up else self._side)
+        return not (is_backed_up or self._delay_s)
+
+    def _see(self, look: Look | None, view: memoryview) -> bool:
+        self._note(view)
+        self._show(look, view)
+        return not self._delay_s
+
+    # -- both ---------------------------------------------------------------------------------------------------------
+
+    def _note(self, data: bytes | memoryview) -> None:
+        self.seen += len(data)
+        if self._hashed:
+            self._md5.update(data)
+        self._delay_s = self._bandwidth.delay_s(len(data))
+
+    def _show(self, look: Look | None, data: bytes | memoryview) -> None:
+        self._watch.progress(self._side)
+        if look is not None:
+            look(data)
+
+    async def _rest(self) -> None:
+        """Wait as long as the bandwidth limit asks."""
+        if self._delay_s:
+            with self._watch.paused():
+                await asyncio.sleep(self._delay_s)
+
+    def _truncated(self) -> RemoteError:
+        words = f"the body ended after {self.seen} of {self._length} bytes"
+        return RemoteError(self._side, Kind.TRUNCATED, words)
+
+
+class _Payload(aiohttp.Payload):
+    """A relay as aiohttp wants a body; it can be sent once, and says so, or aiohttp would try again by itself."""
+
+    _autoclose = True
+    _value: Relay
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002 - aiohttp's signature
+        raise TypeError("a body that streams has no text")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        self._consumed = True
+        await self._value.write_to(cast("StreamWriter", writer))
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:  # noqa: ARG002
+        await self.write(writer)
+
+
+@contextmanager
+def _nothing_buffered(sink: asyncio.Transport) -> Iterator[None]:
+    """Have writers wait until the transport has passed everything on: the buffer that it was given is used again."""
+    # asyncio's TLS transport pauses writers at the limit, the plain one above it.
+    sink.set_write_buffer_limits(high=1 if sink.get_extra_info("ssl_object") else 0, low=0)
+    try:
+        yield
+    finally:
+        sink.set_write_buffer_limits()

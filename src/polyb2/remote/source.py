@@ -20,6 +20,7 @@ from polyb2.core.proof import clean_etag
 from polyb2.core.records import ListedObject, Revision
 from polyb2.remote.clients import Account, Http
 from polyb2.remote.guards import Guard
+from polyb2.remote.pump import Incoming
 from polyb2.remote.signing import Presigner
 from polyb2.remote.translate import from_body
 
@@ -111,7 +112,7 @@ class Source:
     @asynccontextmanager
     async def read(
         self, key: str, revision: Revision, part: Part | None, *, fresh: bool = False
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
+    ) -> AsyncIterator[Incoming]:
         """The bytes of a part of a revision (None: of the whole file), as they come.
 
         Raises:
@@ -127,7 +128,7 @@ class Source:
         ):
             try:
                 await _check_answer(response, revision, part)
-                yield response.content.iter_any()
+                yield Incoming(response)
             finally:
                 # A body that was not read to its end is not drained: the connection goes.
                 if not response.content.is_eof():

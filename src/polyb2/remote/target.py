@@ -20,6 +20,7 @@ from polyb2.core.proof import clean_etag
 from polyb2.core.records import ListedObject, OpenUpload, Receipt, StoredObject, StoredPart, Upload
 from polyb2.remote.clients import Account, Http
 from polyb2.remote.guards import Guard
+from polyb2.remote.pump import Incoming
 from polyb2.remote.relay import Relay
 from polyb2.remote.signing import Presigner
 from polyb2.remote.source import LISTING, list_folders, listed_objects
@@ -135,7 +136,7 @@ class Target:
     @asynccontextmanager
     async def read(
         self, dest_key: str, version_id: str | None, part: Part, *, fresh: bool = False
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
+    ) -> AsyncIterator[Incoming]:
         """The bytes of a range of a stored version, as they come."""
         query = {"versionId": version_id} if version_id else {}
         url = URL(self._presigner.presign("GET", dest_key, query=query), encoded=True)
@@ -150,7 +151,7 @@ class Target:
                     raise from_body(Side.TARGET, "get", response.status, response.headers, body)
                 if response.content_length is not None and response.content_length != part.length:
                     raise RemoteError(Side.TARGET, Kind.BAD_ANSWER, "get was answered with another length")
-                yield response.content.iter_any()
+                yield Incoming(response)
             finally:
                 if not response.content.is_eof():
                     response.close()
@@ -313,8 +314,15 @@ class Target:
         sent = {**headers, "Content-Length": str(length)}
         async with self.guard.request(operation):
             try:
+                data = (
+                    body.as_payload()
+                    if isinstance(body, Relay) and length
+                    else b""
+                    if isinstance(body, Relay)
+                    else body
+                )
                 async with self._http.session(fresh=fresh).put(
-                    url, data=body if length else b"", headers=sent, allow_redirects=False
+                    url, data=data, headers=sent, allow_redirects=False
                 ) as response:
                     await _check_stored(response, operation)
                     return response.headers
