@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 
 from polyb2.clock import Clock
 from polyb2.config import Settings
-from polyb2.core.errors import LedgerError, RemoteError, Side
+from polyb2.core.errors import AccountStoppedError, LedgerError, RemoteError, Scope, Side
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.selection import Selection
+from polyb2.core.units import format_duration
 from polyb2.flow.consent import Consent, discover
 from polyb2.flow.discover import Discovery
 from polyb2.flow.mirror import OPAQUE, Mirror
@@ -39,6 +40,8 @@ from polyb2.web import serve_health
 log = logging.getLogger(__name__)
 SOURCE_REGION = "us-east-1"
 SWEEP_EVERY_S = 300.0
+DISCOVER_AGAIN_FIRST_S = 5.0
+DISCOVER_AGAIN_LIMIT_S = 60.0
 STOPPING_LEDGER_S = 5.0
 """For how long a process that is asked to stop waits for a ledger that cannot be used."""
 
@@ -167,9 +170,14 @@ class _Run:
         self._outage = Outage(probes, give_up_s=settings.polyb2_give_up, for_ever=options.watch)
         self._pool = Pool(mirror, self._outage, self._pool_rules(), lambda: self._discovering)
         self._watch = Watch(
-            mirror, settings.datasets, options.consent, settings.polyb2_poll_interval, self._pool.wake.set
+            mirror, self._datasets(), options.consent, settings.polyb2_poll_interval, self._pool.wake.set
         )
         mirror.ledger.patience.rule = self._waits_for_ledger
+
+    def _datasets(self) -> tuple[str, ...]:
+        """What the watch looks after: the datasets of the command line, which replace those of the settings."""
+        chosen = self._options.selection.datasets if self._options.selection else ()
+        return chosen or self._settings.datasets
 
     def _pool_rules(self) -> PoolRules:
         settings = self._settings
@@ -210,11 +218,33 @@ class _Run:
             if self._options.watch:
                 await self._watch.run(self._options.selection)
             elif self._options.selection is not None:
-                discovery = Discovery(self._mirror, self._options.selection)
-                self._result.report = await discover(discovery, self._options.consent, self._pool.wake.set)
+                self._result.report = await self._discover_once(self._options.selection)
         finally:
             self._discovering = False
             self._pool.wake.set()
+
+    async def _discover_once(self, selection: Selection) -> Report:
+        """Discover, with the patience that the workers have with a side that is away.
+
+        Raises:
+            RemoteError: no waiting cures it.
+            AccountStoppedError: it lasted longer than ``POLYB2_GIVE_UP``.
+        """
+        loop = asyncio.get_running_loop()
+        give_up_s, wait_s = loop.time() + self._settings.polyb2_give_up, DISCOVER_AGAIN_FIRST_S
+        while True:
+            try:
+                return await discover(Discovery(self._mirror, selection), self._options.consent, self._pool.wake.set)
+            except RemoteError as error:
+                if error.handling.scope is Scope.ACCOUNT or not error.handling.cured_by_retry:
+                    raise
+                left_s = give_up_s - loop.time()
+                if left_s <= 0:
+                    patience = format_duration(self._settings.polyb2_give_up)
+                    raise AccountStoppedError(f"gave up after {patience}: {error}") from None
+                log.warning("discovery failed, the next try is in %s: %s", format_duration(wait_s), error)
+            await asyncio.sleep(min(wait_s, left_s))
+            wait_s = min(wait_s * 2, DISCOVER_AGAIN_LIMIT_S)
 
     async def _sweep_now_and_then(self) -> None:
         while True:

@@ -116,8 +116,10 @@ def print_findings(findings: Findings) -> None:
     out.print(f"{findings.checked} files checked, {len(findings.differences)} differences")
     if findings.repaired:
         out.print(f"{findings.repaired} files queued: polyb2 run sends them again")
-    elif findings.differences:
+    elif findings.is_repairable:
         out.print("polyb2 verify --repair queues what differs")
+    elif findings.differences:
+        out.print("nothing to send again: polyb2 leaves alone what is extra in the bucket or gone at the source")
 
 
 def print_checkup(checkup: Checkup) -> None:

@@ -32,6 +32,7 @@ _BY_CODE: dict[str, Kind] = {
     "InternalError": Kind.SERVER_ERROR,
     "ServiceUnavailable": Kind.SERVER_ERROR,
     "OperationAborted": Kind.SERVER_ERROR,
+    "NotImplemented": Kind.REFUSED,
 }
 _BY_STATUS: dict[int, Kind] = {
     401: Kind.KEYS_REFUSED,
@@ -41,6 +42,7 @@ _BY_STATUS: dict[int, Kind] = {
     412: Kind.CHANGED,
     416: Kind.CHANGED,
     429: Kind.THROTTLED,
+    501: Kind.REFUSED,
 }
 _SERVER_ERRORS = range(500, 600)
 _REDIRECTS = range(300, 400)
@@ -87,7 +89,7 @@ def _kind(side: Side, operation: str, status: int, code: str, message: str) -> K
 
 
 def _by_status(status: int, *, has_code: bool) -> Kind:
-    if status in _SERVER_ERRORS:
+    if status in _SERVER_ERRORS and status not in _BY_STATUS:
         return Kind.SERVER_ERROR
     if status == _BAD_REQUEST and not has_code:
         # An answer to HEAD has no body: it may have been RequestTimeout.

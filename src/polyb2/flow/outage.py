@@ -47,6 +47,10 @@ class Outage:
         """The side's own trouble behind an attempt's error; None where the fault is the file's."""
         if error.handling.scope is not Scope.FILE:
             return error
+        if error.kind is Kind.FORBIDDEN:
+            # Of one file that is about the plan; where the listing is refused as well, it is about the keys.
+            refused = await self._probe(error.side)
+            return refused if refused is not None and refused.handling.scope is Scope.ACCOUNT else None
         return await self._probe(error.side) if error.kind in _MAY_BE_THE_SIDE else None
 
     def report(self, error: RemoteError) -> None:

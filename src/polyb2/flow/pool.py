@@ -16,7 +16,7 @@ from typing import Any
 
 from polyb2.core.errors import LeaseLostError, LedgerError
 from polyb2.core.records import Claim
-from polyb2.core.status import Event
+from polyb2.core.status import FAILED, Event
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.outage import Outage
 from polyb2.flow.streams import Slot
@@ -97,6 +97,7 @@ class Pool:
             await self._end()
         if self._failure is not None:
             raise self._failure
+        await self._forget_what_others_finished()
         return self.outcome
 
     # -- claiming -----------------------------------------------------------------------------------------------------
@@ -211,6 +212,13 @@ class Pool:
             if deadline_s is not None and time.monotonic() >= deadline_s:
                 return
             await self._wait()
+
+    async def _forget_what_others_finished(self) -> None:
+        """What this process left failed another runner, or a person, may have dealt with since."""
+        rows = await self._mirror.ledger.known_files(list(self.outcome.unfinished))
+        for key in list(self.outcome.unfinished):
+            if key not in rows or rows[key].status not in FAILED:
+                del self.outcome.unfinished[key]
 
     async def _end(self) -> None:
         worker, self._worker = self._worker, None

@@ -63,7 +63,7 @@ async def abort_strangers(mirror: Mirror, dest_key: str, own_upload_id: str | No
         if found.key == dest_key and found.upload_id != own_upload_id
     ]
     for upload_id in strangers:
-        log.info("aborting an upload of %s that no attempt owns", dest_key)
+        log.info("aborting an unfinished upload of %s", dest_key)
         await mirror.target.abort(dest_key, upload_id)
 
 

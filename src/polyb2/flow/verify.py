@@ -39,6 +39,7 @@ class Kind(StrEnum):
 
 
 SENT_AGAIN = {Kind.MISSING, Kind.SIZE, Kind.ETAG, Kind.CONTENT}
+REPAIRED = SENT_AGAIN | {Kind.STALE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,11 @@ class Findings:
     differences: list[Difference] = field(default_factory=list)
     damaged_at_source: list[str] = field(default_factory=list)
     repaired: int = 0
+
+    @property
+    def is_repairable(self) -> bool:
+        """Whether ``--repair`` has something to queue; what is extra, or gone at the source, is left as it is."""
+        return any(item.kind in REPAIRED for item in self.differences)
 
     def as_json(self) -> dict[str, Any]:
         """The contract's ``verify --json``."""

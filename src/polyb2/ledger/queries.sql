@@ -97,13 +97,14 @@ UPDATE files SET status = 'pending', reason = NULL, error_message = NULL, retry_
 WHERE id = :file_id AND status = :status AND status NOT IN ('processing', 'pending');
 
 -- name: file_restore
--- unqueue of a re-published file: what the target holds is what the row says again.
+-- unqueue of a re-published file: what the target holds is what the row says again. Not of one that verify --repair
+-- queued in the revision that is mirrored: what the target holds of that is known to be wrong.
 UPDATE files SET status = 'completed', reason = NULL, error_message = NULL, retry_count = 0, forbidden = 0,
     next_attempt_ms = NULL, resumable = 0, bytes_done = mirrored_size, parts_total = NULL, parts_done = 0,
     revision = mirrored_revision, source_etag = mirrored_source_etag, size = mirrored_size,
     source_last_modified_ms = (SELECT r.source_last_modified_ms FROM revisions AS r
                                WHERE r.file_id = files.id AND r.revision = files.mirrored_revision)
-WHERE id = :file_id AND mirrored_revision IS NOT NULL
+WHERE id = :file_id AND mirrored_revision < revision
   AND status IN ('pending', 'failed_download', 'failed_upload');
 
 -- name: file_waits

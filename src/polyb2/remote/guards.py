@@ -129,13 +129,13 @@ class Guard:
         async with self.request(operation), asyncio.timeout(self._answer_within_s):
             return await request()
 
-    async def call(self, operation: str, request: Callable[[], Awaitable[T]], needs: str = "") -> T:
+    async def call(self, operation: str, request: Callable[[], Awaitable[T]], needs: tuple[str, ...] = ()) -> T:
         """One control call, retried by the policy.
 
         Args:
             operation: its name.
             request: sends it.
-            needs: what the parsed answer must have; a proxy's page with status 200 parses as an answer without anything.
+            needs: of these the parsed answer must have one; a proxy's page with status 200 parses as an answer without any.
 
         Raises:
             RemoteError: the tries are used up, or the kind of error is not retried.
@@ -145,7 +145,7 @@ class Guard:
             await self.pace()
             async with self._slots:
                 answer = await self.once(operation, request)
-            if needs and isinstance(answer, Mapping) and needs not in answer:
+            if needs and isinstance(answer, Mapping) and not any(name in answer for name in needs):
                 raise RemoteError(self.side, Kind.BAD_ANSWER, f"{operation} was answered 200 with something else")
             return answer
 

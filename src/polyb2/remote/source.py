@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-LISTING = "IsTruncated"
-"""What every listing tells, an empty one as well."""
+LISTING = ("IsTruncated", "Name", "Bucket", "KeyCount", "MaxKeys", "Contents", "CommonPrefixes")
+"""What a listing tells, an empty one as well: some of it, as not every server tells all."""
+_NOT_TOLD = {Kind.REFUSED, Kind.SERVER_ERROR, Kind.CHANGED, Kind.BAD_ANSWER, Kind.NOT_FOUND, Kind.FORBIDDEN}
+"""How a source answers that knows no ``partNumber``; whether the file can be read is for the GET to say."""
 _PARTIAL = 206
 _OK = 200
+_NOT_IMPLEMENTED = 501
 _ERROR_BODY_MAX = 64 * 1024
 
 
@@ -43,6 +46,7 @@ class Source:
         self._account = account
         self._client = client
         self._http = http
+        self._knows_if_match = True
         self._presigner = Presigner(
             endpoint=account.endpoint,
             bucket=account.bucket,
@@ -84,10 +88,10 @@ class Source:
         """
         try:
             answer = await self.guard.call(
-                "head", lambda: self._client.head_object(Bucket=self._account.bucket, Key=key, PartNumber=1), "ETag"
+                "head", lambda: self._client.head_object(Bucket=self._account.bucket, Key=key, PartNumber=1), ("ETag",)
             )
         except RemoteError as error:
-            if error.kind in {Kind.REFUSED, Kind.SERVER_ERROR, Kind.CHANGED, Kind.BAD_ANSWER}:
+            if error.kind in _NOT_TOLD:
                 return None
             raise
         length = int(answer["ContentLength"])
@@ -118,7 +122,9 @@ class Source:
         Raises:
             RemoteError: ``changed`` if the file is no longer this revision, or another kind.
         """
-        headers = {"If-Match": f'"{revision.etag}"'}
+        headers = {"If-Match": f'"{revision.etag}"'} if self._knows_if_match else {}
+        if part is not None and part.length == revision.size:
+            part = None
         if part is not None:
             headers["Range"] = f"bytes={part.offset}-{part.offset + part.length - 1}"
         url = URL(self._presigner.presign("GET", key), encoded=True)
@@ -127,6 +133,10 @@ class Source:
             self._http.session(fresh=fresh).get(url, headers=headers, allow_redirects=False) as response,
         ):
             try:
+                if response.status == _NOT_IMPLEMENTED and self._knows_if_match:
+                    # The ETag of each answer is compared as well: it protects alone then.
+                    self._knows_if_match = False
+                    raise RemoteError(Side.SOURCE, Kind.SERVER_ERROR, "get with If-Match was answered 501")
                 await _check_answer(response, revision, part)
                 yield Incoming(response)
             finally:

@@ -60,7 +60,7 @@ class Target:
         named: dict[str, Any] = {"VersionId": version_id} if version_id else {}
         try:
             answer = await self.guard.call(
-                "head", lambda: self._client.head_object(Bucket=self._account.bucket, Key=dest_key, **named), "ETag"
+                "head", lambda: self._client.head_object(Bucket=self._account.bucket, Key=dest_key, **named), ("ETag",)
             )
         except RemoteError as error:
             if error.kind is Kind.NOT_FOUND:
@@ -179,7 +179,7 @@ class Target:
             lambda: self._client.create_multipart_upload(
                 Bucket=self._account.bucket, Key=dest_key, ContentType=CONTENT_TYPE, Metadata=dict(metadata)
             ),
-            "UploadId",
+            ("UploadId",),
         )
         return answer["UploadId"]
 

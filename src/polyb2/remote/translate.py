@@ -64,14 +64,14 @@ def translate(side: Side, operation: str, error: Exception) -> RemoteError:
 def _from_client_error(side: Side, operation: str, error: boto.ClientError) -> RemoteError:
     facts = error.response.get("Error", {})
     meta = error.response.get("ResponseMetadata", {})
-    code = str(facts.get("Code", ""))
+    code = str(facts.get("Code") or "")
     return from_answer(
         side,
         operation,
         int(meta.get("HTTPStatusCode", 0)),
         {str(name): str(value) for name, value in meta.get("HTTPHeaders", {}).items()},
         code="" if code.isdecimal() else code,
-        message=str(facts.get("Message", "")),
+        message=str(facts.get("Message") or ""),
     )
 
 
