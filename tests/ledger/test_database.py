@@ -67,7 +67,7 @@ async def test_a_write_cancelled_at_any_step_is_whole_or_nothing(opened: Databas
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert await opened.read(facts) == ((None, None) if steps == 0 else ("1", "2"))
+    assert await opened.read(facts) in ({(None, None)} if steps == 0 else {(None, None), ("1", "2")})
     await opened.write("test", lambda tx: set_meta(tx, "first", "after"))
     assert (await opened.read(facts))[0] == "after"
 

@@ -1,7 +1,8 @@
 """One connection to the ledger, written by whole transactions, read in short ones.
 
 Invariants: one writing connection a process; a write is one function run on aiosqlite's thread between BEGIN IMMEDIATE and
-COMMIT, so that no other task's statement can fall into it and cancelling the awaiting task never leaves half of it.
+COMMIT, so that no other task's statement can fall into it and cancelling the awaiting task never leaves half of it. Writes
+that come at the same time are made durable together (``commits.py``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import aiosqlite
 
 from polyb2.core.errors import LedgerError
 from polyb2.failpoints import failpoint
+from polyb2.ledger.commits import Commits, Outcome, Works, carried_out
 from polyb2.ledger.lock import FileLock, has_wal_reset_bug, translated
 from polyb2.ledger.opening import connect, connect_to_nothing, inspect_file, make_place
 from polyb2.ledger.patience import Patience
@@ -55,20 +57,16 @@ class Database:
         self.patience = patience
         self._connection = connection
         self._lock = lock
-        self._turn = asyncio.Lock()
+        self._commits = Commits(lambda works: self._submit(self._transact, works), patience.tried)
 
     async def write(self, name: str, work: Callable[[Transaction], T]) -> T:
-        """Run ``work`` as one write transaction; all of it or nothing is in the ledger afterwards.
-
-        A cancelled caller waits for the transaction's end (milliseconds) before the cancellation goes on.
+        """Run ``work`` as one write; all of it or nothing is in the ledger afterwards, and all of it is durable on return.
 
         Raises:
             LedgerError: the file cannot be written, for longer than the patience allows.
         """
         failpoint(f"ledger.{name}.before")
-        # One at a time: a try that waits for another process keeps the thread, and those behind it can still be cancelled.
-        async with self._turn:
-            result = await self.patience.tried(lambda: self._submit(self._transact, work))
+        result = await self._commits.write(lambda connection: work(Transaction(connection)))
         failpoint(f"ledger.{name}.after")
         return result
 
@@ -78,6 +76,7 @@ class Database:
 
     async def close(self) -> None:
         """Let what was submitted end, then close, whatever the ledger's state."""
+        await self._commits.idle()
         await self._submit(self._close, None)
         await _finished(asyncio.ensure_future(self._connection.close()))
 
@@ -97,17 +96,17 @@ class Database:
             )
         )
 
-    def _transact(self, connection: sqlite3.Connection, work: Callable[[Transaction], T]) -> T:
+    def _transact(self, connection: sqlite3.Connection, works: Works) -> list[Outcome]:
         with self._lock.held(), translated():
             connection.execute("BEGIN IMMEDIATE")
             try:
-                result = work(Transaction(connection))
+                outcomes = carried_out(connection, works)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-            return result
+            return outcomes
 
 
 async def _finished(task: asyncio.Future[T]) -> T:

@@ -1,0 +1,130 @@
+"""Group commit: writes that come while another is being made durable share one transaction and one fsync.
+
+Invariants: a write is answered only when it is durable; each is whole or not there, whatever becomes of those beside it (a
+savepoint each); their order is that in which they came. A caller who is cancelled takes its write back as long as it has
+not begun, and else waits for its end (milliseconds) before the cancellation goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+TOGETHER_MAX = 64
+"""Writes of one transaction: more would let the first wait for the last."""
+
+
+@dataclass(slots=True, eq=False)
+class Write(Generic[T]):
+    """A write that waits, is under way or has ended."""
+
+    work: Callable[[sqlite3.Connection], T]
+    done: asyncio.Future[T]
+    has_begun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a write came to: its result, or the error that undid it alone."""
+
+    result: Any = None
+    error: Exception | None = None
+
+
+Works = list[Callable[[sqlite3.Connection], Any]]
+
+
+class Commits:
+    """Gathers writes and has them carried out together, one transaction after the other."""
+
+    def __init__(
+        self, carry_out: Callable[[Works], Awaitable[list[Outcome]]], tried: Callable[..., Awaitable[Any]]
+    ) -> None:
+        self._carry_out = carry_out
+        self._tried = tried
+        self._waiting: list[Write[Any]] = []
+        self._carrying: asyncio.Task[None] | None = None
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Have ``work`` done in a transaction; its result once that is durable, or what it raised."""
+        write = Write(work, asyncio.get_running_loop().create_future())
+        self._waiting.append(write)
+        if self._carrying is None:
+            self._carrying = asyncio.create_task(self._carry(), name="ledger commits")
+        return await self._ended(write)
+
+    async def idle(self) -> None:
+        """Wait until nothing is waiting or under way."""
+        if self._carrying is not None:
+            await asyncio.wait([self._carrying])
+
+    async def _ended(self, write: Write[T]) -> T:
+        cancelled: asyncio.CancelledError | None = None
+        while not write.done.done():
+            try:
+                await asyncio.wait([write.done])
+            except asyncio.CancelledError as error:
+                cancelled = error
+                if not write.has_begun:
+                    write.done.cancel()
+        if cancelled is not None:
+            if not write.done.cancelled():
+                # Looked at, so that nothing is said to be lost; the cancellation is what the caller hears of.
+                write.done.exception()
+            raise cancelled
+        return write.done.result()
+
+    async def _carry(self) -> None:
+        try:
+            while self._waiting:
+                together, self._waiting = self._waiting[:TOGETHER_MAX], self._waiting[TOGETHER_MAX:]
+                try:
+                    await self._tried(lambda writes=together: self._once(writes))
+                except Exception as error:  # noqa: BLE001 - the ledger's own trouble is everybody's
+                    _fail(together, error)
+        finally:
+            self._carrying = None
+
+    async def _once(self, writes: list[Write[Any]]) -> None:
+        wanted = [write for write in writes if not write.done.done()]
+        for write in wanted:
+            write.has_begun = True
+        try:
+            outcomes = await self._carry_out([write.work for write in wanted])
+        finally:
+            for write in wanted:
+                write.has_begun = False
+        for write, outcome in zip(wanted, outcomes, strict=True):
+            if outcome.error is None:
+                write.done.set_result(outcome.result)
+            else:
+                write.done.set_exception(outcome.error)
+
+
+def _fail(writes: list[Write[Any]], error: Exception) -> None:
+    for write in writes:
+        if not write.done.done():
+            write.done.set_exception(error)
+
+
+def carried_out(connection: sqlite3.Connection, works: Works) -> list[Outcome]:
+    """Run each work within its own savepoint of an open transaction."""
+    return [_isolated(connection, work) for work in works]
+
+
+def _isolated(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> Outcome:
+    connection.execute("SAVEPOINT one")
+    try:
+        result = work(connection)
+    except Exception as error:
+        if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+            raise  # a full disk, a damaged file: not this work's fault
+        connection.execute("ROLLBACK TO one")
+        connection.execute("RELEASE one")
+        return Outcome(error=error)
+    connection.execute("RELEASE one")
+    return Outcome(result)
