@@ -124,7 +124,7 @@ async def open_source(settings: Settings, policy: RequestPolicy) -> AsyncIterato
         secret.get_secret_value() if secret else "",
     )
     guard = Guard(Side.SOURCE, policy, settings.polyb2_source_rps, settings.polyb2_stall_timeout)
-    async with open_client(account) as client, Http() as http:
+    async with open_client(account) as client, Http(account.endpoint) as http:
         yield Source(account, client, http, guard)
 
 
@@ -140,7 +140,7 @@ async def open_target(settings: Settings, policy: RequestPolicy) -> AsyncIterato
         secret.get_secret_value() if secret else "",
     )
     guard = Guard(Side.TARGET, policy, settings.polyb2_b2_rps, settings.polyb2_stall_timeout)
-    async with open_client(account) as client, Http() as http:
+    async with open_client(account) as client, Http(account.endpoint) as http:
         yield Target(account, settings.b2_key_prefix, client, http, guard)
 
 

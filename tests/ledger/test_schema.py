@@ -65,7 +65,7 @@ def test_statements_and_their_parameters_are_all_named() -> None:
 @pytest.mark.parametrize(
     ("name", "indexes"),
     [
-        ("claim_best", ["files_pending", "files_waiting", "files_held", "w USING INTEGER PRIMARY KEY"]),
+        ("claim_best", ["files_pending", "files_waiting", "files_held"]),
         ("claim_fair", ["files_pending_dataset"]),
         ("claim_take", [BY_ROW]),
         ("worker_renew", [BY_ROW]),

@@ -77,7 +77,7 @@ async def _swift(server: SwiftServer) -> AsyncIterator[Stores]:
 async def _stores(
     source: Account, target: Account, publish: Callable[[str, bytes], Awaitable[None]]
 ) -> AsyncIterator[Stores]:
-    async with open_client(source) as ours, open_client(target) as theirs, Http() as http:
+    async with open_client(source) as ours, open_client(target) as theirs, Http(source.endpoint) as http:
         yield Stores(
             Source(source, ours, http, Guard(Side.SOURCE, POLICY, 0, 60.0)),
             Target(target, PREFIX, theirs, http, Guard(Side.TARGET, POLICY, 0, 60.0)),

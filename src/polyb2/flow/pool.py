@@ -107,31 +107,36 @@ class Pool:
             if len(self._tasks) >= 2 * self._mirror.streams.total or not await self._outage.admission(len(self._tasks)):
                 await self._wait()
                 continue
-            slot = await self._mirror.streams.for_claim()
-            if self._outage.is_closed:
-                slot.release()
-                continue
+            slots = [await self._mirror.streams.for_claim()]
+            claims: list[Claim] = []
             try:
-                claim = await self._claim()
-            except BaseException:
-                slot.release()
-                raise
-            if claim is not None:
+                slots += self._mirror.streams.free_for_claims(self._room() - 1)
+                claims = await self._claim(len(slots))
+            finally:
+                for slot in slots[len(claims) :]:
+                    slot.release()
+            for claim, slot in zip(claims, slots, strict=False):
                 self._start(claim, slot)
-                continue
-            slot.release()
-            if await self._is_finished():
-                return
-            await self._wait()
+            if not claims and not self._outage.is_closed:
+                if await self._is_finished():
+                    return
+                await self._wait()
 
-    async def _claim(self) -> Claim | None:
-        if self._worker is None:
-            return None
+    def _room(self) -> int:
+        """How many files may be claimed at once: one while an outage is being tried out, and never above the limit."""
+        if self._outage.error is not None:
+            return 1
+        room = 2 * self._mirror.streams.total - len(self._tasks)
+        return room if self._rules.limit is None else min(room, self._rules.limit - self.outcome.claimed)
+
+    async def _claim(self, count: int) -> list[Claim]:
+        if self._worker is None or self._outage.is_closed:
+            return []
         try:
-            return await self._mirror.ledger.claim(self._worker)
+            return await self._mirror.ledger.claim_up_to(self._worker, count)
         except LeaseLostError:
             # The heartbeat notices as well, and begins with a new lease.
-            return None
+            return []
 
     def _start(self, claim: Claim, slot: Slot) -> None:
         self.outcome.claimed += 1

@@ -49,7 +49,7 @@ async def send_single(mirror: Mirror, claim: Claim, slot: Slot) -> Mirrored:
 
 
 async def _put_streamed(mirror: Mirror, claim: Claim, slot: Slot, md5: str) -> StoredObject:
-    """Pass the body through; the target compares it with ``md5``."""
+    """Pass the body through, the shortest ones in one piece; the target compares it with ``md5``."""
     size, headers = claim.revision.size, metadata(claim, claim.token, _mark(mirror))
 
     async def once(fresh: bool) -> StoredObject:
@@ -59,10 +59,9 @@ async def _put_streamed(mirror: Mirror, claim: Claim, slot: Slot, md5: str) -> S
             mirror.source.read(claim.key, claim.revision, None, fresh=fresh) as incoming,
         ):
             relay = Relay(incoming, size, watch, mirror.bandwidth)
-            if not size:
-                await relay.drain()
             with shown(mirror, claim, relay):
-                return await mirror.target.put(mirror.dest_key(claim), relay, size, md5, headers, fresh=fresh)
+                body = await relay.collect() if size <= STREAM_BUFFER_BYTES else relay
+                return await mirror.target.put(mirror.dest_key(claim), body, size, md5, headers, fresh=fresh)
 
     return await tried(mirror, slot, once)
 

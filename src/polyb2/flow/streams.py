@@ -56,6 +56,14 @@ class Streams:
         """A slot for one more part of a file that is in flight."""
         return await self._wait(self._parts)
 
+    def free_for_claims(self, count: int) -> list[Slot]:
+        """Up to ``count`` further slots that nobody waits for."""
+        taken: list[Slot] = []
+        while len(taken) < count and self._free and not self._claims and not self._parts:
+            self._free -= 1
+            taken.append(Slot(self, extra=False))
+        return taken
+
     def give_back(self, slot: Slot) -> None:
         self._free += 1
         self._extra -= slot.extra

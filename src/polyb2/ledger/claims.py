@@ -50,6 +50,14 @@ def claim(tx: Transaction, worker: Worker, now: Moment) -> Claim | None:
     return None if chosen is None else _take(tx, int(chosen["id"]), seq, worker, now)
 
 
+def claim_up_to(tx: Transaction, worker: Worker, count: int, now: Moment) -> list[Claim]:
+    """The next rows for ``worker``, one after the other, at most ``count``."""
+    claims: list[Claim] = []
+    while len(claims) < count and (found := claim(tx, worker, now)) is not None:
+        claims.append(found)
+    return claims
+
+
 def queue_state(tx: Transaction, worker: Worker) -> QueueState:
     pending, waiting, held = tx.row("queue_pending"), tx.row("queue_waiting"), tx.row("queue_held", worker=worker.row)
     assert pending is not None and waiting is not None and held is not None  # noqa: S101, PT018 - aggregates

@@ -86,6 +86,10 @@ class Ledger:
     async def claim(self, worker: Worker) -> Claim | None:
         return await self._database.write("claim", lambda tx: claims.claim(tx, worker, self.clock.now()))
 
+    async def claim_up_to(self, worker: Worker, count: int) -> list[Claim]:
+        """As many claims as there are slots for, made durable together."""
+        return await self._database.write("claim", lambda tx: claims.claim_up_to(tx, worker, count, self.clock.now()))
+
     async def queue_state(self, worker: Worker) -> QueueState:
         return await self._database.read(lambda tx: claims.queue_state(tx, worker))
 

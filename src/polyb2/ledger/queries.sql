@@ -148,9 +148,9 @@ SELECT id FROM (
         WHERE status IN ('failed_download', 'failed_upload') AND next_attempt_ms > :wall_ms + :backoff_max_ms LIMIT 1)
     UNION ALL
     SELECT id, resumable, date, size FROM (
-        SELECT f.id, f.resumable, f.date, f.size FROM files AS f INDEXED BY files_held
-        WHERE f.worker IS NOT NULL
-          AND NOT EXISTS (SELECT 1 FROM workers AS w WHERE w.id = f.worker AND {live}))
+        SELECT f.id, f.resumable, f.date, f.size
+        FROM workers AS w CROSS JOIN files AS f INDEXED BY files_held ON f.worker = w.id
+        WHERE NOT {live})
 ) ORDER BY resumable DESC, date DESC, size, id LIMIT 1;
 
 -- name: claim_fair

@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aioboto3
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.utils import parse_timestamp as botocore_timestamp
+from yarl import URL
 
 from polyb2 import __version__
 
@@ -93,9 +96,10 @@ def parse_timestamp(text: str) -> datetime:
 class Http:
     """The sessions of one side's data path: one that reuses connections, one that opens a new one for each retry."""
 
-    def __init__(self) -> None:
-        self._reusing = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S))
-        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True))
+    def __init__(self, endpoint: str) -> None:
+        proxy = proxy_of(endpoint)
+        self._reusing = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S), proxy)
+        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True), proxy)
 
     def session(self, *, fresh: bool) -> aiohttp.ClientSession:
         """B2 asks that a part that met a 503 is sent again on a new connection."""
@@ -109,11 +113,24 @@ class Http:
         await self._fresh.close()
 
 
-def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+def proxy_of(endpoint: str) -> URL | None:
+    """The proxy that the environment puts before an endpoint.
+
+    Asked once: aiohttp's ``trust_env`` asks for each request, on a thread, and sends what a .netrc has for the host.
+    """
+    parts = urlsplit(endpoint)
+    proxy = getproxies().get(parts.scheme)
+    return URL(proxy) if proxy and not proxy_bypass(parts.hostname or "") else None
+
+
+def _session(connector: aiohttp.TCPConnector, proxy: URL | None) -> aiohttp.ClientSession:
+    login = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy is not None and proxy.user else None
     return aiohttp.ClientSession(
         connector=connector,
         auto_decompress=False,
-        trust_env=True,
+        proxy=proxy.with_user(None) if proxy is not None else None,
+        proxy_auth=login,
+        cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=READ_BUFFER_BYTES,
         headers={"Accept-Encoding": "identity", "User-Agent": f"polyb2/{__version__}"},
         timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=None),

@@ -10,10 +10,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.remote.clients import Http
+from polyb2.remote.clients import Http, proxy_of
 from polyb2.remote.translate import FOREIGN, translate
 
 STEP_TIMEOUT_S = 10.0
@@ -34,8 +33,8 @@ class Endpoint:
     @property
     def proxy(self) -> str | None:
         """The host of the proxy that the environment puts in between."""
-        proxy = getproxies().get("https" if self.is_tls else "http")
-        return urlsplit(proxy).hostname if proxy and not proxy_bypass(self.host) else None
+        proxy = proxy_of(self.url)
+        return proxy.host if proxy is not None else None
 
     async def addresses(self) -> list[str]:
         """What the name resolves to."""
@@ -63,7 +62,7 @@ class Endpoint:
         try:
             async with (
                 asyncio.timeout(STEP_TIMEOUT_S),
-                Http() as http,
+                Http(self.url) as http,
                 http.session(fresh=True).head(self.url) as answer,
             ):
                 date = answer.headers.get("Date", "")

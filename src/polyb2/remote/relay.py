@@ -127,8 +127,10 @@ class Relay:
         self._watch.progress(Side.TARGET)
 
     async def collect(self) -> bytes:
-        """The whole body; for those that fit into the stream's buffer."""
-        return b"".join([chunk async for chunk in self._chunks()])
+        """The whole body, to be sent on; for those that fit into the stream's buffer."""
+        body = b"".join([chunk async for chunk in self._chunks()])
+        self._watch.progress(Side.TARGET)
+        return body
 
     async def drain(self, look: Look | None = None) -> None:
         """Read the body for its hash, and for those who want a look at it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import quote, urlsplit
@@ -18,16 +19,26 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 EXPIRES_S = 3600
 
 
-def _encode(text: str) -> str:
-    return quote(text, safe="-_.~")
+def _encode(text: str, safe: str = "-_.~") -> str:
+    return quote(text, safe=safe)
+
+
+@dataclass(frozen=True, slots=True)
+class _Day:
+    """What is the same for all requests of a day."""
+
+    scope: str
+    credential: str
+    key: bytes
 
 
 @lru_cache(maxsize=8)
-def _signing_key(secret: str, day: str, region: str) -> bytes:
+def _day(secret: str, key_id: str, day: str, region: str) -> _Day:
+    scope = f"{day}/{region}/s3/aws4_request"
     key = b"AWS4" + secret.encode()
     for part in (day, region, "s3", "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
-    return key
+    return _Day(scope, _encode(f"{key_id}/{scope}"), key)
 
 
 class Presigner:
@@ -36,7 +47,7 @@ class Presigner:
     def __init__(self, *, endpoint: str, bucket: str, region: str, key_id: str, secret: str) -> None:
         self._endpoint = endpoint
         self._host = urlsplit(endpoint).netloc
-        self._bucket = bucket
+        self._folder = f"/{_encode(bucket)}/"
         self._region = region
         self._key_id = key_id
         self._secret = secret
@@ -60,22 +71,21 @@ class Presigner:
             now: the moment of signing; the present if left out.
         """
         stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-        scope = f"{stamp[:8]}/{self._region}/s3/aws4_request"
+        day = _day(self._secret, self._key_id, stamp[:8], self._region)
         signed = {"host": self._host} | {name.lower(): " ".join(v.split()) for name, v in (headers or {}).items()}
         names = ";".join(sorted(signed))
-        parameters = dict(query or {}) | {
-            "X-Amz-Algorithm": _ALGORITHM,
-            "X-Amz-Credential": f"{self._key_id}/{scope}",
-            "X-Amz-Date": stamp,
-            "X-Amz-Expires": str(EXPIRES_S),
-            "X-Amz-SignedHeaders": names,
-        }
-        path = "/" + "/".join(map(_encode, f"{self._bucket}/{key}".split("/")))
-        canonical_query = "&".join(f"{_encode(name)}={_encode(parameters[name])}" for name in sorted(parameters))
+        parameters = [
+            f"X-Amz-Algorithm={_ALGORITHM}",
+            f"X-Amz-Credential={day.credential}",
+            f"X-Amz-Date={stamp}",
+            f"X-Amz-Expires={EXPIRES_S}",
+            f"X-Amz-SignedHeaders={_encode(names)}",
+            *(f"{_encode(name)}={_encode(value)}" for name, value in (query or {}).items()),
+        ]
+        path = self._folder + _encode(key, "/-_.~")
+        canonical_query = "&".join(sorted(parameters))
         canonical_headers = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
         canonical = f"{method}\n{path}\n{canonical_query}\n{canonical_headers}\n{names}\nUNSIGNED-PAYLOAD"
-        to_sign = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        signature = hmac.new(
-            _signing_key(self._secret, stamp[:8], self._region), to_sign.encode(), "sha256"
-        ).hexdigest()
+        to_sign = f"{_ALGORITHM}\n{stamp}\n{day.scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+        signature = hmac.digest(day.key, to_sign.encode(), "sha256").hex()
         return f"{self._endpoint}{path}?{canonical_query}&X-Amz-Signature={signature}"

@@ -314,13 +314,7 @@ class Target:
         sent = {**headers, "Content-Length": str(length)}
         async with self.guard.request(operation):
             try:
-                data = (
-                    body.as_payload()
-                    if isinstance(body, Relay) and length
-                    else b""
-                    if isinstance(body, Relay)
-                    else body
-                )
+                data = body.as_payload() if isinstance(body, Relay) else body
                 async with self._http.session(fresh=fresh).put(
                     url, data=data, headers=sent, allow_redirects=False
                 ) as response:
