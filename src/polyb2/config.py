@@ -59,9 +59,9 @@ def _endpoint(value: str) -> str:
     if match is None or int(match["port"] or 443) not in range(1, 1 << 16):
         raise ValueError(f"{value!r} is not an endpoint: write a host like s3.us-west-004.backblazeb2.com")
     scheme = (match["scheme"] or "https").lower()
-    if scheme == "http" and not _is_loopback(match["host"].strip("[]")):
+    if scheme == "http" and not _is_loopback(match["host"].strip("[]").lower()):
         raise ValueError(f"{value!r} would send keys in the clear: write https:// (http:// is for loopback only)")
-    return f"{scheme}://{match['host']}{':' + match['port'] if match['port'] else ''}"
+    return f"{scheme}://{match['host'].lower()}{':' + match['port'] if match['port'] else ''}"
 
 
 def _is_loopback(host: str) -> bool:

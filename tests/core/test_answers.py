@@ -44,6 +44,8 @@ TARGET: list[tuple[str, int, str, str, Kind]] = [
     ("complete", 400, "OperationAborted", "", Kind.SERVER_ERROR),
     ("put", 400, "InvalidRequest", "something else", Kind.REFUSED),
     ("put", 418, "", "", Kind.REFUSED),
+    ("head", 501, "", "", Kind.REFUSED),
+    ("put", 501, "NotImplemented", "", Kind.REFUSED),
     ("put", 502, "", "<html>Bad Gateway</html>", Kind.SERVER_ERROR),
 ]
 SOURCE: list[tuple[str, int, str, Kind]] = [

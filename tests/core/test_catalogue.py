@@ -26,6 +26,7 @@ def test_every_dataset_of_the_catalogue_may_be_selected(dataset: str) -> None:
         ("us_stock_sip/day_aggs_v1", [], " (did you mean us_stocks_sip/day_aggs_v1?)"),
         ("us_stocks_sip/day_agg_v1", ["us_stocks_sip/new_v1"], " (did you mean us_stocks_sip/new_v1?)"),
         ("zzz/qqq", [], ""),
+        ("us_options_opra/trades_v1", [], ""),
     ],
 )
 def test_a_mistyped_dataset_is_met_with_the_nearest_that_is_known(wanted: str, known: list[str], words: str) -> None:

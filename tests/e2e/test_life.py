@@ -10,7 +10,7 @@ import socket
 import aiohttp
 import pytest
 
-from polyb2.sandbox import Drip, Fault, GeneratedGzip, Stall
+from polyb2.sandbox import Answer, Call, Drip, Fault, GeneratedGzip, Stall
 from polyb2.sandbox.multipart import Upload
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key, until
 
@@ -137,6 +137,25 @@ async def test_the_watch_finds_older_files_that_were_replaced(bench: Bench) -> N
     process.send_signal(signal.SIGTERM)
     assert await process.wait() == 0
     bench.assert_mirrored(old)
+
+
+async def test_a_file_that_another_runner_completed_meanwhile_is_not_told_as_failed(bench: Bench) -> None:
+    other = key("2024-01-03")
+    bench.box.source.put(SMALL, b"fails here, and another runner completes it")
+    bench.box.source.put(other, b"keeps this runner busy meanwhile")
+    await bench.discover()
+    bench.box.target.inject(Fault("put", Answer(500, "InternalError"), key=SMALL))
+    codes: list[int] = []
+
+    async def run_another() -> None:
+        while (await bench.row(SMALL))["status"] != "failed_upload":
+            await asyncio.sleep(0.01)
+        codes.append((await bench.cli("run", "--limit", "1")).code)
+
+    bench.box.source.inject(Fault("get", Call(run_another), key=other))
+    ended = await bench.cli("run", "--limit", "2", POLYB2_PART_TRIES="1")
+    assert (codes, ended.code) == ([0], 0)
+    assert "not completed" not in ended.out
 
 
 async def test_two_runners_share_the_queue_and_send_nothing_twice(bench: Bench) -> None:

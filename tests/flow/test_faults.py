@@ -72,6 +72,14 @@ async def test_a_wrong_range_is_never_passed_on(bench: Bench, bend: Callable[[Re
     bench.assert_mirrored(LARGE)
 
 
+async def test_a_range_that_is_all_of_the_file_may_be_answered_200(bench: Bench) -> None:
+    bench.box.source.put(LARGE, GeneratedGzip(MIB), part_bytes=5 * MIB)
+    bench.box.source.inject(Fault("get", Shape(answer_200), times=0))
+    await bench.mirror_all()
+    bench.assert_mirrored(LARGE)
+    assert (await bench.row(LARGE))["retry_count"] == 0
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -337,6 +345,28 @@ async def test_refused_keys_end_the_run_at_once_and_charge_nobody(bench: Bench, 
     bench.assert_mirrored(SMALL)
 
 
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 501])
+async def test_a_source_that_does_not_answer_head_is_proven_by_its_parts(bench: Bench, status: int) -> None:
+    bench.box.source.put(LARGE, GeneratedGzip(11 * MIB), part_bytes=5 * MIB)
+    bench.box.source.inject(Fault("head", Answer(status), times=0))
+    await bench.mirror_all(polyb2_part_tries=1)
+    bench.assert_mirrored(LARGE)
+    row = await bench.row(LARGE)
+    assert (row["verification"], row["attempt"]) == ("parts", 1)
+
+
+async def test_a_refused_listing_is_about_the_keys_and_parks_nobody_as_not_entitled(bench: Bench) -> None:
+    """Revoked keys may be answered a plain 403 everywhere: the second one of a file is not about the plan then."""
+    bench.box.source.put(SMALL, b"x")
+    await bench.discover()
+    for operation in ("get", "list"):
+        bench.box.source.inject(Fault(operation, Answer(403, "AccessDenied"), times=0))
+    with pytest.raises(AccountStoppedError, match="source: list was answered 403"):
+        await bench.run()
+    row = await bench.row(SMALL)
+    assert (row["status"], row["retry_count"], row["reason"]) == ("pending", 0, "keys_refused")
+
+
 async def test_a_cap_pauses_the_run_and_ends_it_after_give_up(bench: Bench) -> None:
     bench.box.source.put(SMALL, b"x")
     bench.box.target.cap_exceeded = True
@@ -381,6 +411,20 @@ async def test_an_outage_that_lasts_ends_the_run(bench: Bench) -> None:
     await bench.box.source.stop()
     with pytest.raises(AccountStoppedError, match="gave up"):
         await bench.run(polyb2_give_up=1.5)
+
+
+async def test_a_listing_that_fails_does_not_end_a_sync(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"x")
+    failing = bench.box.source.inject(Fault("list", Answer(503, "ServiceUnavailable"), times=2))
+    result = await bench.run(named_dates(["2024-01-02"]), polyb2_part_tries=1)
+    assert (failing.hits, result.outcome.completed) == (2, 1)
+
+
+async def test_a_listing_that_fails_for_long_ends_a_sync(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"x")
+    await bench.box.source.stop()
+    with pytest.raises(AccountStoppedError, match=r"gave up after 2s.*list"):
+        await bench.run(named_dates(["2024-01-02"]), polyb2_part_tries=1, polyb2_give_up=1.5)
 
 
 async def test_a_dataset_outside_the_plan_holds_nobody_up(bench: Bench) -> None:
@@ -435,3 +479,34 @@ async def test_an_etag_that_was_bent_on_its_way_is_not_what_the_row_keeps(bench:
     assert current is not None
     row = await bench.row(SMALL)
     assert (row["dest_etag"], row["verification"]) == (current.etag, "etag")
+
+
+async def test_a_source_that_knows_no_if_match_is_read_without_it(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"row\n" * 5000)
+    bench.box.source.put(LARGE, GeneratedGzip(11 * MIB), part_bytes=5 * MIB)
+    bench.box.source.inject(Fault("get", Answer(501, "NotImplemented")))
+    result = await bench.mirror_all()
+    assert result.outcome.unfinished == {}
+    bench.assert_mirrored(SMALL)
+    bench.assert_mirrored(LARGE)
+    assert [item.status for item in bench.box.source.requests if item.operation == "get"].count(501) == 1
+
+
+async def test_a_composite_of_one_part_proves_a_file_that_is_sent_as_one(bench: Bench) -> None:
+    bench.box.source.put(SMALL, GeneratedGzip(2 * MIB), part_bytes=4 * MIB)
+    await bench.mirror_all()
+    bench.assert_mirrored(SMALL)
+    assert (await bench.row(SMALL))["verification"] == "etag"
+
+
+async def test_a_listing_that_does_not_say_whether_it_is_cut_is_whole(bench: Bench) -> None:
+    def forget(reply: Reply) -> None:
+        assert isinstance(reply.body, bytes)
+        reply.body = reply.body.replace(b"<IsTruncated>false</IsTruncated>", b"")
+        reply.length = len(reply.body)
+
+    bench.box.source.put(SMALL, b"x")
+    for server in (bench.box.source, bench.box.target):
+        server.inject(Fault("list", Shape(forget), times=0))
+    await bench.mirror_all()
+    bench.assert_mirrored(SMALL)

@@ -116,3 +116,23 @@ async def test_deep_trusts_gzip_where_nothing_else_is_left_to_compare_with(bench
     assert kinds(await verified(bench, deep=True)) == ["source_gone"]
     damage(bench.box.target.current(LARGE), 60)
     assert kinds(await verified(bench, deep=True)) == ["source_gone", "content"]
+
+
+async def test_an_object_to_repair_that_is_taken_out_of_the_queue_is_not_completed_again(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"right")
+    await bench.mirror_all()
+    await bench.box.target.store(SMALL, b"of another", {})
+    assert (await bench.cli("verify", "--repair")).code == 3
+    assert "0 files taken out" in (await bench.cli("unqueue")).out
+    assert (await bench.row(SMALL))["status"] == "pending"
+    await bench.run()
+    bench.assert_mirrored(SMALL)
+
+
+async def test_repair_is_advised_only_where_it_would_queue_something(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"x")
+    await bench.mirror_all()
+    await bench.box.target.store(key("2024-01-09"), b"of another", {})
+    assert "--repair" not in (await bench.cli("verify")).out
+    bench.box.source.put(SMALL, b"newer")
+    assert "--repair queues what differs" in (await bench.cli("verify")).out

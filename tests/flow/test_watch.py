@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from polyb2.clock import Clock
 from polyb2.core.errors import UsageError
-from polyb2.core.selection import Selection, named_dates
+from polyb2.core.selection import Mode, Selection, named_dates
 from polyb2.engine import RunResult
 from polyb2.flow import watch
 from polyb2.sandbox import Answer, Fault
@@ -52,3 +53,15 @@ async def test_wrong_usage_later_on_is_a_problem_and_no_end(bench: Bench, monkey
     async with watching(bench, None):
         await until(lambda: bench.box.source.count("list") > 4)
         bench.box.source.put(key("2024-01-02"), b"x")
+
+
+async def test_datasets_named_on_the_command_line_replace_the_setting_later_on_as_well(bench: Bench) -> None:
+    today = Clock().today().isoformat()
+    named, set_ = key(today, "us_stocks_sip/trades_v1"), key(today)
+    bench.box.source.put(named, b"x")
+    bench.box.source.put(set_, b"of a dataset that the setting names")
+    async with watching(bench, Selection(Mode.EVERYTHING, ("us_stocks_sip/trades_v1",))):
+        await until(lambda: bench.box.target.current(named) is not None)
+        bench.box.source.put(named, b"replaced")
+        await until(lambda: len(bench.box.target.versions(named)) == 2)
+    assert set(await bench.rows()) == {named}

@@ -122,7 +122,7 @@ def unqueue(
     lookback_days: o.Lookback = None,
     dataset: o.Datasets = None,
 ) -> None:
-    """Take waiting rows out again; discover can queue them anew."""
+    """Take waiting rows out again; discover can queue them anew. What verify --repair queued stays."""
     wanted = _statuses(status) or WAITING
     if not wanted <= WAITING:
         raise UsageError(f"only waiting rows can be unqueued: --status is one of {', '.join(sorted(WAITING))}")

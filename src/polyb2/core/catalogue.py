@@ -23,5 +23,8 @@ DATASETS: tuple[str, ...] = tuple(f"{prefix}/{kind}" for prefix, kinds in _TYPES
 
 def suggestion(wanted: str, known: list[str]) -> str:
     """`` (did you mean ...?)`` for a mistyped dataset, or nothing."""
-    close = get_close_matches(wanted, [name for name in known or DATASETS if name != wanted], n=1)
+    if wanted in DATASETS and not known:
+        # It is no slip: this source does not list it.
+        return ""
+    close = get_close_matches(wanted, known or DATASETS, n=1)
     return f" (did you mean {close[0]}?)" if close else ""

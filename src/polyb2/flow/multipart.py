@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from polyb2.core.errors import Kind, LeaseLostError, RemoteError
 from polyb2.core.parts import Part, PartPlan
-from polyb2.core.proof import ProofMark, Verification, composite
+from polyb2.core.proof import ProofMark, Verification, composite, composite_parts
 from polyb2.core.records import Claim, Mirrored, PartProof, Receipt, StoredObject, Upload
 from polyb2.flow.metadata import metadata
 from polyb2.flow.mirror import Mirror
@@ -44,7 +44,7 @@ async def send_multipart(
     """
     failures = 0
     while True:
-        upload = await _begin(mirror, claim, plan, _proof(mirror, plan, source_part_bytes))
+        upload = await _begin(mirror, claim, plan, _proof(mirror, claim, plan, source_part_bytes))
         try:
             return await continue_upload(mirror, claim, upload, (), slot)
         except OpaqueTargetError:
@@ -106,10 +106,12 @@ async def _create(mirror: Mirror, claim: Claim, plan: PartPlan, proof: PartProof
         raise
 
 
-def _proof(mirror: Mirror, plan: PartPlan, source_part_bytes: int | None) -> PartProof:
+def _proof(mirror: Mirror, claim: Claim, plan: PartPlan, source_part_bytes: int | None) -> PartProof:
     if mirror.opaque_etags:
         return PartProof.READBACK
-    return PartProof.ETAG if plan.part_bytes == source_part_bytes else PartProof.PARTS
+    is_cut_alike = plan.part_bytes == source_part_bytes
+    is_one_part = plan.count == 1 and composite_parts(claim.revision.etag) == 1
+    return PartProof.ETAG if is_cut_alike or is_one_part else PartProof.PARTS
 
 
 def _ordered(done: dict[int, Receipt]) -> list[Receipt]:

@@ -329,7 +329,8 @@ WHERE id = :file_id;
 
 -- name: release_worker
 -- A worker that ends gives all its rows back at once.
-UPDATE files INDEXED BY files_held SET status = 'pending', reason = :reason, worker = NULL, worker_id = NULL
+UPDATE files INDEXED BY files_held SET status = 'pending', reason = :reason, error_message = NULL,
+    worker = NULL, worker_id = NULL
 WHERE worker = :worker;
 
 -- name: counts
