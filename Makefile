@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 LOCKED := $(PIP) --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check test-servers clean
+.PHONY: help demo test faults check package image test-servers clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -27,6 +27,12 @@ check: $(VENV)/dev.stamp  ## lint, formatting, types, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+package: $(VENV)/run.stamp  ## build sdist and wheel, install them into a clean environment, run the demo there
+	@tools/try-package.sh
+
+image: $(VENV)/run.stamp  ## build the container image and try it: killed, restarted, stopped (needs root, see tools/try-image.sh)
+	@tools/try-image.sh
 
 test-servers:  ## install the real S3 server that some tests use (Debian packages, needs root or sudo)
 	@tools/install-test-servers.sh

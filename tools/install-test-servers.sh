@@ -3,66 +3,7 @@
 #
 #   tools/install-test-servers.sh
 #
-# Needs Debian 12 (or a relative with Swift 2.30 or newer) and root or sudo. Quick when everything is there already.
-# No service is started, now or at the next boot: the tests run private copies of the daemons, on 127.0.0.1 and on free
-# ports, with their own configuration, and do not use /etc/swift.
+# Needs Debian 12 (or a relative with Swift 2.30 or newer) and root or sudo. No service is started: the tests run private
+# copies of the daemons, on 127.0.0.1 and on free ports, with their own configuration, and do not use /etc/swift.
 set -eu
-
-packages="swift-proxy swift-account swift-container swift-object memcached"
-policy=/usr/sbin/policy-rc.d
-
-say() { printf 'install-test-servers: %s\n' "$*"; }
-die() { say "$*" >&2; exit 1; }
-
-command -v apt-get >/dev/null 2>&1 || die "apt-get not found: the test servers install only on Debian and its relatives"
-
-missing=""
-for package in $packages; do
-  [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)" = installed ] || missing="$missing $package"
-done
-if [ -z "$missing" ]; then
-  say "already installed"
-  exit 0
-fi
-
-as_root() { "$@"; }
-if [ "$(id -u)" -ne 0 ]; then
-  command -v sudo >/dev/null 2>&1 || die "run me as root, or install sudo"
-  as_root() { sudo "$@"; }
-fi
-
-# Debian's maintainer scripts start what they install. policy-rc.d is the documented way to say no; 101 means "forbidden".
-# A policy that is there already (container images bring one) is somebody else's: it is left alone.
-if [ ! -e "$policy" ]; then
-  trap 'as_root rm -f "$policy"' EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
-  printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
-  as_root chmod 755 "$policy"
-fi
-
-install() {
-  # shellcheck disable=SC2086 # one word a package
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
-}
-
-# The package lists may be absent (a fresh image) or stale (an old one): only then are they fetched.
-if ! install; then
-  as_root apt-get update -q || die "apt-get update failed"
-  install || die "could not install:$missing"
-fi
-
-# Only what this run installed is stopped and disabled: a memcached that was here before stays as it was.
-for package in $missing; do
-  dpkg-query -L "$package" | sed -n 's|^.*/systemd/system/\([^/]*\)\.service$|\1|p;s|^/etc/init\.d/\([^/]*\)$|\1|p' | sort -u |
-    while read -r service; do
-      if [ -d /run/systemd/system ]; then
-        as_root systemctl disable --now "$service" >/dev/null 2>&1 || true
-      else
-        [ ! -x "/etc/init.d/$service" ] || as_root "/etc/init.d/$service" stop >/dev/null 2>&1 || true
-        as_root update-rc.d "$service" disable >/dev/null 2>&1 || true
-      fi
-    done
-done
-
-say "installed:$missing"
+exec "$(dirname "$0")/install-packages.sh" swift-proxy swift-account swift-container swift-object memcached
