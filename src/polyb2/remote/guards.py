@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.pace import Pace
 from polyb2.core.retry import RequestPolicy
 from polyb2.failpoints import failpoint
 from polyb2.remote.translate import FOREIGN, translate
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 CONTROL_SLOTS = 16
 """S3 control calls of one side that may be under way at once."""
+
+_BUSY_CODES = {"ServiceUnavailable", "503"}
 
 _permit: ContextVar[Callable[[], None] | None] = ContextVar("permit", default=None)
 
@@ -38,21 +41,33 @@ def fenced_by(check: Callable[[], None]) -> Iterator[None]:
 
 
 class Pacer:
-    """At most so many requests a second, evenly spaced; 0 is no limit."""
+    """Requests a second, evenly spaced: as many as are configured (0 is no limit), fewer where the side throttles."""
 
     def __init__(self, per_second: float) -> None:
-        self._step_s = 1 / per_second if per_second else 0.0
-        self._next_s = 0.0
+        self._pace = Pace(per_second)
         self._turn = asyncio.Lock()
 
     async def wait(self) -> None:
         """Wait for one's turn; who is cancelled meanwhile takes nobody's."""
-        if not self._step_s:
-            return
         loop = asyncio.get_running_loop()
-        async with self._turn:
-            await asyncio.sleep(max(0.0, self._next_s - loop.time()))
-            self._next_s = max(self._next_s, loop.time()) + self._step_s
+        if self._pace.wait_s(loop.time()) or self._turn.locked():
+            async with self._turn:
+                # The side may throttle meanwhile, and the turn move on.
+                while delay_s := self._pace.wait_s(loop.time()):  # noqa: ASYNC110 - a time, not an event
+                    await asyncio.sleep(delay_s)
+                self._pace.start(loop.time())
+        else:
+            self._pace.start(loop.time())
+
+    @property
+    def per_second(self) -> float | None:
+        """Requests a second that are let through now; None where nothing limits them."""
+        return self._pace.per_second(asyncio.get_running_loop().time())
+
+    def note(self, error: RemoteError) -> None:
+        """Slow down, if the answer says so."""
+        if error.kind is Kind.THROTTLED or error.code in _BUSY_CODES:
+            self._pace.throttled(asyncio.get_running_loop().time(), sure=error.kind is Kind.THROTTLED)
 
 
 class Bandwidth:
@@ -106,6 +121,11 @@ class Guard:
         self._pacer = Pacer(per_second)
         self._slots = asyncio.Semaphore(slots)
 
+    @property
+    def per_second(self) -> float | None:
+        """Requests a second that the side is asked at most now; None where nothing limits them."""
+        return self._pacer.per_second
+
     async def pace(self) -> None:
         """Wait until one more request may be sent; for the data path, before its stall watch begins."""
         await self._pacer.wait()
@@ -121,7 +141,13 @@ class Guard:
             yield
         except FOREIGN as error:
             # The foreign error is not kept: its text may hold a signed URL.
-            raise translate(self.side, operation, error) from None
+            translated = translate(self.side, operation, error)
+            self._pacer.note(translated)
+            raise translated from None
+        except RemoteError as error:
+            if error.side is self.side:
+                self._pacer.note(error)
+            raise
         failpoint(f"{self.side}.{operation}.after")
 
     async def once(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
