@@ -12,14 +12,16 @@ from pathlib import Path
 
 from polyb2.clock import Clock
 from polyb2.core.compare import Change
+from polyb2.core.coverage import YearCalendar
 from polyb2.core.parts import PartPlan
 from polyb2.core.records import Claim, KnownFile, ListedObject, Mirrored, PartProof, Receipt, Upload, UploadState
 from polyb2.core.selection import Selection
 from polyb2.core.status import Event
 from polyb2.core.verdict import Verdict
-from polyb2.ledger import binding, claims, leases, listings, reports, settlements, transfers
+from polyb2.ledger import binding, claims, coverage, leases, listings, reports, settlements, transfers
 from polyb2.ledger.binding import Binding
 from polyb2.ledger.claims import QueueState
+from polyb2.ledger.coverage import ListedDays
 from polyb2.ledger.database import Database, Row, Transaction, open_database
 from polyb2.ledger.leases import Worker
 from polyb2.ledger.listings import Discovered
@@ -192,6 +194,10 @@ class Ledger:
     async def mark_gone(self, keys: Sequence[str]) -> int:
         return await self._database.write("gone", lambda tx: listings.mark_gone(tx, keys))
 
+    async def note_listed(self, found: ListedDays) -> None:
+        """Note what a listing that went to its end showed."""
+        await self._database.write("listed", lambda tx: coverage.note_listed(tx, found))
+
     # -- people -------------------------------------------------------------------------------------------------------
 
     async def status(self) -> StatusReport:
@@ -199,6 +205,15 @@ class Ledger:
 
     async def datasets(self) -> list[str]:
         return await self._database.read(reports.datasets)
+
+    async def years(self) -> dict[str, range]:
+        """The years of each dataset of which the ledger knows anything, from files and listings."""
+        return await self._database.read(coverage.years)
+
+    async def calendar(self, dataset: str, year: int) -> YearCalendar:
+        """What became of each day of a dataset and year; at most 366 rows are read."""
+        now = self.clock.utc()
+        return await self._database.read(lambda tx: coverage.calendar(tx, dataset, year, now))
 
     async def files(self, selection: Selection, wanted: Filter | None = None) -> AsyncIterator[Row]:
         """Rows of the ledger in key order; no transaction is held between pages."""

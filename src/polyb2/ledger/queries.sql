@@ -356,3 +356,32 @@ FROM files WHERE key > :after ORDER BY key LIMIT :limit;
 
 -- name: datasets
 SELECT dataset FROM datasets ORDER BY dataset;
+
+-- name: files_of_days
+-- The rows of a dataset and year: their keys are one stretch of the index.
+SELECT date, status, reason, size, revision, mirrored_revision
+FROM files WHERE key > :after AND key < :before ORDER BY key;
+
+-- name: files_first
+SELECT date FROM files WHERE key > :after AND key < :before ORDER BY key LIMIT 1;
+
+-- name: files_last
+SELECT date FROM files WHERE key > :after AND key < :before ORDER BY key DESC LIMIT 1;
+
+-- name: listings_of
+SELECT month, days, listed_ms FROM listings WHERE dataset = :dataset;
+
+-- name: listings_datasets
+SELECT DISTINCT dataset FROM listings;
+
+-- name: listing_set
+INSERT INTO listings (dataset, month, days, listed_ms) VALUES (:dataset, :month, :days, :listed_ms)
+ON CONFLICT DO UPDATE SET days = excluded.days, listed_ms = excluded.listed_ms;
+
+-- name: listings_forget
+-- Before a dataset that was listed as a whole is written down anew.
+DELETE FROM listings WHERE dataset = :dataset;
+
+-- name: listings_forget_all
+-- Another source: what the one before listed means nothing.
+DELETE FROM listings;
