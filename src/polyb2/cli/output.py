@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from polyb2.flow.cleanup import Swept
     from polyb2.flow.pool import Outcome
     from polyb2.flow.report import Report
-    from polyb2.flow.verify import Findings
+    from polyb2.flow.verify import Difference, Findings
     from polyb2.ledger.reports import StatusReport
 
 NAMED_MAX = 20
 PIPE_COLUMNS = 240
 _LEVELS = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.SKIP: "dim"}
-_COLOURS = {
+COLOURS = {
     Status.COMPLETED: "green",
     Status.PROCESSING: "cyan",
     Status.FAILED_DOWNLOAD: "yellow",
@@ -81,7 +81,7 @@ def print_status(report: StatusReport) -> None:
     shown = [status for status in Status if report.totals.by_status[status]["files"]]
     made = table("dataset", *shown, "files", "bytes", "done", right=(*shown, "files", "bytes", "done"))
     for dataset, tally in [*report.datasets.items(), ("all", report.totals)]:
-        counts = [Text(str(tally.by_status[status]["files"]), style=_COLOURS.get(status, "")) for status in shown]
+        counts = [Text(str(tally.by_status[status]["files"]), style=COLOURS.get(status, "")) for status in shown]
         share = f"{100 * tally.bytes_done / tally.bytes:.1f} %" if tally.bytes else "-"
         made.add_row(dataset, *counts, str(tally.files), format_size(tally.bytes), share)
     out.print(made)
@@ -101,7 +101,7 @@ async def print_files(rows: AsyncIterator[Any]) -> None:
     """Rows of the ledger, one a line, as they come."""
     out = console()
     async for row in rows:
-        line = Text(f"{row['status']:<18}", style=_COLOURS.get(Status(row["status"]), ""))
+        line = Text(f"{row['status']:<18}", style=COLOURS.get(Status(row["status"]), ""))
         line.append(f"{format_size(row['size']):>10}  {row['key']}", style="default")
         words = ": ".join(word for word in (row["reason"], row["error_message"]) if word)
         out.print(line.append(f"  {words}" if words else "", style="default"))
@@ -111,13 +111,26 @@ def print_findings(findings: Findings) -> None:
     """What verify found."""
     out = console()
     for difference in findings.differences:
-        out.print(f"{difference.kind:<12} {difference.key}")
+        out.print(f"{difference.kind:<12} {difference.key}{_revision_words(difference)}")
     _print_named(out, "a broken gzip stream, as the source has it:", findings.damaged_at_source)
     out.print(f"{findings.checked} files checked, {len(findings.differences)} differences")
     if findings.repaired:
         out.print(f"{findings.repaired} files queued: polyb2 run sends them again")
     elif findings.differences:
         out.print("polyb2 verify --repair queues what differs")
+
+
+def _revision_words(difference: Difference) -> str:
+    """Which revisions a stale file is about."""
+    row, listed = difference.row, difference.listed
+    if row is None or listed is None:
+        return ""
+    known = difference.listed_revision
+    newer = f"revision {known}" if known else "a newer one that no discovery has seen"
+    return (
+        f"  mirrored is revision {row.mirrored_revision} ({format_size(row.mirrored_size or 0)}), listed is "
+        f"{newer} ({format_size(listed.size)}, ETag {listed.etag})"
+    )
 
 
 def print_checkup(checkup: Checkup) -> None:

@@ -18,7 +18,7 @@ from polyb2.core.records import Claim, KnownFile, ListedObject, Mirrored, PartPr
 from polyb2.core.selection import Selection
 from polyb2.core.status import Event
 from polyb2.core.verdict import Verdict
-from polyb2.ledger import binding, claims, coverage, leases, listings, reports, settlements, transfers
+from polyb2.ledger import binding, claims, coverage, leases, listings, reports, settlements, story, transfers
 from polyb2.ledger.binding import Binding
 from polyb2.ledger.claims import QueueState
 from polyb2.ledger.coverage import ListedDays
@@ -27,6 +27,7 @@ from polyb2.ledger.leases import Worker
 from polyb2.ledger.listings import Discovered
 from polyb2.ledger.patience import Patience
 from polyb2.ledger.reports import Filter, StatusReport
+from polyb2.ledger.story import Story
 
 PAGE_ROWS = 500
 
@@ -220,13 +221,13 @@ class Ledger:
         wanted, after = wanted or Filter(), ""
         while page := await self._database.read(partial(reports.files_page, after=after, limit=PAGE_ROWS)):
             for row in page:
-                if (
-                    wanted.takes(row)
-                    and selection.has_dataset(row["dataset"])
-                    and selection.has_date(reports.row_date(row))
-                ):
+                if reports.takes(row, selection, wanted):
                     yield row
             after = page[-1]["key"]
+
+    async def story(self, key: str) -> Story | None:
+        """A file's row, revisions and last attempts; None for a key that the ledger does not have."""
+        return await self._database.read(lambda tx: story.story(tx, key))
 
     async def requeue(self, rows: Sequence[Row], *, disown: bool = False) -> int:
         """Put rows back into the queue, uncharged; ``disown`` also makes what the target has unrecognisable as ours."""

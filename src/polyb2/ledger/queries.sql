@@ -45,14 +45,14 @@ AND NOT EXISTS (SELECT 1 FROM files INDEXED BY files_held WHERE worker = w.id);
 SELECT w.id, w.worker_id, w.started_ms FROM workers AS w WHERE {live};
 
 -- name: known_by_key
-SELECT id, key, status, reason, size, source_etag, source_last_modified_ms, mirrored_revision, mirrored_source_etag,
-       mirrored_size, dest_etag
+SELECT id, key, status, reason, size, source_etag, source_last_modified_ms, revision, mirrored_revision,
+       mirrored_source_etag, mirrored_size, dest_etag
 FROM files WHERE key = :key;
 
 -- name: known_between
 -- The rows of a listing page: keys after the one before it up to its last.
-SELECT id, key, status, reason, size, source_etag, source_last_modified_ms, mirrored_revision, mirrored_source_etag,
-       mirrored_size, dest_etag
+SELECT id, key, status, reason, size, source_etag, source_last_modified_ms, revision, mirrored_revision,
+       mirrored_source_etag, mirrored_size, dest_etag
 FROM files WHERE key > :after AND key <= :last ORDER BY key LIMIT :limit;
 
 -- name: file_insert
@@ -353,6 +353,23 @@ SELECT id, key, dataset, date, status, reason, size, source_etag, source_last_mo
        parts_total, parts_done, verification, error_message, discovered_at_ms, started_at_ms, completed_at_ms,
        next_attempt_ms
 FROM files WHERE key > :after ORDER BY key LIMIT :limit;
+
+-- name: file_by_key
+SELECT id, key, dataset, date, status, reason, size, source_etag, source_last_modified_ms, dest_key, dest_etag,
+       dest_version_id, revision, mirrored_revision, mirrored_source_etag, attempt, retry_count, worker_id, bytes_done,
+       parts_total, parts_done, verification, error_message, discovered_at_ms, started_at_ms, completed_at_ms,
+       next_attempt_ms
+FROM files WHERE key = :key;
+
+-- name: revisions_of
+SELECT revision, source_etag, size, source_last_modified_ms, first_seen_ms, mirrored_at_ms, dest_etag, dest_version_id,
+       verification
+FROM revisions WHERE file_id = :file_id ORDER BY revision;
+
+-- name: attempts_of
+-- The token is a secret of ours and is not told.
+SELECT attempt, revision, worker_id, started_ms, ended_ms, outcome, reason, error_message
+FROM attempts WHERE file_id = :file_id ORDER BY attempt;
 
 -- name: datasets
 SELECT dataset FROM datasets ORDER BY dataset;
