@@ -11,7 +11,7 @@ import pytest
 from polyb2.clock import FAKE_NOW, Clock
 from polyb2.core.coverage import DayState
 from polyb2.core.errors import UsageError
-from polyb2.core.selection import EVERYTHING, DateRange, Mode, Selection, named_dates
+from polyb2.core.selection import EVERYTHING, DateRange, Mode, Selection, historical, named_dates
 from polyb2.engine import open_mirror
 from polyb2.flow import coverage
 from polyb2.flow.discover import Discovery
@@ -106,11 +106,32 @@ async def test_incomplete_days_are_named_by_date_then_dataset(bench: Bench) -> N
     bench.box.source.put(key("2024-01-03"), b"x")
     await bench.mirror_all()
     async with ledger_of(bench) as ledger:
-        found = await coverage.incomplete(ledger, [DAY_AGGS, TRADES], [WEEK, WEEK])
-    assert [(day.date.day, day.dataset, day.state) for day in found] == [
+        found = await coverage.survey(ledger, named_dates(["2024-01-01..2024-01-05,2024-01-02"]), [DAY_AGGS, TRADES])
+    assert [(day.date.day, day.dataset, day.state) for day in found.incomplete] == [
         (3, TRADES, DayState.LATE),
-        *((day, dataset, DayState.LATE) for day in (4, 5, 8) for dataset in (DAY_AGGS, TRADES)),
+        *((day, dataset, DayState.LATE) for day in (4, 5) for dataset in (DAY_AGGS, TRADES)),
     ]
+    assert [len(days) for days in found.datasets.values()] == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("selection", "first", "last"),
+    [
+        (EVERYTHING, "2023-01-01", "2024-01-10"),
+        (historical(None, date(2023, 5, 1)), "2023-01-01", "2023-05-01"),
+        (historical(date(2024, 1, 3), None), "2024-01-03", "2024-01-10"),
+        (named_dates(["2024-02-01"]), "2024-02-01", "2024-02-01"),
+        (historical(date(2024, 2, 1), None), None, None),
+    ],
+)
+async def test_open_ends_reach_from_the_first_year_that_is_known_to_today(
+    bench: Bench, selection: Selection, first: str | None, last: str | None
+) -> None:
+    bench.box.source.put(key("2023-12-29"), b"x")
+    await bench.discover()
+    async with ledger_of(bench) as ledger:
+        days = (await coverage.survey(ledger, selection, [DAY_AGGS])).datasets[DAY_AGGS]
+    assert [day.date.isoformat() for day in (*days[:1], *days[-1:])] == [day for day in (first, last) if day]
 
 
 async def test_patterns_name_what_the_ledger_knows_or_else_what_is_documented(bench: Bench) -> None:
