@@ -6,7 +6,7 @@ A year of a dataset is one stretch of keys, so that its calendar takes the same 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -35,6 +35,23 @@ class ListedDays:
     began: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Rows of files and listings of a dataset and year, and the date of the dataset's first row."""
+
+    dataset: str
+    year: int
+    files: Sequence[Row]
+    listings: Sequence[Row]
+    first_row: date | None
+
+    def calendar(self, now: datetime) -> YearCalendar:
+        """What became of each day."""
+        seen = _seen(self.listings)
+        begin = begin_of(self.dataset, seen, self.first_row)
+        return year_of(self.dataset, self.year, map(_file, self.files), seen, begin, now)
+
+
 def note_listed(tx: Transaction, found: ListedDays) -> None:
     """Keep what a listing that went to its end showed."""
     listed_ms = int(found.began.timestamp() * 1000)
@@ -59,13 +76,12 @@ def years(tx: Transaction) -> dict[str, range]:
     return found
 
 
-def calendar(tx: Transaction, dataset: str, year: int, now: datetime) -> YearCalendar:
-    """What became of each day of a dataset and year."""
+def facts(tx: Transaction, dataset: str, year: int) -> Facts:
+    """What is known of a dataset and year; what became of each day is worked out when the transaction is over."""
     rows = tx.rows("files_of_days", **_stretch(f"{dataset}/{year:04}"))
     first = tx.row("files_first", **_stretch(dataset))
-    seen = _seen(tx.rows("listings_of", dataset=dataset))
-    begin = begin_of(dataset, seen, date.fromisoformat(first["date"]) if first else None)
-    return year_of(dataset, year, map(_file, rows), seen, begin, now)
+    seen = tx.rows("listings_of", dataset=dataset)
+    return Facts(dataset, year, rows, seen, date.fromisoformat(first["date"]) if first else None)
 
 
 def _stretch(folder: str) -> dict[str, str]:

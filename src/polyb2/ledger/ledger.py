@@ -5,6 +5,7 @@ Every method is one transaction. A PostgreSQL adapter would implement these and 
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
@@ -213,8 +214,8 @@ class Ledger:
 
     async def calendar(self, dataset: str, year: int) -> YearCalendar:
         """What became of each day of a dataset and year; at most 366 rows are read."""
-        now = self.clock.utc()
-        return await self._database.read(lambda tx: coverage.calendar(tx, dataset, year, now))
+        facts = await self._database.read(lambda tx: coverage.facts(tx, dataset, year))
+        return await asyncio.to_thread(facts.calendar, self.clock.utc())
 
     async def files(self, selection: Selection, wanted: Filter | None = None) -> AsyncIterator[Row]:
         """Rows of the ledger in key order; no transaction is held between pages."""
