@@ -115,8 +115,8 @@ async def test_files_with_a_key_tells_its_story(bench: Bench) -> None:
     assert (told.code, told.err) == (0, "")
     for words in (
         "revision 1: 1.0 kB, ETag", f"as version {bench.box.target.versions(SMALL)[0].version_id}, proven by etag",
-        "revision 2: 5.0 kB, ETag", "not mirrored", "attempt 1 at revision 1: fail_download after 0s",
-        "attempt 2 at revision 1: completed after 0s", ": server_error: source: ",
+        "revision 2: 5.0 kB, ETag", "not mirrored", "attempt 1 at revision 1: fail_download after ",
+        "attempt 2 at revision 1: completed after ", ": server_error: source: ",
     ):  # fmt: skip
         assert words in told.out, words
     story = (await bench.cli("files", SMALL, "--json")).json()

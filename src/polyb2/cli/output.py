@@ -48,20 +48,20 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     return made
 
 
-def print_report(report: Report, verb: str) -> None:
+def print_report(report: Report) -> None:
     """What discovery found."""
-    figures = ("listed", verb, "revised", "adopted", "unchanged", "bytes")
+    figures = ("listed", "queued", "revised", "adopted", "unchanged", "bytes")
     made = table("dataset", *figures, right=figures)
     for item in report.datasets.values():
         counts = (item.listed, item.queued, item.revised, item.adopted, item.unchanged)
         made.add_row(item.dataset, *map(str, counts), format_size(item.bytes_queued))
     out = console()
     out.print(made)
-    _print_named(out, "nothing is listed for", report.not_published)
-    _print_named(out, "not flat files, left alone:", report.ignored)
+    print_named(out, "nothing is listed for", report.not_published)
+    print_named(out, "not flat files, left alone:", report.ignored)
     if report.gone:
         out.print(f"{report.gone} unfinished files are listed no longer and were parked (reason source_gone)")
-    out.print(f"{report.total('queued')} files {verb}, {format_size(report.total('bytes_queued'))}")
+    out.print(f"{report.total('queued')} files queued, {format_size(report.total('bytes_queued'))}")
 
 
 def print_outcome(outcome: Outcome) -> None:
@@ -69,7 +69,7 @@ def print_outcome(outcome: Outcome) -> None:
     out = console()
     out.print(f"{outcome.completed} files completed")
     statuses = {key: TRANSITIONS[event][1] for key, event in outcome.unfinished.items()}
-    _print_named(out, "not completed:", [f"{status} {key}" for key, status in statuses.items()])
+    print_named(out, "not completed:", [f"{status} {key}" for key, status in statuses.items()])
     if statuses:
         wanted = ",".join(sorted(set(statuses.values())))
         out.print(f"{len(statuses)} files not completed: polyb2 files --status {wanted} tells why")
@@ -112,7 +112,7 @@ def print_findings(findings: Findings) -> None:
     out = console()
     for difference in findings.differences:
         out.print(f"{difference.kind:<12} {difference.key}{_revision_words(difference)}")
-    _print_named(out, "a broken gzip stream, as the source has it:", findings.damaged_at_source)
+    print_named(out, "a broken gzip stream, as the source has it:", findings.damaged_at_source)
     out.print(f"{findings.checked} files checked, {len(findings.differences)} differences")
     if findings.repaired:
         out.print(f"{findings.repaired} files queued: polyb2 run sends them again")
@@ -161,7 +161,8 @@ def print_swept(swept: Swept, *, dry_run: bool) -> None:
         out.print(f"{swept.failed} uploads could not be aborted: run polyb2 cleanup again later")
 
 
-def _print_named(out: Console, words: str, names: list[str]) -> None:
+def print_named(out: Console, words: str, names: list[str]) -> None:
+    """A line a name, the first twenty."""
     for name in names[:NAMED_MAX]:
         out.print(f"{words} {name}")
     if len(names) > NAMED_MAX:

@@ -205,6 +205,11 @@ class Ledger:
     async def status(self) -> StatusReport:
         return await self._database.read(lambda tx: reports.status(tx, self.clock.now()))
 
+    async def throughput(self) -> list[tuple[int, int]]:
+        """The bytes that became durable in each second (epoch) of the last hour of work."""
+        rows = await self._database.read(lambda tx: tx.rows("throughput_history"))
+        return [(row["second"], row["bytes"]) for row in rows]
+
     async def datasets(self) -> list[str]:
         return await self._database.read(reports.datasets)
 
