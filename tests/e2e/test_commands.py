@@ -196,7 +196,7 @@ async def test_help_needs_no_s3_stack() -> None:
 async def test_every_command_has_help_with_an_example(bench: Bench) -> None:
     text = (await bench.cli("--help")).out
     commands = re.findall(r"^  ([a-z]+)  ", text.split("Commands:")[1], re.MULTILINE)
-    assert len(commands) == 14
+    assert len(commands) == 15
     for command, ended in zip(
         commands, await asyncio.gather(*(bench.cli(command, "--help") for command in commands)), strict=True
     ):

@@ -63,17 +63,23 @@ def note_listed(tx: Transaction, found: ListedDays) -> None:
         tx.run("listing_set", dataset=found.dataset, month=month, days=days, listed_ms=listed_ms)
 
 
+def edges(tx: Transaction) -> dict[str, tuple[date, date]]:
+    """The dates of the first and the last row of each dataset that has rows."""
+    found: dict[str, tuple[date, date]] = {}
+    for dataset in (row["dataset"] for row in tx.rows("datasets")):
+        first, last = (tx.row(name, **_stretch(dataset)) for name in ("files_first", "files_last"))
+        if first is not None and last is not None:
+            found[dataset] = date.fromisoformat(first["date"]), date.fromisoformat(last["date"])
+    return found
+
+
 def years(tx: Transaction) -> dict[str, range]:
     """The years of each dataset of which the ledger knows anything."""
-    found: dict[str, range] = {}
-    names = {row["dataset"] for name in ("datasets", "listings_datasets") for row in tx.rows(name)}
-    for dataset in sorted(names):
+    known = {dataset: [day.year for day in days] for dataset, days in edges(tx).items()}
+    for dataset in (row["dataset"] for row in tx.rows("listings_datasets")):
         months = [row["month"] for row in tx.rows("listings_of", dataset=dataset) if row["days"]]
-        rows = (tx.row(name, **_stretch(dataset)) for name in ("files_first", "files_last"))
-        known = [int(text[:4]) for text in (*months, *(row["date"] for row in rows if row))]
-        if known:
-            found[dataset] = range(min(known), max(known) + 1)
-    return found
+        known[dataset] = [*known.get(dataset, ()), *(int(month[:4]) for month in months)]
+    return {dataset: range(min(of), max(of) + 1) for dataset, of in sorted(known.items()) if of}
 
 
 def facts(tx: Transaction, dataset: str, year: int) -> Facts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -212,6 +213,10 @@ class Ledger:
 
     async def datasets(self) -> list[str]:
         return await self._database.read(reports.datasets)
+
+    async def edges(self) -> dict[str, tuple[date, date]]:
+        """The dates of the first and the last row of each dataset."""
+        return await self._database.read(coverage.edges)
 
     async def years(self) -> dict[str, range]:
         """The years of each dataset of which the ledger knows anything, from files and listings."""
