@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from polyb2.core.errors import RemoteError
@@ -17,9 +19,11 @@ async def test_the_catalogue_needs_no_keys_and_makes_no_ledger(bench: Bench) -> 
     ended = await bench.cli("datasets", POLYGON_S3_ACCESS_KEY_ID="", B2_KEY_ID="")
     assert (ended.code, ended.err) == (0, "")
     lines = [line.split() for line in ended.out.splitlines()]
-    assert len(lines) == 1 + 33
-    assert [DAY_AGGS, "yes", "2003-09-10", "300.0", "kB"] in lines
-    assert ["us_options_opra/quotes_v1", "2022-03-07", "106.0", "GB", "-", "172.0", "GB"] in lines
+    assert len(lines) == 1 + 33 + 1
+    assert ["*", DAY_AGGS, "2003-09-10", "300", "kB"] in lines
+    assert ["us_options_opra/quotes_v1", "2022-03-07", "106-172", "GB"] in lines
+    assert ["us_futures_cme/quotes_v1", "2017-04-03", "200", "MB-4", "GB"] in lines
+    assert max(map(len, ended.out.splitlines())) <= 80
     assert bench.box.source.count("list") == 0
     assert list(bench.folder.iterdir()) == []
 
@@ -31,6 +35,8 @@ async def test_what_the_ledger_has_stands_beside_what_is_documented(bench: Bench
     await bench.mirror_all()
     shown = (await bench.cli("datasets", "--json", "--dataset", "us_stocks_sip/*,us_bonds/*")).json()["datasets"]
     assert [item["dataset"] for item in shown] == [DAY_AGGS, NEW]
+    told = (await bench.cli("datasets", "--dataset", "us_stocks_sip/day_aggs_v1")).out
+    assert re.search(rf"\* {DAY_AGGS} +2003-09-10 +300 kB +2 of 2 +200 B\n", told)
     assert shown[0] == {
         "dataset": DAY_AGGS, "chosen": True, "first_date": "2003-09-10", "day_bytes": [300_000, 300_000],
         "ledger": {

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
-from polyb2.cli.output import NAMED_MAX, console, table
+from polyb2.cli.output import NAMED_MAX, console, print_table, table
 from polyb2.config import Settings, load_settings
 from polyb2.core.coverage import SETTLED, Day, DayState
 from polyb2.core.errors import UsageError
@@ -138,7 +138,7 @@ def _print_counts(out: Console, found: Coverage) -> None:
     for (dataset, year), counted in counts.items():
         made.add_row(dataset, str(year), *(Text(str(counted[state]), style=_SIGNS[state][1]) for state in shown))
     if counts:
-        out.print(made)
+        print_table(out, made)
 
 
 def _print_grid(out: Console, days: Iterable[Day]) -> None:

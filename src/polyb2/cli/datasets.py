@@ -11,7 +11,7 @@ from rich.text import Text
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
-from polyb2.cli.output import console, table
+from polyb2.cli.output import console, print_table, table
 from polyb2.config import Settings, load_settings
 from polyb2.core.keys import matches
 from polyb2.core.selection import split_datasets
@@ -85,32 +85,34 @@ async def _probed(settings: Settings, ledger: Ledger, patterns: tuple[str, ...])
 
 
 def _print_entries(entries: list[Entry], *, probed: bool) -> None:
-    columns = ["dataset", "chosen", "from", "a day", "files", "mirrored", "bytes", "ledger has"]
-    made = table(
-        *columns, *(["keys may read", "listed"] if probed else []), right=("a day", "files", "mirrored", "bytes")
-    )
+    """A line a dataset; those that the settings choose have a star."""
+    columns = ["keys may read", "listed"] if probed else ["from", "a day", "mirrored", "bytes"]
+    made = table("  dataset", *columns, right=() if probed else tuple(columns))
     for entry in entries:
-        known = entry.documented
-        mirrored = entry.held.by_status[Status.COMPLETED]["files"]
-        cells = [
-            entry.dataset,
-            "yes" if entry.chosen else "",
-            known.first.isoformat() if known else "-",
-            _sizes(known.day_bytes) if known else "-",
-            *(
-                (str(entry.held.files), str(mirrored), format_size(entry.held.bytes))
-                if entry.held.files
-                else ("", "", "")
-            ),
-            f"{entry.edges[0]}..{entry.edges[1]}" if entry.edges else "",
-        ]
-        made.add_row(*cells, *(_probe_cells(entry) if probed else ()))
-    console().print(made)
+        made.add_row(
+            f"{'*' if entry.chosen else ' '} {entry.dataset}",
+            *(_probe_cells(entry) if probed else _known_cells(entry)),
+        )
+    out = console()
+    print_table(out, made)
+    out.print("* chosen by POLYB2_DATASETS")
+
+
+def _known_cells(entry: Entry) -> tuple[str, str, str, str]:
+    known, held = entry.documented, entry.held
+    first, day = (known.first.isoformat(), _sizes(known.day_bytes)) if known else ("-", "-")
+    if not held.files:
+        return first, day, "", ""
+    return first, day, f"{held.by_status[Status.COMPLETED]['files']} of {held.files}", format_size(held.bytes)
 
 
 def _sizes(day_bytes: tuple[int, int]) -> str:
-    least, most = map(format_size, day_bytes)
-    return least if least == most else f"{least} - {most}"
+    """``27-30 MB``, or one figure where the least is the most."""
+    (least, unit), (most, unit_of_most) = (format_size(size).split() for size in day_bytes)
+    least, most = least.removesuffix(".0"), most.removesuffix(".0")
+    if (least, unit) == (most, unit_of_most):
+        return f"{most} {unit}"
+    return f"{least}{'' if unit == unit_of_most else ' ' + unit}-{most} {unit_of_most}"
 
 
 def _probe_cells(entry: Entry) -> tuple[Text, Text]:

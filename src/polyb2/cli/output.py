@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -46,6 +47,14 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", no_wrap=True, overflow="fold")
     return made
+
+
+def print_table(out: Console, made: Table) -> None:
+    """Print a table at its own width: a line that a narrow terminal wraps reads better than a figure that is cut off."""
+    before = out.width
+    out.width = max(before, Measurement.get(out, out.options.update(max_width=PIPE_COLUMNS), made).maximum)
+    out.print(made)
+    out.width = before
 
 
 def print_report(report: Report) -> None:

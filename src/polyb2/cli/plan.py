@@ -11,7 +11,7 @@ from rich.console import Console
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
-from polyb2.cli.output import console, print_named, table
+from polyb2.cli.output import console, print_named, print_table, table
 from polyb2.config import Settings, load_settings
 from polyb2.core.errors import UsageError
 from polyb2.core.estimate import Estimate, Rate, measured
@@ -128,7 +128,7 @@ def _print_years(out: Console, report: Report) -> None:
             made.add_row(item.dataset, str(year), *(str(kinds[kind].files) for kind in shown), size)
         if not item.years:
             made.add_row(item.dataset, "-", *("0" for _ in shown), format_size(0))
-    out.print(made)
+    print_table(out, made)
 
 
 def _time_words(estimate: Estimate) -> str:
