@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
-from zoneinfo import ZoneInfo
+
+from polyb2.core.calendar import EASTERN
 
 FAKE_NOW = "POLYB2_FAKE_NOW"
-_EASTERN = ZoneInfo("America/New_York")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -45,7 +45,7 @@ class Clock:
 
     def today(self) -> date:
         """The day in US Eastern, the source's time zone."""
-        return self.utc().astimezone(_EASTERN).date()
+        return self.utc().astimezone(EASTERN).date()
 
 
 @cache

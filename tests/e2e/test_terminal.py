@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "polyb2", *words],
             cwd=bench.folder,
-            env=bench.environment(TERM="xterm", COLUMNS="120", LINES="40", **extra),
+            env=bench.environment(**{"TERM": "xterm", "COLUMNS": "120", "LINES": "40", **extra}),
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -181,3 +182,26 @@ async def test_a_secret_in_a_traceback_is_scrubbed(bench: Bench) -> None:
     )
     assert "Traceback" in ended.err
     assert "X-Amz-Signature=" not in ended.err.replace("X-Amz-Signature=...", "")
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+@pytest.mark.parametrize(
+    ("words", "figure"),
+    [
+        (("coverage", "--dates", "2024-01-02"), "M mirrored 1"),
+        (("plan", *CHOSEN), "0 B\r\n"),
+        (("datasets",), "106-172 GB"),
+        (("files", SMALL), "proven by etag"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+async def test_a_narrow_terminal_cuts_no_figure_off(
+    bench: Bench, words: tuple[str, ...], figure: str, columns: str
+) -> None:
+    bench.box.source.put(SMALL, b"x" * 1000)
+    await bench.mirror_all()
+    terminal = Terminal(bench, *words, COLUMNS=columns)
+    assert await terminal.end() == 0
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", terminal.shown)
+    assert figure in plain
+    assert plain != terminal.shown  # a terminal has colours

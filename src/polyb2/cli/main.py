@@ -17,7 +17,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from polyb2 import __version__
-from polyb2.cli import bucket, demo, doctor, queue, transfer
+from polyb2.cli import bucket, coverage, datasets, demo, doctor, plan, queue, transfer
 from polyb2.cli.logs import show_tracebacks
 from polyb2.core.errors import Polyb2Error
 from polyb2.core.scrub import scrub
@@ -57,7 +57,7 @@ def options(
     """Options before the command."""
 
 
-for module in (transfer, queue, bucket, doctor, demo):
+for module in (transfer, plan, queue, coverage, datasets, bucket, doctor, demo):
     module.register(app)
 
 

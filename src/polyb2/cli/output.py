@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from polyb2.flow.cleanup import Swept
     from polyb2.flow.pool import Outcome
     from polyb2.flow.report import Report
-    from polyb2.flow.verify import Findings
+    from polyb2.flow.verify import Difference, Findings
     from polyb2.ledger.reports import StatusReport
 
 NAMED_MAX = 20
 PIPE_COLUMNS = 240
 _LEVELS = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.SKIP: "dim"}
-_COLOURS = {
+COLOURS = {
     Status.COMPLETED: "green",
     Status.PROCESSING: "cyan",
     Status.FAILED_DOWNLOAD: "yellow",
@@ -48,20 +49,28 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     return made
 
 
-def print_report(report: Report, verb: str) -> None:
+def print_table(out: Console, made: Table) -> None:
+    """Print a table at its own width: a line that a narrow terminal wraps reads better than a figure that is cut off."""
+    before = out.width
+    out.width = max(before, Measurement.get(out, out.options.update(max_width=PIPE_COLUMNS), made).maximum)
+    out.print(made)
+    out.width = before
+
+
+def print_report(report: Report) -> None:
     """What discovery found."""
-    figures = ("listed", verb, "revised", "adopted", "unchanged", "bytes")
+    figures = ("listed", "queued", "revised", "adopted", "unchanged", "bytes")
     made = table("dataset", *figures, right=figures)
     for item in report.datasets.values():
         counts = (item.listed, item.queued, item.revised, item.adopted, item.unchanged)
         made.add_row(item.dataset, *map(str, counts), format_size(item.bytes_queued))
     out = console()
     out.print(made)
-    _print_named(out, "nothing is listed for", report.not_published)
-    _print_named(out, "not flat files, left alone:", report.ignored)
+    print_named(out, "nothing is listed for", report.not_published)
+    print_named(out, "not flat files, left alone:", report.ignored)
     if report.gone:
         out.print(f"{report.gone} unfinished files are listed no longer and were parked (reason source_gone)")
-    out.print(f"{report.total('queued')} files {verb}, {format_size(report.total('bytes_queued'))}")
+    out.print(f"{report.total('queued')} files queued, {format_size(report.total('bytes_queued'))}")
 
 
 def print_outcome(outcome: Outcome) -> None:
@@ -69,7 +78,7 @@ def print_outcome(outcome: Outcome) -> None:
     out = console()
     out.print(f"{outcome.completed} files completed")
     statuses = {key: TRANSITIONS[event][1] for key, event in outcome.unfinished.items()}
-    _print_named(out, "not completed:", [f"{status} {key}" for key, status in statuses.items()])
+    print_named(out, "not completed:", [f"{status} {key}" for key, status in statuses.items()])
     if statuses:
         wanted = ",".join(sorted(set(statuses.values())))
         out.print(f"{len(statuses)} files not completed: polyb2 files --status {wanted} tells why")
@@ -81,7 +90,7 @@ def print_status(report: StatusReport) -> None:
     shown = [status for status in Status if report.totals.by_status[status]["files"]]
     made = table("dataset", *shown, "files", "bytes", "done", right=(*shown, "files", "bytes", "done"))
     for dataset, tally in [*report.datasets.items(), ("all", report.totals)]:
-        counts = [Text(str(tally.by_status[status]["files"]), style=_COLOURS.get(status, "")) for status in shown]
+        counts = [Text(str(tally.by_status[status]["files"]), style=COLOURS.get(status, "")) for status in shown]
         share = f"{100 * tally.bytes_done / tally.bytes:.1f} %" if tally.bytes else "-"
         made.add_row(dataset, *counts, str(tally.files), format_size(tally.bytes), share)
     out.print(made)
@@ -101,7 +110,7 @@ async def print_files(rows: AsyncIterator[Any]) -> None:
     """Rows of the ledger, one a line, as they come."""
     out = console()
     async for row in rows:
-        line = Text(f"{row['status']:<18}", style=_COLOURS.get(Status(row["status"]), ""))
+        line = Text(f"{row['status']:<18}", style=COLOURS.get(Status(row["status"]), ""))
         line.append(f"{format_size(row['size']):>10}  {row['key']}", style="default")
         words = ": ".join(word for word in (row["reason"], row["error_message"]) if word)
         out.print(line.append(f"  {words}" if words else "", style="default"))
@@ -111,8 +120,8 @@ def print_findings(findings: Findings) -> None:
     """What verify found."""
     out = console()
     for difference in findings.differences:
-        out.print(f"{difference.kind:<12} {difference.key}")
-    _print_named(out, "a broken gzip stream, as the source has it:", findings.damaged_at_source)
+        out.print(f"{difference.kind:<12} {difference.key}{_revision_words(difference)}")
+    print_named(out, "a broken gzip stream, as the source has it:", findings.damaged_at_source)
     out.print(f"{findings.checked} files checked, {len(findings.differences)} differences")
     if findings.repaired:
         out.print(f"{findings.repaired} files queued: polyb2 run sends them again")
@@ -120,6 +129,19 @@ def print_findings(findings: Findings) -> None:
         out.print("polyb2 verify --repair queues what differs")
     elif findings.differences:
         out.print("nothing to send again: polyb2 leaves alone what is extra in the bucket or gone at the source")
+
+
+def _revision_words(difference: Difference) -> str:
+    """Which revisions a stale file is about."""
+    row, listed = difference.row, difference.listed
+    if row is None or listed is None:
+        return ""
+    known = difference.listed_revision
+    newer = f"revision {known}" if known else "a newer one that no discovery has seen"
+    return (
+        f"  mirrored is revision {row.mirrored_revision} ({format_size(row.mirrored_size or 0)}), listed is "
+        f"{newer} ({format_size(listed.size)}, ETag {listed.etag})"
+    )
 
 
 def print_checkup(checkup: Checkup) -> None:
@@ -150,7 +172,8 @@ def print_swept(swept: Swept, *, dry_run: bool) -> None:
         out.print(f"{swept.failed} uploads could not be aborted: run polyb2 cleanup again later")
 
 
-def _print_named(out: Console, words: str, names: list[str]) -> None:
+def print_named(out: Console, words: str, names: list[str]) -> None:
+    """A line a name, the first twenty."""
     for name in names[:NAMED_MAX]:
         out.print(f"{words} {name}")
     if len(names) > NAMED_MAX:

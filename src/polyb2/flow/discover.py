@@ -17,6 +17,7 @@ from polyb2.core.catalogue import suggestion
 from polyb2.core.compare import Adoption, Change, adoption, compare, listed_equal
 from polyb2.core.errors import UsageError
 from polyb2.core.keys import is_pattern, matches, parse_key
+from polyb2.core.parts import plan_parts
 from polyb2.core.proof import Verification
 from polyb2.core.records import ListedObject, Mirrored, Revision, StoredObject
 from polyb2.core.selection import Selection
@@ -24,6 +25,8 @@ from polyb2.core.status import Status
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.readback import equals_source
 from polyb2.flow.report import DatasetReport, Report, not_published
+from polyb2.ledger.binding import DISCOVERED
+from polyb2.ledger.coverage import ListedDays
 from polyb2.ledger.listings import Discovered
 from polyb2.remote.source import Source
 
@@ -73,11 +76,12 @@ class Discovery:
             for findings in kept:
                 await self._act(findings, report)
                 on_queued()
-            return report
-        report = Report()
-        async for findings in self._findings(report):
-            await self._act(findings, report)
-            on_queued()
+        else:
+            report = Report()
+            async for findings in self._findings(report):
+                await self._act(findings, report)
+                on_queued()
+        await self._mirror.ledger.remember(DISCOVERED, str(self._mirror.ledger.clock.wall_ms()))
         return report
 
     async def _findings(self, report: Report) -> AsyncIterator[_Findings]:
@@ -88,11 +92,16 @@ class Discovery:
             report.datasets[dataset] = DatasetReport(dataset)
             dates[dataset] = set()
             for prefix in self._selection.prefixes(dataset):
-                async for page in self._pages(prefix, report, dates[dataset]):
+                began, listed = self._mirror.ledger.clock.utc(), set[date]()
+                async for page in self._pages(prefix, report, listed):
                     yield await self._compare(page, report.datasets[dataset])
+                month = prefix.removeprefix(dataset).strip("/").replace("/", "-")
+                seen = ListedDays(dataset, month, frozenset(listed), began)
+                yield _Findings(report.datasets[dataset], listed=seen)
+                dates[dataset] |= {day for day in listed if self._selection.has_date(day)}
         report.not_published = not_published(self._selection, dates)
 
-    async def _pages(self, prefix: str, report: Report, dates: set[date]) -> AsyncIterator[_Page]:
+    async def _pages(self, prefix: str, report: Report, listed_days: set[date]) -> AsyncIterator[_Page]:
         """Listing pages of a prefix with the files of the selection, each beside the bucket's objects of the same keys."""
         bucket = _Merge(self._mirror.target.pages(prefix))
         after = prefix
@@ -103,22 +112,22 @@ class Discovery:
             for listed in objects:
                 ordered = ordered and listed.key > previous
                 previous = listed.key
-                self._sort_in(listed, page, report, dates)
+                self._sort_in(listed, page, report, listed_days)
             after = page.last
             page.ordered = ordered
             yield page
         # The stretch after the last listed key: what the ledger knows there is gone.
         yield _Page(bucket, after, prefix + "\U0010ffff", ordered=ordered)
 
-    def _sort_in(self, listed: ListedObject, page: _Page, report: Report, dates: set[date]) -> None:
+    def _sort_in(self, listed: ListedObject, page: _Page, report: Report, listed_days: set[date]) -> None:
         name = parse_key(listed.key)
         if name is None or name.dataset not in report.datasets:
             if len(report.ignored) < IGNORED_MAX:
                 report.ignored.append(listed.key)
             return
         page.keys.add(listed.key)
+        listed_days.add(name.date)
         if self._selection.has_date(name.date):
-            dates.add(name.date)
             page.files.append(Discovered(name, listed))
 
     async def _compare(self, page: _Page, counts: DatasetReport) -> _Findings:
@@ -129,11 +138,17 @@ class Discovery:
             if row is None and self._only_known:
                 continue
             change = compare(row, item.listed)
-            adopted = await self._adopt(page.bucket, item.listed) if change is Change.NEW else None
-            counts.count(change, item.listed.size, adopted=adopted is not None)
+            if change is Change.NEW:
+                item = replace(item, adopted=await self._adopt(page.bucket, item.listed))  # noqa: PLW2901 - the same file
+            counts.count(item, change, None if row is None else row.status, self._parts(item))
             if change is not Change.UNCHANGED:
-                found.append(replace(item, adopted=adopted))
+                found.append(item)
         return _Findings(counts, found, [key async for key in self._gone(page)])
+
+    def _parts(self, item: Discovered) -> int:
+        """In how many parts a file would be sent, as far as its size tells."""
+        mirror = self._mirror
+        return plan_parts(item.listed.size, streams=mirror.streams.total, wanted=mirror.part_bytes).count
 
     async def _act(self, findings: _Findings, report: Report) -> None:
         """Put one page's findings into the ledger."""
@@ -142,10 +157,11 @@ class Discovery:
                 continue
             if not await self._reads_back_equal(item.listed, item.adopted):
                 findings.files[index] = replace(item, adopted=None)
-                findings.counts.adopted -= 1
-                findings.counts.count(Change.NEW, item.listed.size, listed=0)
+                findings.counts.count_unadopted(item, self._parts(item))
         if findings.files:
             await self._mirror.ledger.record(findings.files, self._mirror.target.prefix)
+        if findings.listed is not None:
+            await self._mirror.ledger.note_listed(findings.listed)
         if findings.gone:
             report.gone += await self._mirror.ledger.mark_gone(findings.gone)
 
@@ -189,11 +205,15 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True)
 class _Findings:
-    """What there is to do about one page: files to record, files that are gone; already counted in ``counts``."""
+    """What there is to do about one page: files to record, files that are gone; already counted in ``counts``.
+
+    After the last page of a prefix come the days that it showed.
+    """
 
     counts: DatasetReport
-    files: list[Discovered]
-    gone: list[str]
+    files: list[Discovered] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    listed: ListedDays | None = None
 
 
 @dataclass(slots=True)

@@ -1,0 +1,124 @@
+"""What the ledger knows of a dataset's days: rows of files, and what the source's listings showed.
+
+A year of a dataset is one stretch of keys, so that its calendar takes the same time however many rows there are.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from polyb2.core.coverage import FileOfDay, MonthSeen, Seen, YearCalendar, begin_of, year_of
+from polyb2.core.status import Status
+from polyb2.ledger.database import Row, Transaction
+
+WHOLE = ""
+_END = "\U0010ffff"
+
+
+@dataclass(frozen=True, slots=True)
+class ListedDays:
+    """What one listing showed.
+
+    Attributes:
+        dataset: whose.
+        month: ``2024-01``, or empty for the dataset as a whole.
+        days: the dates of all files listed, chosen or not.
+        began: when the listing began: what came later may not be in it.
+    """
+
+    dataset: str
+    month: str
+    days: frozenset[date]
+    began: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Rows of files and listings of a dataset and year, and the date of the dataset's first row."""
+
+    dataset: str
+    year: int
+    files: Sequence[Row]
+    listings: Sequence[Row]
+    first_row: date | None
+
+    def calendar(self, now: datetime) -> YearCalendar:
+        """What became of each day."""
+        seen = _seen(self.listings)
+        begin = begin_of(self.dataset, seen, self.first_row)
+        return year_of(self.dataset, self.year, map(_file, self.files), seen, begin, now)
+
+
+def note_listed(tx: Transaction, found: ListedDays) -> None:
+    """Keep what a listing that went to its end showed."""
+    listed_ms = int(found.began.timestamp() * 1000)
+    months = _bits(found.days)
+    months.setdefault(found.month, 0)
+    if found.month == WHOLE:
+        tx.run("listings_forget", dataset=found.dataset)
+    for month, days in months.items():
+        tx.run("listing_set", dataset=found.dataset, month=month, days=days, listed_ms=listed_ms)
+
+
+def edges(tx: Transaction) -> dict[str, tuple[date, date]]:
+    """The dates of the first and the last row of each dataset that has rows."""
+    found: dict[str, tuple[date, date]] = {}
+    for dataset in (row["dataset"] for row in tx.rows("datasets")):
+        first, last = (tx.row(name, **_stretch(dataset)) for name in ("files_first", "files_last"))
+        if first is not None and last is not None:
+            found[dataset] = date.fromisoformat(first["date"]), date.fromisoformat(last["date"])
+    return found
+
+
+def years(tx: Transaction) -> dict[str, range]:
+    """The years of each dataset of which the ledger knows anything."""
+    known = {dataset: [day.year for day in days] for dataset, days in edges(tx).items()}
+    for dataset in (row["dataset"] for row in tx.rows("listings_datasets")):
+        months = [row["month"] for row in tx.rows("listings_of", dataset=dataset) if row["days"]]
+        known[dataset] = [*known.get(dataset, ()), *(int(month[:4]) for month in months)]
+    return {dataset: range(min(of), max(of) + 1) for dataset, of in sorted(known.items()) if of}
+
+
+def facts(tx: Transaction, dataset: str, year: int) -> Facts:
+    """What is known of a dataset and year; what became of each day is worked out when the transaction is over."""
+    rows = tx.rows("files_of_days", **_stretch(f"{dataset}/{year:04}"))
+    first = tx.row("files_first", **_stretch(dataset))
+    seen = tx.rows("listings_of", dataset=dataset)
+    return Facts(dataset, year, rows, seen, date.fromisoformat(first["date"]) if first else None)
+
+
+def _stretch(folder: str) -> dict[str, str]:
+    return {"after": f"{folder}/", "before": f"{folder}/{_END}"}
+
+
+def _bits(days: Iterable[date]) -> dict[str, int]:
+    months: dict[str, int] = defaultdict(int)
+    for day in days:
+        months[day.isoformat()[:7]] |= 1 << (day.day - 1)
+    return months
+
+
+def _seen(rows: Iterable[Row]) -> Seen:
+    months: dict[tuple[int, int], MonthSeen] = {}
+    whole_ms = None
+    for row in rows:
+        if row["month"] == WHOLE:
+            whole_ms = row["listed_ms"]
+        else:
+            year, _, month = row["month"].partition("-")
+            months[int(year), int(month)] = MonthSeen(row["days"], row["listed_ms"])
+    return Seen(months, whole_ms)
+
+
+def _file(row: Row) -> FileOfDay:
+    return FileOfDay(
+        date=date.fromisoformat(row["date"]),
+        status=Status(row["status"]),
+        reason=row["reason"],
+        size=row["size"],
+        revision=row["revision"],
+        mirrored_revision=row["mirrored_revision"],
+    )
