@@ -28,10 +28,12 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from polyb2.clock import time_zone
 from polyb2.core.errors import UsageError
 from polyb2.core.keys import check_pattern
 from polyb2.core.parts import PART_BYTES_MAX, PART_BYTES_MIN
 from polyb2.core.retry import FILE_BACKOFF_MAX_S
+from polyb2.core.schedule import NO_LIMIT, Schedule, parse_schedule
 from polyb2.core.units import parse_duration, parse_size
 
 _B2_HOST = re.compile(r"^s3\.([a-z0-9-]+)\.backblazeb2\.com$")
@@ -97,8 +99,17 @@ def _patterns(value: list[str]) -> list[str]:
     return [check_pattern(pattern) for pattern in value]
 
 
+def _bandwidth(value: object) -> object:
+    if isinstance(value, int | str):
+        value = parse_schedule(str(value))
+    if isinstance(value, Schedule) and value.zone is not None:
+        time_zone(value.zone)
+    return value
+
+
 Size = Annotated[int, BeforeValidator(_size), Field(ge=0, le=10**18)]
 Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0, le=366 * 86_400)]
+Bandwidth = Annotated[Schedule, NoDecode, BeforeValidator(_bandwidth)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
@@ -158,7 +169,7 @@ class Settings(BaseSettings):
     polyb2_max_retries: int = Field(default=2, ge=0, le=1000)
     polyb2_part_tries: int = Field(default=10, ge=1, le=100)
     polyb2_retry_base: Annotated[float, BeforeValidator(_duration), Field(gt=0, le=FILE_BACKOFF_MAX_S)] = 30.0
-    polyb2_max_bandwidth: Size = 0
+    polyb2_max_bandwidth: Bandwidth = NO_LIMIT
     polyb2_source_rps: float = Field(default=0, ge=0)
     polyb2_b2_rps: float = Field(default=0, ge=0)
     polyb2_max_plan_bytes: Size = 10**12

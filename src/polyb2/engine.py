@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from polyb2.clock import Clock
+from polyb2.clock import Clock, minute_of_day, time_zone, unknown_local_zone
 from polyb2.config import Settings
 from polyb2.core.errors import LedgerError, RemoteError, Side
 from polyb2.core.retry import RequestPolicy
@@ -102,11 +102,19 @@ async def open_mirror(
             target=await stack.enter_async_context(open_target(settings, policy)),
             ledger=ledger,
             streams=Streams(settings.polyb2_concurrency),
-            bandwidth=Bandwidth(settings.polyb2_max_bandwidth),
+            bandwidth=_bandwidth(settings, ledger.clock),
             stall_timeout_s=settings.polyb2_stall_timeout,
             part_bytes=settings.polyb2_part_size,
             opaque_etags=await ledger.fact(TARGET_ETAGS) == OPAQUE,
         )
+
+
+def _bandwidth(settings: Settings, clock: Clock) -> Bandwidth:
+    schedule = settings.polyb2_max_bandwidth
+    zone = time_zone(schedule.zone)
+    if schedule.windows and schedule.zone is None and (unknown := unknown_local_zone()):
+        log.warning("TZ=%s is not a known time zone: POLYB2_MAX_BANDWIDTH goes by UTC", unknown)
+    return Bandwidth(schedule, lambda: minute_of_day(clock.utc(), zone))
 
 
 @asynccontextmanager

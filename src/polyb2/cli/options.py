@@ -44,7 +44,8 @@ Concurrency = Annotated[
     int | None, typer.Option("--concurrency", min=1, max=1024, help="Streams of this process (32).")
 ]
 MaxBandwidth = Annotated[
-    str | None, typer.Option("--max-bandwidth", help="Bytes per second of all streams: 50M; 0 is no limit.")
+    str | None,
+    typer.Option("--max-bandwidth", help="Bytes per second of all streams: 50M, 08:00-18:00=50M,*=0; 0 is no limit."),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Claim that many files, then end.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Stay up: discover on a schedule, never exit by itself.")]
