@@ -159,6 +159,7 @@ class Settings(BaseSettings):
     database_url: Annotated[str, AfterValidator(_database)] = "sqlite:///data/polyb2.db"
     worker_id: str = Field(default_factory=default_worker_id, max_length=200)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    polyb2_log_format: Literal["text", "json"] = "text"
 
     polyb2_datasets: Annotated[list[str], NoDecode, BeforeValidator(_words), AfterValidator(_patterns)] = [
         "us_stocks_sip/day_aggs_v1",
@@ -196,6 +197,11 @@ class Settings(BaseSettings):
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @field_validator("polyb2_log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("polyb2_http_addr")
     @classmethod

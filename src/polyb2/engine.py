@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from polyb2 import __version__
 from polyb2.clock import Clock, minute_of_day, time_zone, unknown_local_zone
 from polyb2.config import Settings
 from polyb2.core.errors import LedgerError, RemoteError, Side
+from polyb2.core.logevents import LogEvent, told
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.selection import Selection
 from polyb2.flow.consent import Consent, discover
@@ -178,6 +181,7 @@ class _Run:
             mirror, settings.datasets, options.consent, settings.polyb2_poll_interval, self._pool.wake.set
         )
         mirror.ledger.patience.rule = self._waits_for_ledger
+        mirror.on_progress = self._count
 
     def _pool_rules(self) -> PoolRules:
         settings = self._settings
@@ -190,7 +194,34 @@ class _Run:
         )
 
     async def supervise(self) -> RunResult:
+        """Run the root tasks to their end, and tell of it."""
+        began_s = time.monotonic()
         self._options.on_start(self._mirror, self._outage)
+        words = "polyb2 %s, %d streams, ledger %s"
+        path, streams = self._settings.database_path, self._settings.polyb2_concurrency
+        started = told(
+            LogEvent.RUN_STARTED,
+            version=__version__,
+            worker_id=self._settings.worker_id,
+            concurrency=streams,
+            watch=self._options.watch,
+        )
+        log.info(words, __version__, streams, path, extra=started)
+        try:
+            return await self._supervise()
+        finally:
+            outcome = self._pool.outcome
+            ended = told(
+                LogEvent.RUN_ENDED,
+                completed=outcome.completed,
+                bytes=outcome.bytes,
+                seconds=time.monotonic() - began_s,
+                unfinished=len(outcome.unfinished),
+                signal=self._result.signal,
+            )
+            log.info("ended: %d files completed, %d not", outcome.completed, len(outcome.unfinished), extra=ended)
+
+    async def _supervise(self) -> RunResult:
         with _signals(self._on_signal):
             async with serve_health(self._settings.polyb2_http_addr, self._problems):
                 try:
@@ -203,6 +234,9 @@ class _Run:
                 except* Exception as group:  # noqa: BLE001 - unwrapped, not handled
                     raise _first(group) from None
         return self._result
+
+    def _count(self, count: int) -> None:
+        self._pool.outcome.bytes += count
 
     async def _work(self, sweeper: asyncio.Task[None]) -> None:
         self._result.outcome = self._pool.outcome
@@ -234,7 +268,7 @@ class _Run:
         try:
             await abort_all_abandoned(self._mirror)
         except RemoteError as error:
-            log.warning("abandoned uploads could not be aborted yet: %s", error)
+            log.warning("abandoned uploads could not be aborted yet: %s", error, extra=told(LogEvent.UPLOAD_LEFT))
 
     def _waits_for_ledger(self, _error: LedgerError, waited_s: float) -> bool:
         """A ledger that is busy or has no room ends a run no sooner than an outage of a side does."""
@@ -255,10 +289,12 @@ class _Run:
         for task in self._beside:
             task.cancel()
         if self._result.signal is None:
-            log.info("stopping: running parts may end within %.0f s", self._settings.polyb2_drain_seconds)
+            patience_s = self._settings.polyb2_drain_seconds
+            extra = told(LogEvent.RUN_STOPPING, signal=number, seconds=patience_s)
+            log.info("stopping: running parts may end within %.0f s", patience_s, extra=extra)
             self._mirror.draining.set()
         else:
-            log.warning("stopping at once")
+            log.warning("stopping at once", extra=told(LogEvent.RUN_STOPPING, signal=number, seconds=0))
             if self._working is not None:
                 self._working.cancel()
         self._result.signal = number

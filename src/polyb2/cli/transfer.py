@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
@@ -13,9 +14,10 @@ import typer
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
+from polyb2.cli.manner import configured
 from polyb2.cli.output import print_outcome, print_report
 from polyb2.cli.prompt import confirm
-from polyb2.config import Settings, load_settings
+from polyb2.config import Settings
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
 
@@ -49,7 +51,7 @@ def discover(
     as_json: o.Json = False,
 ) -> None:
     """List the source, queue what the mirror lacks or has in an older revision."""
-    settings = load_settings()
+    settings = configured()
     selection = o.select(
         dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=settings.datasets
     )
@@ -68,12 +70,12 @@ def plan(
     as_json: o.Json = False,
 ) -> None:
     """What discover would queue: files and bytes; queues nothing."""
-    settings = load_settings()
+    settings = configured()
     selection = o.select(
         dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=settings.datasets
     )
     set_up_logging(settings.log_level)
-    _print_report(asyncio.run(_survey(settings, selection)), as_json, "to queue")
+    _print_report(asyncio.run(_survey(settings, selection)), as_json, "to queue", asked=True)
 
 
 def run(
@@ -84,7 +86,7 @@ def run(
     yes: o.Yes = False,
 ) -> None:
     """Drain the queue, then exit; with --watch stay up and discover on a schedule."""
-    settings = load_settings(polyb2_concurrency=concurrency, polyb2_max_bandwidth=max_bandwidth)
+    settings = configured(polyb2_concurrency=concurrency, polyb2_max_bandwidth=max_bandwidth)
     _run(settings, None, limit=limit, watch=watch, yes=yes)
 
 
@@ -103,7 +105,7 @@ def sync(
     yes: o.Yes = False,
 ) -> None:
     """Discover and run at once: workers start while the listing goes on."""
-    settings = load_settings(polyb2_concurrency=concurrency, polyb2_max_bandwidth=max_bandwidth)
+    settings = configured(polyb2_concurrency=concurrency, polyb2_max_bandwidth=max_bandwidth)
     selection = o.select(
         dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=settings.datasets
     )
@@ -128,10 +130,11 @@ def _run(settings: Settings, selection: Selection | None, *, limit: int | None, 
         finally:
             await progress.stop()
 
+    began_s = time.monotonic()
     result = asyncio.run(work())
     if result.report is not None:
         print_report(result.report, "queued")
-    print_outcome(result.outcome)
+    print_outcome(result.outcome, time.monotonic() - began_s)
     if result.signal is not None and not watch:
         raise typer.Exit(128 + result.signal)
     if result.outcome.unfinished and result.signal is None:
@@ -169,8 +172,8 @@ def _consent(
     return Consent(settings.polyb2_max_plan_bytes, given=yes, ask=ask if at_terminal else None)
 
 
-def _print_report(report: Report, as_json: bool, verb: str) -> None:
+def _print_report(report: Report, as_json: bool, verb: str, *, asked: bool = False) -> None:
     if as_json:
         typer.echo(json.dumps(report.as_json(), indent=2))
     else:
-        print_report(report, verb)
+        print_report(report, verb, asked=asked)

@@ -13,11 +13,13 @@ from contextlib import suppress
 from dataclasses import replace
 
 from polyb2.core.errors import LedgerError, RemoteError, UsageError
+from polyb2.core.logevents import LogEvent, told
 from polyb2.core.selection import Mode, Selection, daily
 from polyb2.core.units import format_duration
 from polyb2.flow.consent import Consent, discover
 from polyb2.flow.discover import Discovery
 from polyb2.flow.mirror import Mirror
+from polyb2.flow.report import Report
 from polyb2.ledger.binding import FULL_LISTING
 
 log = logging.getLogger(__name__)
@@ -75,12 +77,15 @@ class Watch:
 
     def _tell(self, problem: str, pause_s: float) -> None:
         if problem != self.problem:
-            log.error("discovery failed, the next one is in %s: %s", format_duration(pause_s), problem)
+            extra = told(LogEvent.DISCOVERY_FAILED, seconds=pause_s)
+            log.error("discovery failed, the next one is in %s: %s", format_duration(pause_s), problem, extra=extra)
         self.problem = problem
 
     async def _look(self, selection: Selection, consent: Consent) -> None:
         report = await discover(Discovery(self._mirror, selection), consent, self._on_queued)
-        log.info("discovered: %d listed, %d queued", report.total("listed"), report.total("queued"))
+        log.info(
+            "discovered: %d listed, %d queued", report.total("listed"), report.total("queued"), extra=_told(report)
+        )
 
     async def _look_at_everything(self) -> None:
         ledger = self._mirror.ledger
@@ -89,5 +94,10 @@ class Watch:
             return
         full = Discovery(self._mirror, Selection(Mode.EVERYTHING, self._datasets), only_known=True)
         report = await discover(full, self._unasked, self._on_queued)
-        log.info("listed everything: %d older files were replaced", report.total("revised"))
+        log.info("listed everything: %d older files were replaced", report.total("revised"), extra=_told(report))
         await ledger.remember(FULL_LISTING, str(now_ms))
+
+
+def _told(report: Report) -> dict[str, object]:
+    names = ("listed", "queued", "revised", "adopted", "bytes_queued")
+    return told(LogEvent.DISCOVERY_DONE, **{name: report.total(name) for name in names})

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.logevents import LogEvent, told
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.schedule import NO_LIMIT, Schedule
 from polyb2.failpoints import failpoint
@@ -71,6 +72,8 @@ class Bandwidth:
         self._minute = minute
         self._free_s = 0.0
         self._look_s = 0.0
+        self.moved_bytes = 0
+        """Bytes that passed so far; who watches derives the rate from it."""
         self.per_second = schedule.at(minute())
 
     @property
@@ -80,6 +83,7 @@ class Bandwidth:
 
     def delay_s(self, count: int) -> float:
         """Book ``count`` bytes; the seconds that their stream has to wait."""
+        self.moved_bytes += count
         now_s = asyncio.get_running_loop().time() if self._schedule.windows or self.per_second else 0.0
         if self._schedule.windows and now_s >= self._look_s:
             self._look(now_s)
@@ -97,7 +101,7 @@ class Bandwidth:
         booked = max(0.0, self._free_s - now_s) * self.per_second
         self._free_s = now_s + (booked / limit if limit else 0.0)
         self.per_second = limit
-        log.info("%s", self._schedule.words(self._minute()))
+        log.info("%s", self.words, extra=told(LogEvent.BANDWIDTH_CHANGED, bytes_per_s=limit))
 
 
 class Tries:
@@ -117,7 +121,10 @@ class Tries:
         delay_s = self._policy.delay_s(self.failures, error, random.random())  # noqa: S311 - jitter
         if delay_s is None:
             raise error
-        log.debug("try %d failed, next in %.1f s: %s", self.failures, delay_s, error)
+        extra = told(
+            LogEvent.REQUEST_RETRIED, attempt=self.failures, seconds=delay_s, side=error.side, reason=error.kind
+        )
+        log.debug("try %d failed, next in %.1f s: %s", self.failures, delay_s, error, extra=extra)
         return delay_s
 
 
