@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 
-from polyb2.core.catalogue import DATASETS, suggestion
+from polyb2.core.catalogue import CATALOGUE, DATASETS, suggestion
 from polyb2.core.keys import check_pattern, is_pattern
 
 
@@ -30,3 +32,9 @@ def test_every_dataset_of_the_catalogue_may_be_selected(dataset: str) -> None:
 )
 def test_a_mistyped_dataset_is_met_with_the_nearest_that_is_known(wanted: str, known: list[str], words: str) -> None:
     assert suggestion(wanted, known) == words
+
+
+def test_the_catalogue_says_when_a_dataset_begins_and_what_a_day_takes() -> None:
+    quotes = CATALOGUE["us_options_opra/quotes_v1"]
+    assert (quotes.first, quotes.day_bytes) == (date(2022, 3, 7), (106 * 10**9, 172 * 10**9))
+    assert all(0 < least <= most for least, most in (item.day_bytes for item in CATALOGUE.values()))

@@ -6,7 +6,7 @@ import asyncio
 import re
 import sys
 
-from polyb2.sandbox import GeneratedGzip
+from polyb2.sandbox import Answer, Fault, GeneratedGzip
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
 
 SMALL, LARGE = key("2024-01-02"), key("2024-01-02", QUOTES)
@@ -104,6 +104,45 @@ async def test_retry_and_unqueue(bench: Bench) -> None:
     assert (await bench.discover()).total("queued") == 2
 
 
+async def test_files_with_a_key_tells_its_story(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"x" * 1000)
+    await bench.discover()
+    bench.box.source.inject(Fault("get", Answer(500, "InternalError"), times=1))
+    await bench.run(polyb2_part_tries=1)
+    bench.box.source.put(SMALL, b"newer" * 1000)
+    await bench.discover()
+    told = await bench.cli("files", SMALL)
+    assert (told.code, told.err) == (0, "")
+    for words in (
+        "revision 1: 1.0 kB, ETag", f"as version {bench.box.target.versions(SMALL)[0].version_id}, proven by etag",
+        "revision 2: 5.0 kB, ETag", "not mirrored", "attempt 1 at revision 1: fail_download after 0s",
+        "attempt 2 at revision 1: completed after 0s", ": server_error: source: ",
+    ):  # fmt: skip
+        assert words in told.out, words
+    story = (await bench.cli("files", SMALL, "--json")).json()
+    assert [row["revision"] for row in story["revisions"]] == [1, 2]
+    assert [row["outcome"] for row in story["attempts"]] == ["fail_download", "completed"]
+    other = key("2024-01-03")
+    missing = await bench.cli("files", other, SMALL, "--json", "--dates", "2024-01-03")
+    assert (missing.code, missing.out) == (0, "")
+    assert f"the ledger has no {other}: run polyb2 discover" in missing.err
+
+
+async def test_verify_says_which_revisions_a_stale_file_is_about(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"x" * 1000)
+    await bench.mirror_all()
+    bench.box.source.put(SMALL, b"newer")
+    (found,) = (await bench.cli("verify", "--json")).json()["differences"]
+    assert (found["key"], found["kind"]) == (SMALL, "stale")
+    assert (found["mirrored"]["revision"], found["mirrored"]["size"]) == (1, 1000)
+    assert (found["listed"]["revision"], found["listed"]["size"]) == (None, 5)
+    assert "is revision 1 (1.0 kB), listed is a newer one that no discovery" in (await bench.cli("verify")).out
+    await bench.discover()
+    (found,) = (await bench.cli("verify", "--json")).json()["differences"]
+    assert found["listed"]["revision"] == 2
+    assert "listed is revision 2 (5 B, ETag" in (await bench.cli("verify")).out
+
+
 async def test_exit_3_when_a_file_of_this_run_failed(bench: Bench) -> None:
     bench.box.source.put(SMALL, b"x")
     bench.box.source.entitled = lambda _key: False
@@ -157,7 +196,7 @@ async def test_help_needs_no_s3_stack() -> None:
 async def test_every_command_has_help_with_an_example(bench: Bench) -> None:
     text = (await bench.cli("--help")).out
     commands = re.findall(r"^  ([a-z]+)  ", text.split("Commands:")[1], re.MULTILINE)
-    assert len(commands) == 13
+    assert len(commands) == 14
     for command, ended in zip(
         commands, await asyncio.gather(*(bench.cli(command, "--help") for command in commands)), strict=True
     ):

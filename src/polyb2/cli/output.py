@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from polyb2.flow.cleanup import Swept
     from polyb2.flow.pool import Outcome
     from polyb2.flow.report import Report
-    from polyb2.flow.verify import Findings
+    from polyb2.flow.verify import Difference, Findings
 
 NAMED_MAX = 20
 PIPE_COLUMNS = 240
@@ -147,13 +147,26 @@ def print_findings(findings: Findings) -> None:
     if MANNER.quiet and findings.differences:
         tell_failure(f"{len(findings.differences)} differences: polyb2 verify without --quiet names them", UNFINISHED)
     for difference in findings.differences:
-        out.print(f"{difference.kind:<12} {difference.key}")
+        out.print(f"{difference.kind:<12} {difference.key}{_revision_words(difference)}")
     _print_named(out, "a broken gzip stream, as the source has it:", findings.damaged_at_source)
     out.print(f"{findings.checked} files checked, {len(findings.differences)} differences")
     if findings.repaired:
         out.print(f"{findings.repaired} files queued: polyb2 run sends them again")
     elif findings.differences:
         out.print("polyb2 verify --repair queues what differs")
+
+
+def _revision_words(difference: Difference) -> str:
+    """Which revisions a stale file is about."""
+    row, listed = difference.row, difference.listed
+    if row is None or listed is None:
+        return ""
+    known = difference.listed_revision
+    newer = f"revision {known}" if known else "a newer one that no discovery has seen"
+    return (
+        f"  mirrored is revision {row.mirrored_revision} ({format_size(row.mirrored_size or 0)}), listed is "
+        f"{newer} ({format_size(listed.size)}, ETag {listed.etag})"
+    )
 
 
 def print_checkup(checkup: Checkup) -> None:

@@ -15,13 +15,14 @@ from polyb2.cli.logs import set_up_logging
 from polyb2.cli.manner import configured
 from polyb2.cli.output import print_files, say
 from polyb2.cli.standing import REFRESH_S, print_status, watch_status
+from polyb2.cli.story import tell_stories
 from polyb2.config import Settings
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
 from polyb2.core.status import FAILED, WAITING, Status
 from polyb2.ledger.database import Row
 from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.reports import Filter, StatusReport, file_json
+from polyb2.ledger.reports import Filter, StatusReport, file_json, takes
 
 T = TypeVar("T")
 BATCH_ROWS = 1000
@@ -30,7 +31,9 @@ BATCH_ROWS = 1000
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command(epilog="Example: polyb2 status    or, to keep it in view: polyb2 status --watch")(status)
-    app.command(epilog="Example: polyb2 files --status permanent_failure --json")(files)
+    app.command(epilog="Example: polyb2 files --status permanent_failure --json    or, one story: polyb2 files KEY")(
+        files
+    )
     app.command(epilog="Example: polyb2 retry --status permanent_failure --dataset us_stocks_sip/day_aggs_v1")(retry)
     app.command(epilog="Example: polyb2 unqueue --dataset us_options_opra/quotes_v1")(unqueue)
     app.command(epilog="Example: POLYGON_S3_ENDPOINT_URL=https://files.massive.com polyb2 rebind")(rebind)
@@ -75,12 +78,15 @@ def files(
     dataset: o.Datasets = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Rows of the ledger, filtered."""
+    """Rows of the ledger, filtered; with KEYs the whole story of those files."""
     settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     wanted = Filter(_statuses(status), frozenset(keys or ()))
 
     async def show(ledger: Ledger) -> None:
+        if keys:
+            await tell_stories(ledger, keys, lambda row: takes(row, selection, wanted), as_json=as_json)
+            return
         rows = ledger.files(selection, wanted)
         if as_json:
             async for row in rows:

@@ -158,3 +158,4 @@ class KnownFile:
     mirrored_etag: str | None
     mirrored_size: int | None
     dest_etag: str | None
+    revision: int = 1

@@ -24,6 +24,8 @@ from polyb2.core.status import Status
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.readback import equals_source
 from polyb2.flow.report import DatasetReport, Report, not_published
+from polyb2.ledger.binding import DISCOVERED
+from polyb2.ledger.coverage import ListedDays
 from polyb2.ledger.listings import Discovered
 from polyb2.remote.source import Source
 
@@ -73,11 +75,12 @@ class Discovery:
             for findings in kept:
                 await self._act(findings, report)
                 on_queued()
-            return report
-        report = Report()
-        async for findings in self._findings(report):
-            await self._act(findings, report)
-            on_queued()
+        else:
+            report = Report()
+            async for findings in self._findings(report):
+                await self._act(findings, report)
+                on_queued()
+        await self._mirror.ledger.remember(DISCOVERED, str(self._mirror.ledger.clock.wall_ms()))
         return report
 
     async def _findings(self, report: Report) -> AsyncIterator[_Findings]:
@@ -88,11 +91,16 @@ class Discovery:
             report.datasets[dataset] = DatasetReport(dataset)
             dates[dataset] = set()
             for prefix in self._selection.prefixes(dataset):
-                async for page in self._pages(prefix, report, dates[dataset]):
+                began, listed = self._mirror.ledger.clock.utc(), set[date]()
+                async for page in self._pages(prefix, report, listed):
                     yield await self._compare(page, report.datasets[dataset])
+                month = prefix.removeprefix(dataset).strip("/").replace("/", "-")
+                seen = ListedDays(dataset, month, frozenset(listed), began)
+                yield _Findings(report.datasets[dataset], listed=seen)
+                dates[dataset] |= {day for day in listed if self._selection.has_date(day)}
         report.not_published = not_published(self._selection, dates)
 
-    async def _pages(self, prefix: str, report: Report, dates: set[date]) -> AsyncIterator[_Page]:
+    async def _pages(self, prefix: str, report: Report, listed_days: set[date]) -> AsyncIterator[_Page]:
         """Listing pages of a prefix with the files of the selection, each beside the bucket's objects of the same keys."""
         bucket = _Merge(self._mirror.target.pages(prefix))
         after = prefix
@@ -103,22 +111,22 @@ class Discovery:
             for listed in objects:
                 ordered = ordered and listed.key > previous
                 previous = listed.key
-                self._sort_in(listed, page, report, dates)
+                self._sort_in(listed, page, report, listed_days)
             after = page.last
             page.ordered = ordered
             yield page
         # The stretch after the last listed key: what the ledger knows there is gone.
         yield _Page(bucket, after, prefix + "\U0010ffff", ordered=ordered)
 
-    def _sort_in(self, listed: ListedObject, page: _Page, report: Report, dates: set[date]) -> None:
+    def _sort_in(self, listed: ListedObject, page: _Page, report: Report, listed_days: set[date]) -> None:
         name = parse_key(listed.key)
         if name is None or name.dataset not in report.datasets:
             if len(report.ignored) < IGNORED_MAX:
                 report.ignored.append(listed.key)
             return
         page.keys.add(listed.key)
+        listed_days.add(name.date)
         if self._selection.has_date(name.date):
-            dates.add(name.date)
             page.files.append(Discovered(name, listed))
 
     async def _compare(self, page: _Page, counts: DatasetReport) -> _Findings:
@@ -146,6 +154,8 @@ class Discovery:
                 findings.counts.count(Change.NEW, item.listed.size, listed=0)
         if findings.files:
             await self._mirror.ledger.record(findings.files, self._mirror.target.prefix)
+        if findings.listed is not None:
+            await self._mirror.ledger.note_listed(findings.listed)
         if findings.gone:
             report.gone += await self._mirror.ledger.mark_gone(findings.gone)
 
@@ -189,11 +199,15 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True)
 class _Findings:
-    """What there is to do about one page: files to record, files that are gone; already counted in ``counts``."""
+    """What there is to do about one page: files to record, files that are gone; already counted in ``counts``.
+
+    After the last page of a prefix come the days that it showed.
+    """
 
     counts: DatasetReport
-    files: list[Discovered]
-    gone: list[str]
+    files: list[Discovered] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    listed: ListedDays | None = None
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from polyb2.core.parts import Part
 from polyb2.core.proof import md5_form
 from polyb2.core.records import KnownFile, ListedObject, Revision, StoredObject
 from polyb2.core.selection import EVERYTHING, Selection
+from polyb2.core.units import iso_utc
 from polyb2.flow.discover import resolve_datasets
 from polyb2.flow.mirror import Mirror, whole
 from polyb2.flow.readback import equals_source
@@ -43,11 +44,45 @@ SENT_AGAIN = {Kind.MISSING, Kind.SIZE, Kind.ETAG, Kind.CONTENT}
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference; ``listed`` is the source's newer revision where that is the difference."""
+    """One difference.
+
+    Attributes:
+        key: of the source.
+        kind: what differs.
+        row: what the ledger knows of it; None where it knows nothing (``extra``).
+        listed: the source's newer revision where that is the difference (``stale``).
+    """
 
     key: str
     kind: Kind
+    row: KnownFile | None = None
     listed: ListedObject | None = None
+
+    @property
+    def listed_revision(self) -> int | None:
+        """The number of the newer revision, if a discovery saw it already."""
+        row, listed = self.row, self.listed
+        if row is None or listed is None or (row.etag, row.size) != (listed.etag, listed.size):
+            return None
+        return row.revision
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract's object of ``verify --json``, with the revisions that it is about."""
+        shown: dict[str, Any] = {"key": self.key, "kind": self.kind}
+        if self.row is not None:
+            shown["mirrored"] = {
+                "revision": self.row.mirrored_revision,
+                "source_etag": self.row.mirrored_etag,
+                "size": self.row.mirrored_size,
+            }
+        if self.listed is not None:
+            shown["listed"] = {
+                "revision": self.listed_revision,
+                "source_etag": self.listed.etag,
+                "size": self.listed.size,
+                "source_last_modified": iso_utc(self.listed.last_modified_ms),
+            }
+        return shown
 
 
 @dataclass(slots=True)
@@ -70,7 +105,7 @@ class Findings:
         """The contract's ``verify --json``."""
         return {
             "checked": self.checked,
-            "differences": [{"key": item.key, "kind": item.kind} for item in self.differences],
+            "differences": [item.as_json() for item in self.differences],
             "damaged_at_source": self.damaged_at_source,
             "repaired": self.repaired,
         }
@@ -144,15 +179,15 @@ async def _compare(
     mirror: Mirror, row: KnownFile, listed: ListedObject | None, stored: ListedObject | None
 ) -> AsyncIterator[Difference]:
     if listed is None:
-        yield Difference(row.key, Kind.SOURCE_GONE)
+        yield Difference(row.key, Kind.SOURCE_GONE, row)
     elif (listed.etag, listed.size) != (row.mirrored_etag, row.mirrored_size):
-        yield Difference(row.key, Kind.STALE, listed)
+        yield Difference(row.key, Kind.STALE, row, listed)
     if stored is None:
-        yield Difference(row.key, Kind.MISSING)
+        yield Difference(row.key, Kind.MISSING, row)
     elif stored.size != row.mirrored_size:
-        yield Difference(row.key, Kind.SIZE)
+        yield Difference(row.key, Kind.SIZE, row)
     elif stored.etag != row.dest_etag and not await _is_right_after_all(mirror, row):
-        yield Difference(row.key, Kind.ETAG)
+        yield Difference(row.key, Kind.ETAG, row)
 
 
 async def _is_right_after_all(mirror: Mirror, row: KnownFile) -> bool:
@@ -171,7 +206,7 @@ async def _read_back(mirror: Mirror, row: KnownFile, listed: ListedObject | None
     finally:
         slot.release()
     if proven is False or (proven is None and gzip.is_broken):
-        findings.differences.append(Difference(row.key, Kind.CONTENT))
+        findings.differences.append(Difference(row.key, Kind.CONTENT, row))
     elif gzip.is_broken:
         findings.damaged_at_source.append(row.key)
 

@@ -12,6 +12,9 @@ TARGET_ETAGS = "target_part_etags"
 FULL_LISTING = "full_listing_ms"
 """When the watch last listed the chosen datasets whole."""
 
+DISCOVERED = "discovered_ms"
+"""When a discovery last ended well."""
+
 
 @dataclass(frozen=True, slots=True)
 class Binding:
@@ -39,8 +42,9 @@ def bind(tx: Transaction, wanted: Binding) -> None:
     if check(tx, wanted):
         return
     write(tx, wanted)
-    for name in (TARGET_ETAGS, FULL_LISTING):
+    for name in (TARGET_ETAGS, FULL_LISTING, DISCOVERED):
         set_meta(tx, name, None)
+    tx.run("listings_forget_all")
 
 
 def check(tx: Transaction, wanted: Binding) -> bool:

@@ -12,19 +12,22 @@ from pathlib import Path
 
 from polyb2.clock import Clock
 from polyb2.core.compare import Change
+from polyb2.core.coverage import YearCalendar
 from polyb2.core.parts import PartPlan
 from polyb2.core.records import Claim, KnownFile, ListedObject, Mirrored, PartProof, Receipt, Upload, UploadState
 from polyb2.core.selection import Selection
 from polyb2.core.status import Event
 from polyb2.core.verdict import Verdict
-from polyb2.ledger import binding, claims, leases, listings, reports, settlements, transfers
+from polyb2.ledger import binding, claims, coverage, leases, listings, reports, settlements, story, transfers
 from polyb2.ledger.binding import Binding
 from polyb2.ledger.claims import QueueState
+from polyb2.ledger.coverage import ListedDays
 from polyb2.ledger.database import Database, Row, Transaction, open_database
 from polyb2.ledger.leases import Worker
 from polyb2.ledger.listings import Discovered
 from polyb2.ledger.patience import Patience
 from polyb2.ledger.reports import Filter, StatusReport
+from polyb2.ledger.story import Story
 
 PAGE_ROWS = 500
 
@@ -192,6 +195,10 @@ class Ledger:
     async def mark_gone(self, keys: Sequence[str]) -> int:
         return await self._database.write("gone", lambda tx: listings.mark_gone(tx, keys))
 
+    async def note_listed(self, found: ListedDays) -> None:
+        """Note what a listing that went to its end showed."""
+        await self._database.write("listed", lambda tx: coverage.note_listed(tx, found))
+
     # -- people -------------------------------------------------------------------------------------------------------
 
     async def status(self) -> StatusReport:
@@ -200,18 +207,27 @@ class Ledger:
     async def datasets(self) -> list[str]:
         return await self._database.read(reports.datasets)
 
+    async def years(self) -> dict[str, range]:
+        """The years of each dataset of which the ledger knows anything, from files and listings."""
+        return await self._database.read(coverage.years)
+
+    async def calendar(self, dataset: str, year: int) -> YearCalendar:
+        """What became of each day of a dataset and year; at most 366 rows are read."""
+        now = self.clock.utc()
+        return await self._database.read(lambda tx: coverage.calendar(tx, dataset, year, now))
+
     async def files(self, selection: Selection, wanted: Filter | None = None) -> AsyncIterator[Row]:
         """Rows of the ledger in key order; no transaction is held between pages."""
         wanted, after = wanted or Filter(), ""
         while page := await self._database.read(partial(reports.files_page, after=after, limit=PAGE_ROWS)):
             for row in page:
-                if (
-                    wanted.takes(row)
-                    and selection.has_dataset(row["dataset"])
-                    and selection.has_date(reports.row_date(row))
-                ):
+                if reports.takes(row, selection, wanted):
                     yield row
             after = page[-1]["key"]
+
+    async def story(self, key: str) -> Story | None:
+        """A file's row, revisions and last attempts; None for a key that the ledger does not have."""
+        return await self._database.read(lambda tx: story.story(tx, key))
 
     async def requeue(self, rows: Sequence[Row], *, disown: bool = False) -> int:
         """Put rows back into the queue, uncharged; ``disown`` also makes what the target has unrecognisable as ours."""

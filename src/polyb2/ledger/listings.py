@@ -114,4 +114,5 @@ def _known(row: Row) -> KnownFile:
         mirrored_etag=row["mirrored_source_etag"],
         mirrored_size=row["mirrored_size"],
         dest_etag=row["dest_etag"],
+        revision=row["revision"],
     )

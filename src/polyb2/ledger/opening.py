@@ -82,13 +82,15 @@ def connect(path: Path, lock: FileLock, *, read_only: bool) -> sqlite3.Connectio
     with lock.held(), translated():
         connection = _open(f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rw'}")
         try:
-            made = _schema_version(connection, path) > 0
+            version = _schema_version(connection, path)
             if not read_only:
                 _prepare(connection)
+            elif version:
+                _stand_in(connection, version)
         except BaseException:
             connection.close()
             raise
-        if read_only and not made:
+        if read_only and not version:
             connection.close()
             return connect_to_nothing()
         return connection
@@ -151,6 +153,14 @@ def _migrate(connection: sqlite3.Connection) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _stand_in(connection: sqlite3.Connection, version: int) -> None:
+    """To a reader of an older ledger, later tables are there and empty: migrations after the first only add tables."""
+    connection.execute("PRAGMA temp_store = MEMORY")
+    for script in load_migrations()[version:]:
+        for statement in _statements(script):
+            connection.execute(statement.replace("CREATE TABLE", "CREATE TEMP TABLE"))
 
 
 def _statements(script: str) -> Iterator[str]:

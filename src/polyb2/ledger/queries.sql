@@ -45,14 +45,14 @@ AND NOT EXISTS (SELECT 1 FROM files INDEXED BY files_held WHERE worker = w.id);
 SELECT w.id, w.worker_id, w.started_ms FROM workers AS w WHERE {live};
 
 -- name: known_by_key
-SELECT id, key, status, reason, size, source_etag, source_last_modified_ms, mirrored_revision, mirrored_source_etag,
-       mirrored_size, dest_etag
+SELECT id, key, status, reason, size, source_etag, source_last_modified_ms, revision, mirrored_revision,
+       mirrored_source_etag, mirrored_size, dest_etag
 FROM files WHERE key = :key;
 
 -- name: known_between
 -- The rows of a listing page: keys after the one before it up to its last.
-SELECT id, key, status, reason, size, source_etag, source_last_modified_ms, mirrored_revision, mirrored_source_etag,
-       mirrored_size, dest_etag
+SELECT id, key, status, reason, size, source_etag, source_last_modified_ms, revision, mirrored_revision,
+       mirrored_source_etag, mirrored_size, dest_etag
 FROM files WHERE key > :after AND key <= :last ORDER BY key LIMIT :limit;
 
 -- name: file_insert
@@ -354,5 +354,51 @@ SELECT id, key, dataset, date, status, reason, size, source_etag, source_last_mo
        next_attempt_ms
 FROM files WHERE key > :after ORDER BY key LIMIT :limit;
 
+-- name: file_by_key
+SELECT id, key, dataset, date, status, reason, size, source_etag, source_last_modified_ms, dest_key, dest_etag,
+       dest_version_id, revision, mirrored_revision, mirrored_source_etag, attempt, retry_count, worker_id, bytes_done,
+       parts_total, parts_done, verification, error_message, discovered_at_ms, started_at_ms, completed_at_ms,
+       next_attempt_ms
+FROM files WHERE key = :key;
+
+-- name: revisions_of
+SELECT revision, source_etag, size, source_last_modified_ms, first_seen_ms, mirrored_at_ms, dest_etag, dest_version_id,
+       verification
+FROM revisions WHERE file_id = :file_id ORDER BY revision;
+
+-- name: attempts_of
+-- The token is a secret of ours and is not told.
+SELECT attempt, revision, worker_id, started_ms, ended_ms, outcome, reason, error_message
+FROM attempts WHERE file_id = :file_id ORDER BY attempt;
+
 -- name: datasets
 SELECT dataset FROM datasets ORDER BY dataset;
+
+-- name: files_of_days
+-- The rows of a dataset and year: their keys are one stretch of the index.
+SELECT date, status, reason, size, revision, mirrored_revision
+FROM files WHERE key > :after AND key < :before ORDER BY key;
+
+-- name: files_first
+SELECT date FROM files WHERE key > :after AND key < :before ORDER BY key LIMIT 1;
+
+-- name: files_last
+SELECT date FROM files WHERE key > :after AND key < :before ORDER BY key DESC LIMIT 1;
+
+-- name: listings_of
+SELECT month, days, listed_ms FROM listings WHERE dataset = :dataset;
+
+-- name: listings_datasets
+SELECT DISTINCT dataset FROM listings;
+
+-- name: listing_set
+INSERT INTO listings (dataset, month, days, listed_ms) VALUES (:dataset, :month, :days, :listed_ms)
+ON CONFLICT DO UPDATE SET days = excluded.days, listed_ms = excluded.listed_ms;
+
+-- name: listings_forget
+-- Before a dataset that was listed as a whole is written down anew.
+DELETE FROM listings WHERE dataset = :dataset;
+
+-- name: listings_forget_all
+-- Another source: what the one before listed means nothing.
+DELETE FROM listings;

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 from polyb2.clock import Moment
+from polyb2.core.selection import Selection
 from polyb2.core.status import WAITING, Status
 from polyb2.core.units import iso_utc
 from polyb2.ledger.database import Row, Transaction
@@ -134,8 +135,13 @@ class Filter:
         return (not self.statuses or row["status"] in self.statuses) and (not self.keys or row["key"] in self.keys)
 
 
-def row_date(row: Row) -> date:
-    return date.fromisoformat(row["date"])
+def takes(row: Row, selection: Selection, wanted: Filter) -> bool:
+    """Whether a row is one of those that a command is about."""
+    return (
+        wanted.takes(row)
+        and selection.has_dataset(row["dataset"])
+        and selection.has_date(date.fromisoformat(row["date"]))
+    )
 
 
 def ids(rows: Iterable[Row]) -> list[int]:

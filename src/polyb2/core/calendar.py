@@ -1,0 +1,81 @@
+"""Which days a dataset should have a file for, and by when: a hint, as the listing is the truth.
+
+The vendor says that a day is complete at about 11:00 US Eastern of the next day. Stocks, options and indices follow the
+New York Stock Exchange, futures the Chicago Mercantile Exchange, forex the working week, crypto every day. Files of Sundays,
+which forex and futures may or may not have, are never expected.
+
+The closed days of both exchanges come from the library ``holidays``: it knows their one-off closures too, is pure Python and
+typed, and needs nothing that is not there already. ``exchange_calendars`` and ``pandas_market_calendars`` would bring pandas,
+for opening hours that nobody asks for here.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from functools import cache
+from zoneinfo import ZoneInfo
+
+EASTERN = ZoneInfo("America/New_York")
+USUAL_HOUR = time(11)
+"""Of the next day, US Eastern: when the vendor says that a day is complete."""
+_SATURDAY = 5
+
+
+class Market(StrEnum):
+    """Whose days a dataset follows; the values of the first two are the library's names."""
+
+    EXCHANGE = "NYSE"
+    FUTURES = "CME"
+    FOREX = "forex"
+    CRYPTO = "crypto"
+
+
+_MARKETS = {
+    "us_stocks_sip": Market.EXCHANGE,
+    "us_options_opra": Market.EXCHANGE,
+    "us_indices": Market.EXCHANGE,
+    "global_forex": Market.FOREX,
+    "global_crypto": Market.CRYPTO,
+}
+_FOREX_CLOSED = {(1, 1): "New Year's Day", (12, 25): "Christmas Day"}
+
+
+def market_of(dataset: str) -> Market | None:
+    """The market whose days a dataset follows; None for one that is not known here, of which nothing is expected."""
+    prefix = dataset.split("/", maxsplit=1)[0]
+    return Market.FUTURES if prefix.startswith("us_futures_") else _MARKETS.get(prefix)
+
+
+def closed(dataset: str, day: date) -> str | None:
+    """Why no file is expected for a day, in words; None where one is."""
+    market = market_of(dataset)
+    if market is None:
+        return "no calendar is known for this dataset"
+    if market is Market.CRYPTO:
+        return None
+    if day.weekday() >= _SATURDAY:
+        return "weekend"
+    if market is Market.FOREX:
+        return _FOREX_CLOSED.get((day.month, day.day))
+    return _holidays(market, day.year).get(day)
+
+
+def due(day: date) -> datetime:
+    """The usual hour by which the files of a day are listed, in UTC."""
+    if day == date.max:
+        return datetime.max.replace(tzinfo=UTC)
+    return datetime.combine(day + timedelta(days=1), USUAL_HOUR, EASTERN).astimezone(UTC)
+
+
+def next_due(now: datetime) -> datetime:
+    """The next usual hour after ``now``, in UTC."""
+    today = now.astimezone(EASTERN).date()
+    return next(moment for moment in (due(today - timedelta(days=1)), due(today)) if moment > now)
+
+
+@cache
+def _holidays(market: Market, year: int) -> dict[date, str]:
+    from holidays import financial_holidays  # noqa: PLC0415 - it takes a while, and most commands need no calendar
+
+    return dict(financial_holidays(market, years=year))

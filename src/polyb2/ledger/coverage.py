@@ -1,0 +1,102 @@
+"""What the ledger knows of a dataset's days: rows of files, and what the source's listings showed.
+
+A year of a dataset is one stretch of keys, so that its calendar takes the same time however many rows there are.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from polyb2.core.coverage import FileOfDay, MonthSeen, Seen, YearCalendar, begin_of, year_of
+from polyb2.core.status import Status
+from polyb2.ledger.database import Row, Transaction
+
+WHOLE = ""
+_END = "\U0010ffff"
+
+
+@dataclass(frozen=True, slots=True)
+class ListedDays:
+    """What one listing showed.
+
+    Attributes:
+        dataset: whose.
+        month: ``2024-01``, or empty for the dataset as a whole.
+        days: the dates of all files listed, chosen or not.
+        began: when the listing began: what came later may not be in it.
+    """
+
+    dataset: str
+    month: str
+    days: frozenset[date]
+    began: datetime
+
+
+def note_listed(tx: Transaction, found: ListedDays) -> None:
+    """Keep what a listing that went to its end showed."""
+    listed_ms = int(found.began.timestamp() * 1000)
+    months = _bits(found.days)
+    months.setdefault(found.month, 0)
+    if found.month == WHOLE:
+        tx.run("listings_forget", dataset=found.dataset)
+    for month, days in months.items():
+        tx.run("listing_set", dataset=found.dataset, month=month, days=days, listed_ms=listed_ms)
+
+
+def years(tx: Transaction) -> dict[str, range]:
+    """The years of each dataset of which the ledger knows anything."""
+    found: dict[str, range] = {}
+    names = {row["dataset"] for name in ("datasets", "listings_datasets") for row in tx.rows(name)}
+    for dataset in sorted(names):
+        months = [row["month"] for row in tx.rows("listings_of", dataset=dataset) if row["days"]]
+        rows = (tx.row(name, **_stretch(dataset)) for name in ("files_first", "files_last"))
+        known = [int(text[:4]) for text in (*months, *(row["date"] for row in rows if row))]
+        if known:
+            found[dataset] = range(min(known), max(known) + 1)
+    return found
+
+
+def calendar(tx: Transaction, dataset: str, year: int, now: datetime) -> YearCalendar:
+    """What became of each day of a dataset and year."""
+    rows = tx.rows("files_of_days", **_stretch(f"{dataset}/{year:04}"))
+    first = tx.row("files_first", **_stretch(dataset))
+    seen = _seen(tx.rows("listings_of", dataset=dataset))
+    begin = begin_of(dataset, seen, date.fromisoformat(first["date"]) if first else None)
+    return year_of(dataset, year, map(_file, rows), seen, begin, now)
+
+
+def _stretch(folder: str) -> dict[str, str]:
+    return {"after": f"{folder}/", "before": f"{folder}/{_END}"}
+
+
+def _bits(days: Iterable[date]) -> dict[str, int]:
+    months: dict[str, int] = defaultdict(int)
+    for day in days:
+        months[day.isoformat()[:7]] |= 1 << (day.day - 1)
+    return months
+
+
+def _seen(rows: Iterable[Row]) -> Seen:
+    months: dict[tuple[int, int], MonthSeen] = {}
+    whole_ms = None
+    for row in rows:
+        if row["month"] == WHOLE:
+            whole_ms = row["listed_ms"]
+        else:
+            year, _, month = row["month"].partition("-")
+            months[int(year), int(month)] = MonthSeen(row["days"], row["listed_ms"])
+    return Seen(months, whole_ms)
+
+
+def _file(row: Row) -> FileOfDay:
+    return FileOfDay(
+        date=date.fromisoformat(row["date"]),
+        status=Status(row["status"]),
+        reason=row["reason"],
+        size=row["size"],
+        revision=row["revision"],
+        mirrored_revision=row["mirrored_revision"],
+    )
