@@ -19,7 +19,13 @@ from polyb2.core.schedule import Schedule, Window
 MIB = 1 << 20
 EXAMPLE = Path(__file__).parents[1] / ".env.example"
 HOST = "s3.us-west-004.backblazeb2.com"
-SECRETS = ["POLYGON_S3_SECRET_ACCESS_KEY", "MASSIVE_S3_SECRET_ACCESS_KEY", "B2_APPLICATION_KEY", "POLYB2_NOTIFY_URLS"]
+SECRETS = [
+    "POLYGON_S3_SECRET_ACCESS_KEY",
+    "MASSIVE_S3_SECRET_ACCESS_KEY",
+    "B2_APPLICATION_KEY",
+    "POLYB2_NOTIFY_URLS",
+    "POLYB2_PING_URL",
+]
 REQUIRED = ["POLYGON_S3_ACCESS_KEY_ID", "POLYGON_S3_SECRET_ACCESS_KEY", "B2_KEY_ID", "B2_APPLICATION_KEY"]
 REQUIRED += ["B2_BUCKET_NAME", "B2_ENDPOINT_URL"]
 DEFAULTS: dict[str, object] = {
@@ -49,6 +55,7 @@ DEFAULTS: dict[str, object] = {
     "polyb2_drain_seconds": 25,
     "polyb2_http_addr": "127.0.0.1:9750",
     "polyb2_notify_urls": [],
+    "polyb2_ping_url": None,
 }
 
 
@@ -325,6 +332,7 @@ WRONG = {
     "B2_KEY_PREFIX": ["/", "/mirror"],
     "WORKER_ID": ["w" * 201],
     "DATABASE_URL": ["x"],
+    "POLYB2_PING_URL": ["hc-ping.com/x", "ftp://x/y", "https://"],
     "B2_ENDPOINT_URL": [f"http://{HOST}"],
 }
 
@@ -355,7 +363,7 @@ def test_a_size_beyond_all_bounds_is_one_line(name: str) -> None:
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_no_secret_is_in_any_text_of_the_settings_or_of_an_error(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setenv(name, "s3cr3t")
+    monkeypatch.setenv(name, "https://h/s3cr3t")
     settings = load_settings()
     assert "s3cr3t" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
     monkeypatch.setenv("LOG_LEVEL", "loud")

@@ -81,6 +81,14 @@ def _prefix(value: str) -> str:
     return f"{bare}/" if bare else ""
 
 
+def _web(value: SecretStr) -> SecretStr:
+    """A URL that a GET can be sent to; it is its own secret, so that it is not repeated."""
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("is not a URL: write https://hc-ping.com/... as the monitor shows it")
+    return value
+
+
 def _database(value: str) -> str:
     if value.startswith(("postgresql://", "postgres://")):
         raise ValueError("PostgreSQL ledgers are not there yet: write sqlite:///data/polyb2.db")
@@ -181,6 +189,7 @@ class Settings(BaseSettings):
     polyb2_drain_seconds: Annotated[float, BeforeValidator(_duration), Field(ge=0)] = 25.0
     polyb2_http_addr: str = "127.0.0.1:9750"
     polyb2_notify_urls: Annotated[list[SecretStr], NoDecode, BeforeValidator(_words)] = []
+    polyb2_ping_url: Annotated[SecretStr, AfterValidator(_web)] | None = None
 
     @classmethod
     def settings_customise_sources(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +32,7 @@ from polyb2.flow.watch import Watch
 from polyb2.flow.work import RetryRules
 from polyb2.ledger.binding import TARGET_ETAGS, Binding
 from polyb2.ledger.ledger import Ledger
+from polyb2.notify.teller import Scene, telling
 from polyb2.remote.clients import Account, Http, open_client
 from polyb2.remote.guards import Bandwidth, Guard
 from polyb2.remote.source import Source
@@ -194,32 +194,27 @@ class _Run:
         )
 
     async def supervise(self) -> RunResult:
-        """Run the root tasks to their end, and tell of it."""
-        began_s = time.monotonic()
         self._options.on_start(self._mirror, self._outage)
-        words = "polyb2 %s, %d streams, ledger %s"
-        path, streams = self._settings.database_path, self._settings.polyb2_concurrency
-        started = told(
-            LogEvent.RUN_STARTED,
-            version=__version__,
-            worker_id=self._settings.worker_id,
-            concurrency=streams,
-            watch=self._options.watch,
-        )
-        log.info(words, __version__, streams, path, extra=started)
-        try:
+        settings, streams = self._settings, self._settings.polyb2_concurrency
+        started = {"worker_id": settings.worker_id, "concurrency": streams, "watch": self._options.watch}
+        extra = told(LogEvent.RUN_STARTED, version=__version__, **started)
+        log.info("polyb2 %s, %d streams, ledger %s", __version__, streams, settings.database_path, extra=extra)
+        async with telling(self._scene()) as teller:
+            self._watch.on_cycle = teller.cycle
             return await self._supervise()
-        finally:
-            outcome = self._pool.outcome
-            ended = told(
-                LogEvent.RUN_ENDED,
-                completed=outcome.completed,
-                bytes=outcome.bytes,
-                seconds=time.monotonic() - began_s,
-                unfinished=len(outcome.unfinished),
-                signal=self._result.signal,
-            )
-            log.info("ended: %d files completed, %d not", outcome.completed, len(outcome.unfinished), extra=ended)
+
+    def _scene(self) -> Scene:
+        scene = Scene(
+            settings=self._settings,
+            ledger=self._mirror.ledger,
+            outage=self._outage,
+            outcome=self._pool.outcome,
+            stays_up=self._options.watch,
+            problems=self._problems,
+            signal=lambda: self._result.signal,
+        )
+        self._mirror.on_revised = scene.revised.append
+        return scene
 
     async def _supervise(self) -> RunResult:
         with _signals(self._on_signal):

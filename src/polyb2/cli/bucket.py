@@ -58,12 +58,15 @@ def verify(
 async def _verify(settings: Settings, selection: Selection, *, deep: bool, mend: bool) -> Findings:
     from polyb2.engine import open_mirror
     from polyb2.flow import verify as flow
+    from polyb2.notify.notifier import tell_once
+    from polyb2.notify.reporter import verified
 
     async with open_mirror(settings, read_only=not mend) as mirror:
         findings = await flow.verify(mirror, selection, deep=deep)
         if mend:
             await flow.repair(mirror, findings)
-        return findings
+    await tell_once(settings, verified(findings), over=None if findings.differences else "verify ")
+    return findings
 
 
 def cleanup(

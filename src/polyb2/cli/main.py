@@ -159,7 +159,9 @@ def _show(error: Exception) -> None:
 
 def _tell(error: Polyb2Error | TyperException) -> int:
     if isinstance(error, TyperException):
-        tell_failure(f"{' '.join(error.format_message().split())} (see polyb2 --help)", error.exit_code)
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context is not None else "polyb2"
+        tell_failure(f"{' '.join(error.format_message().split())} (see {where} --help)", error.exit_code)
         return error.exit_code
     for line in str(error).splitlines() or [type(error).__name__]:
         tell_failure(line, error.exit_code)

@@ -83,9 +83,9 @@ def select(
     if len(modes) > 1:
         raise UsageError(f"{' and '.join(modes)} exclude each other: choose one")
     if (start or end) and not historical_mode:
-        raise UsageError("--start-date and --end-date go with --historical")
+        raise UsageError("--start-date and --end-date go with --historical: add it, or write --dates FIRST..LAST")
     if lookback is not None and (dates or historical_mode):
-        raise UsageError("--lookback-days goes with --daily")
+        raise UsageError("--lookback-days goes with --daily: leave --dates and --historical out")
     patterns = split_datasets(datasets or []) or defaults or ()
     if dates:
         return named_dates(dates, patterns)

@@ -145,9 +145,15 @@ async def _discover(settings: Settings, selection: Selection, consent: Consent) 
     from polyb2.engine import open_mirror
     from polyb2.flow.consent import discover as discover_with
     from polyb2.flow.discover import Discovery
+    from polyb2.notify.notifier import tell_once
+    from polyb2.notify.reporter import revised
 
+    replaced: list[str] = []
     async with open_mirror(settings) as mirror:
-        return await discover_with(Discovery(mirror, selection), consent)
+        mirror.on_revised = replaced.append
+        report = await discover_with(Discovery(mirror, selection), consent)
+    await tell_once(settings, [revised(key) for key in replaced])
+    return report
 
 
 async def _survey(settings: Settings, selection: Selection) -> Report:

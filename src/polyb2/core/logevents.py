@@ -36,6 +36,7 @@ class LogEvent(StrEnum):
     LEDGER_WAITING = "ledger.waiting"
     LEDGER_RESUMED = "ledger.resumed"
     BANDWIDTH_CHANGED = "bandwidth.changed"
+    NOTIFY_FAILED = "notify.failed"
 
 
 def told(event: LogEvent, **fields: object) -> dict[str, object]:

@@ -95,7 +95,9 @@ class Outage:
 
     def _check_patience(self, error: RemoteError) -> None:
         if self._left_s() <= 0:
-            raise AccountStoppedError(f"gave up after {format_duration(self._give_up_s)}: {error}")
+            raise AccountStoppedError(
+                f"gave up after {format_duration(self._give_up_s)}: {error}; the next run goes on from here"
+            )
 
     def _left_s(self) -> float:
         if self._for_ever or self._since_s is None:

@@ -30,7 +30,7 @@ AGAIN_S = 60.0
 
 
 class Watch:
-    """Discovers on schedule; ``problem`` is what the last discovery failed with, in words."""
+    """Discovers on schedule; ``problem`` is what the last discovery failed with, ``on_cycle`` is called after each."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Watch:
         on_queued: Callable[[], None],
     ) -> None:
         self.problem: str | None = None
+        self.on_cycle: Callable[[], None] = lambda: None
         self._mirror = mirror
         self._datasets = datasets
         self._consent = consent
@@ -71,6 +72,7 @@ class Watch:
                 self._tell(str(error), pause_s)
             else:
                 self.problem = None
+            self.on_cycle()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._mirror.draining.wait()
