@@ -14,6 +14,7 @@ from pydantic import SecretStr, ValidationError
 
 from polyb2.config import Settings, default_worker_id, load_settings
 from polyb2.core.errors import UsageError
+from polyb2.core.prices import DEFAULT_PRICES
 from polyb2.core.schedule import Schedule, Window
 
 MIB = 1 << 20
@@ -48,6 +49,7 @@ DEFAULTS: dict[str, object] = {
     "polyb2_source_rps": 0,
     "polyb2_b2_rps": 0,
     "polyb2_max_plan_bytes": 10**12,
+    "polyb2_prices": DEFAULT_PRICES,
     "polyb2_poll_interval": 15 * 60,
     "polyb2_lease_seconds": 60,
     "polyb2_stall_timeout": 60,
@@ -380,6 +382,15 @@ def test_not_even_the_librarys_own_error_shows_what_was_given() -> None:
 
 def test_keys_within_an_endpoint_are_refused_without_repeating_them() -> None:
     assert "s3cr3t" not in "".join(told(b2_endpoint_url=f"https://id:s3cr3t@{HOST}"))
+
+
+# -- prices ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_price_that_cannot_be_read_is_told_to_those_who_ask_for_it() -> None:
+    settings = load_settings(polyb2_prices="storage=cheap")
+    with pytest.raises(UsageError, match=r"^POLYB2_PRICES: 'storage=cheap' is not a price: write storage=6\.95"):
+        _ = settings.prices
 
 
 # -- .env.example ------------------------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from polyb2.core.calendar import EASTERN
+
 FAKE_NOW = "POLYB2_FAKE_NOW"
-_EASTERN = ZoneInfo("America/New_York")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -45,7 +46,7 @@ class Clock:
 
     def today(self) -> date:
         """The day in US Eastern, the source's time zone."""
-        return self.utc().astimezone(_EASTERN).date()
+        return self.utc().astimezone(EASTERN).date()
 
 
 def time_zone(name: str | None) -> tzinfo | None:

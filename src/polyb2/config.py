@@ -32,6 +32,7 @@ from polyb2.clock import time_zone
 from polyb2.core.errors import UsageError
 from polyb2.core.keys import check_pattern
 from polyb2.core.parts import PART_BYTES_MAX, PART_BYTES_MIN
+from polyb2.core.prices import DEFAULT_PRICES, Prices, parse_prices
 from polyb2.core.retry import FILE_BACKOFF_MAX_S
 from polyb2.core.schedule import NO_LIMIT, Schedule, parse_schedule
 from polyb2.core.units import parse_duration, parse_size
@@ -182,6 +183,7 @@ class Settings(BaseSettings):
     polyb2_source_rps: float = Field(default=0, ge=0)
     polyb2_b2_rps: float = Field(default=0, ge=0)
     polyb2_max_plan_bytes: Size = 10**12
+    polyb2_prices: str = DEFAULT_PRICES
     polyb2_poll_interval: Seconds = 900.0
     polyb2_lease_seconds: Annotated[float, BeforeValidator(_duration), Field(ge=1)] = 60.0
     polyb2_stall_timeout: Seconds = 60.0
@@ -240,6 +242,18 @@ class Settings(BaseSettings):
     @property
     def datasets(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(self.polyb2_datasets))
+
+    @property
+    def prices(self) -> Prices:
+        """``POLYB2_PRICES``, read when it is asked for: a price that cannot be read is no reason not to mirror.
+
+        Raises:
+            UsageError: it does not parse.
+        """
+        try:
+            return parse_prices(self.polyb2_prices)
+        except ValueError as error:
+            raise UsageError(f"POLYB2_PRICES: {error}") from None
 
     def require_remote(self, *, source: bool = True, target: bool = True) -> None:
         """Check that the keys a command needs are there.

@@ -14,9 +14,9 @@ import pytest
 
 from polyb2.core.checkup import Check, Checkup, Level
 from polyb2.core.retry import RequestPolicy
-from polyb2.doctor import source as source_checks
 from polyb2.doctor.canary import FOLDER
 from polyb2.doctor.examine import examine
+from polyb2.flow import entitlement
 from polyb2.flow.mirror import OPAQUE
 from polyb2.ledger.binding import TARGET_ETAGS
 from polyb2.ledger.ledger import Ledger
@@ -28,7 +28,7 @@ from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
 
 @pytest.fixture(autouse=True)
 def _asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_checks, "AGAIN_S", 0.0)
+    monkeypatch.setattr(entitlement, "AGAIN_S", 0.0)
     monkeypatch.setattr("polyb2.doctor.examine.TRIES", RequestPolicy(tries=3, first_s=0.01))
 
 

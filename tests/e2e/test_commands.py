@@ -115,8 +115,8 @@ async def test_files_with_a_key_tells_its_story(bench: Bench) -> None:
     assert (told.code, told.err) == (0, "")
     for words in (
         "revision 1: 1.0 kB, ETag", f"as version {bench.box.target.versions(SMALL)[0].version_id}, proven by etag",
-        "revision 2: 5.0 kB, ETag", "not mirrored", "attempt 1 at revision 1: fail_download after 0s",
-        "attempt 2 at revision 1: completed after 0s", ": server_error: source: ",
+        "revision 2: 5.0 kB, ETag", "not mirrored", "attempt 1 at revision 1: fail_download after ",
+        "attempt 2 at revision 1: completed after ", ": server_error: source: ",
     ):  # fmt: skip
         assert words in told.out, words
     story = (await bench.cli("files", SMALL, "--json")).json()
@@ -196,7 +196,7 @@ async def test_help_needs_no_s3_stack() -> None:
 async def test_every_command_has_help_with_an_example(bench: Bench) -> None:
     text = (await bench.cli("--help")).out
     commands = re.findall(r"^  ([a-z]+)  ", text.split("Commands:")[1], re.MULTILINE)
-    assert len(commands) == 14
+    assert len(commands) == 15
     for command, ended in zip(
         commands, await asyncio.gather(*(bench.cli(command, "--help") for command in commands)), strict=True
     ):

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from polyb2.core.coverage import DayState
 from polyb2.core.keys import parse_key
 from polyb2.core.records import ListedObject
 from polyb2.ledger.ledger import Ledger
@@ -86,6 +87,10 @@ async def test_a_hundred_thousand_rows_are_queued_and_claimed_in_time(tmp_path: 
             assert await ledger.claim(worker) is not None
             claims_s.append(time.perf_counter() - began_s)
         assert statistics.median(claims_s) < 0.005
+        await ledger.calendar(DATASETS[0], 2000)  # the holidays are loaded once
+        began_s = time.perf_counter()
+        assert (await ledger.calendar(DATASETS[0], 2001)).counts()[DayState.QUEUED] == 365
+        assert time.perf_counter() - began_s < 0.1
     finally:
         await ledger.close()
 

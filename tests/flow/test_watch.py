@@ -7,13 +7,19 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import date
 
 import pytest
 
+from polyb2.clock import FAKE_NOW
+from polyb2.core.coverage import Day, DayState
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection, named_dates
-from polyb2.engine import RunResult
+from polyb2.engine import RunResult, open_mirror
 from polyb2.flow import watch
+from polyb2.flow.consent import Consent
+from polyb2.ledger.binding import DISCOVERED, FULL_LISTING
+from polyb2.ledger.ledger import Ledger
 from polyb2.sandbox import Answer, Fault
 from tests.conftest import DAY_AGGS, Bench, key, until
 
@@ -52,3 +58,127 @@ async def test_wrong_usage_later_on_is_a_problem_and_no_end(bench: Bench, monkey
     async with watching(bench, None):
         await until(lambda: bench.box.source.count("list") > 4)
         bench.box.source.put(key("2024-01-02"), b"x")
+
+
+# -- the schedule ------------------------------------------------------------------------------------------------------
+
+OLD, RECENT, UNCHOSEN = key("2020-01-02"), key("2024-01-09"), key("2020-01-03")
+NOON = "2024-01-10T17:00:00Z"
+"""A Wednesday in New York."""
+
+
+async def fact(bench: Bench, name: str) -> str | None:
+    ledger = await Ledger.open(bench.folder / "ledger.db", read_only=True)
+    try:
+        return await ledger.fact(name)
+    finally:
+        await ledger.close()
+
+
+async def seen(bench: Bench, name: str, than: str | None = None) -> str:
+    """The fact of the ledger, once it is there and another ``than`` that."""
+    while (found := await fact(bench, name)) is None or found == than:
+        await asyncio.sleep(0.02)
+    return found
+
+
+async def test_older_files_that_were_replaced_are_found_once_a_day_across_restarts(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FAKE_NOW, NOON)
+    for name in (OLD, UNCHOSEN, RECENT):
+        bench.box.source.put(name, b"x")
+    await bench.discover(named_dates(["2020-01-02"], (DAY_AGGS,)))
+    async with watching(bench, None):
+        listed_ms = await seen(bench, FULL_LISTING)
+        await until(lambda: bench.box.target.current(RECENT) is not None)
+    bench.box.source.put(OLD, b"replaced")
+    discovered_ms = await fact(bench, DISCOVERED)
+    async with watching(bench, None):
+        await seen(bench, DISCOVERED, discovered_ms)
+    # Everything was listed by the process before, less than a day ago.
+    assert await fact(bench, FULL_LISTING) == listed_ms
+    assert (await bench.row(OLD))["revision"] == 1
+    monkeypatch.setattr(watch, "FULL_EVERY_MS", 1)
+    async with watching(bench, None):
+        await until(lambda: len(bench.box.target.versions(OLD)) == 2)
+    bench.assert_mirrored(OLD)
+    assert set(await bench.rows()) == {OLD, RECENT}
+
+
+async def test_an_outage_ends_no_watch_and_is_told_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(FAKE_NOW, NOON)
+    monkeypatch.setattr(watch, "AGAIN_S", 0.05)
+    bench.box.source.put(RECENT, b"x")
+    async with watching(bench, None):
+        await until(lambda: bench.box.target.current(RECENT) is not None)
+        failing = bench.box.source.inject(Fault("list", Answer(500, "InternalError"), times=5))
+        await until(lambda: failing.hits == 5)
+        bench.box.source.put(RECENT, b"after the outage")
+        await until(lambda: len(bench.box.target.versions(RECENT)) == 2)
+    assert caplog.text.count("discovery failed") == 1
+
+
+async def test_a_late_file_is_told_of_once_and_again_when_it_came(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setenv(FAKE_NOW, NOON)
+    monkeypatch.setattr(watch, "PAUSE_S_MIN", 0.05)
+    monkeypatch.setattr(watch, "LATE_EVERY_S", 0.05)
+    for day in ("2024-01-03", "2024-01-04", "2024-01-05", "2024-01-08"):
+        bench.box.source.put(key(day), b"x")
+    async with watching(bench, None):
+        await until(lambda: bench.box.source.count("list") > 40)
+        bench.box.source.put(RECENT, b"at last")
+        await until(lambda: "late no longer" in caplog.text)
+    told = [record.message for record in caplog.records if record.message.startswith("late")]
+    assert told == [
+        f"late: {DAY_AGGS} of 2024-01-09 is not listed, and should have been by 2024-01-10T16:00:00+00:00",
+        f"late no longer: {DAY_AGGS} of 2024-01-09 is listed now, or has to be called missing",
+    ]
+
+
+async def test_what_is_too_much_is_left_and_not_listed_again_every_minute(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(FAKE_NOW, NOON)
+    bench.box.source.put(OLD, b"x")
+    bench.box.source.put(RECENT, b"x")
+    await bench.mirror_all()
+    bench.box.source.put(OLD, b"replaced by two thousand bytes" * 100)
+    monkeypatch.setattr("tests.conftest.Consent", lambda _bytes: Consent(1000))
+    async with watching(bench, None):
+        await seen(bench, FULL_LISTING)
+        bench.box.source.put(RECENT, b"small")
+        await until(lambda: len(bench.box.target.versions(RECENT)) == 2)
+    assert (await bench.row(OLD))["revision"] == 1
+    assert caplog.text.count("more than POLYB2_MAX_PLAN_BYTES") == 1
+
+
+@pytest.mark.parametrize(
+    ("now", "interval_s", "late", "pause_s"),
+    [
+        ("2024-01-10T12:00:00Z", 900, "", 900),
+        ("2024-01-10T15:55:00Z", 900, "", 300),  # the usual hour comes first
+        ("2024-01-10T10:00:00Z", 86_400, "", 6 * 3600),
+        ("2024-01-10T16:00:00Z", 86_400, "", 86_400),
+        ("2024-01-10T15:59:59.9Z", 900, "", 1),
+        ("2024-01-10T15:59:59.9Z", 0.5, "", 0.5),
+        ("2024-01-10T18:59:59Z", 900, "2024-01-09", watch.LATE_EVERY_S),
+        ("2024-01-10T18:59:59Z", 60, "2024-01-09", 60),
+        ("2024-01-10T19:00:00Z", 900, "2024-01-09", 900),  # it may come today or never
+        ("2024-01-10T16:30:00Z", 900, "2024-01-08", 900),
+    ],
+)
+async def test_the_pause_knows_the_usual_hour(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, now: str, interval_s: float, late: str, pause_s: float
+) -> None:
+    monkeypatch.setenv(FAKE_NOW, now)
+    async with open_mirror(bench.configured()) as mirror:
+        watcher = watch.Watch(mirror, (DAY_AGGS,), Consent(0), interval_s, lambda: None)
+        if late:
+            watcher.late = [Day(DAY_AGGS, date.fromisoformat(late), DayState.LATE, None, None)]
+        assert watcher._pause_s() == pytest.approx(pause_s)

@@ -95,7 +95,7 @@ async def _sync(settings: Settings) -> RunResult:
     finally:
         await progress.stop()
     if result.report is not None:
-        print_report(result.report, "queued")
+        print_report(result.report)
     print_outcome(result.outcome)
     return result
 

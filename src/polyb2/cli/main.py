@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from typer.exceptions import Abort, TyperException
 
 from polyb2 import __version__
-from polyb2.cli import bucket, coverage, demo, doctor, queue, transfer
+from polyb2.cli import bucket, coverage, datasets, demo, doctor, plan, queue, transfer
 from polyb2.cli.logs import tell_failure
 from polyb2.cli.manner import FORMATS, MANNER
 from polyb2.core.errors import Polyb2Error
@@ -89,7 +89,7 @@ def options(
     """Options of every command, before or after it; see ``cli/manner.py``."""
 
 
-for module in (transfer, queue, coverage, bucket, doctor, demo):
+for module in (transfer, plan, queue, coverage, datasets, bucket, doctor, demo):
     module.register(app)
 
 

@@ -88,20 +88,20 @@ def dataset_table(out: Console, figures: tuple[str, ...], rows: Iterable[tuple[s
     return narrow
 
 
-def print_report(report: Report, verb: str, *, asked: bool = False) -> None:
-    """What discovery found; ``asked`` where that is what the command is for."""
-    out = console(asked=asked)
-    figures = ("listed", verb, "revised", "adopted", "unchanged", "bytes")
+def print_report(report: Report) -> None:
+    """What discovery found."""
+    out = console(asked=False)
+    figures = ("listed", "queued", "revised", "adopted", "unchanged", "bytes")
     rows: list[tuple[str, list[str | Text]]] = []
     for item in report.datasets.values():
         counts = (item.listed, item.queued, item.revised, item.adopted, item.unchanged)
         rows.append((item.dataset, [*map(str, counts), format_size(item.bytes_queued)]))
     out.print(dataset_table(out, figures, rows))
-    _print_named(out, "nothing is listed for", report.not_published)
-    _print_named(out, "not flat files, left alone:", report.ignored)
+    print_named(out, "nothing is listed for", report.not_published)
+    print_named(out, "not flat files, left alone:", report.ignored)
     if report.gone:
         out.print(f"{report.gone} unfinished files are listed no longer and were parked (reason source_gone)")
-    out.print(f"{report.total('queued')} files {verb}, {format_size(report.total('bytes_queued'))}")
+    out.print(f"{report.total('queued')} files queued, {format_size(report.total('bytes_queued'))}")
 
 
 def print_outcome(outcome: Outcome, seconds: float | None = None) -> None:
@@ -111,7 +111,7 @@ def print_outcome(outcome: Outcome, seconds: float | None = None) -> None:
     lasted = f" in {format_duration(seconds)}{speed}" if seconds is not None and outcome.completed else ""
     out.print(f"{outcome.completed} files completed, {format_size(outcome.bytes)} sent{lasted}")
     statuses = {key: TRANSITIONS[event][1] for key, event in outcome.unfinished.items()}
-    _print_named(out, "not completed:", [f"{status} {key}" for key, status in statuses.items()])
+    print_named(out, "not completed:", [f"{status} {key}" for key, status in statuses.items()])
     if statuses:
         wanted = ",".join(sorted(set(statuses.values())))
         words = f"{len(statuses)} files not completed: polyb2 files --status {wanted} tells why"
@@ -148,7 +148,7 @@ def print_findings(findings: Findings) -> None:
         tell_failure(f"{len(findings.differences)} differences: polyb2 verify without --quiet names them", UNFINISHED)
     for difference in findings.differences:
         out.print(f"{difference.kind:<12} {difference.key}{_revision_words(difference)}")
-    _print_named(out, "a broken gzip stream, as the source has it:", findings.damaged_at_source)
+    print_named(out, "a broken gzip stream, as the source has it:", findings.damaged_at_source)
     out.print(f"{findings.checked} files checked, {len(findings.differences)} differences")
     if findings.repaired:
         out.print(f"{findings.repaired} files queued: polyb2 run sends them again")
@@ -197,7 +197,8 @@ def print_swept(swept: Swept, *, dry_run: bool) -> None:
         out.print(f"{swept.failed} uploads could not be aborted: run polyb2 cleanup again later")
 
 
-def _print_named(out: Console, words: str, names: list[str]) -> None:
+def print_named(out: Console, words: str, names: list[str]) -> None:
+    """A line a name, the first twenty."""
     for name in names[:NAMED_MAX]:
         out.print(f"{words} {name}")
     if len(names) > NAMED_MAX:

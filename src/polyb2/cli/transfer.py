@@ -1,4 +1,4 @@
-"""``discover``, ``plan``, ``run`` and ``sync``: what lists the source and what carries the bytes."""
+"""``discover``, ``run`` and ``sync``: what lists the source and what carries the bytes."""
 
 from __future__ import annotations
 
@@ -32,9 +32,6 @@ FAILED = 3
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
     app.command(epilog="Example: polyb2 discover --dates 2024-01-02 --dataset 'us_stocks_sip/*'")(discover)
-    app.command(epilog="Example: polyb2 plan --historical --start-date 2024-01-01 --dataset us_stocks_sip/trades_v1")(
-        plan
-    )
     app.command(epilog="Example: polyb2 run --concurrency 32    or, as a service: polyb2 run --watch")(run)
     app.command(epilog="Example: polyb2 sync --dates 2024-01-02..2024-01-31 --concurrency 16")(sync)
 
@@ -56,26 +53,7 @@ def discover(
         dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=settings.datasets
     )
     set_up_logging(settings.log_level)
-    _print_report(asyncio.run(_discover(settings, selection, _consent(settings, yes=yes))), as_json, "queued")
-
-
-def plan(
-    dates: o.Dates = None,
-    historical: o.Historical = False,
-    daily: o.Daily = False,
-    start_date: o.StartDate = None,
-    end_date: o.EndDate = None,
-    lookback_days: o.Lookback = None,
-    dataset: o.Datasets = None,
-    as_json: o.Json = False,
-) -> None:
-    """What discover would queue: files and bytes; queues nothing."""
-    settings = configured()
-    selection = o.select(
-        dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=settings.datasets
-    )
-    set_up_logging(settings.log_level)
-    _print_report(asyncio.run(_survey(settings, selection)), as_json, "to queue", asked=True)
+    _print_report(asyncio.run(_discover(settings, selection, _consent(settings, yes=yes))), as_json)
 
 
 def run(
@@ -133,7 +111,7 @@ def _run(settings: Settings, selection: Selection | None, *, limit: int | None, 
     began_s = time.monotonic()
     result = asyncio.run(work())
     if result.report is not None:
-        print_report(result.report, "queued")
+        print_report(result.report)
     print_outcome(result.outcome, time.monotonic() - began_s)
     if result.signal is not None and not watch:
         raise typer.Exit(128 + result.signal)
@@ -156,14 +134,6 @@ async def _discover(settings: Settings, selection: Selection, consent: Consent) 
     return report
 
 
-async def _survey(settings: Settings, selection: Selection) -> Report:
-    from polyb2.engine import open_mirror
-    from polyb2.flow.discover import Discovery
-
-    async with open_mirror(settings, read_only=True) as mirror:
-        return await Discovery(mirror, selection).survey()
-
-
 def _consent(
     settings: Settings, *, yes: bool, aside: Callable[[], AbstractContextManager[None]] = nullcontext
 ) -> Consent:
@@ -178,8 +148,8 @@ def _consent(
     return Consent(settings.polyb2_max_plan_bytes, given=yes, ask=ask if at_terminal else None)
 
 
-def _print_report(report: Report, as_json: bool, verb: str, *, asked: bool = False) -> None:
+def _print_report(report: Report, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(report.as_json(), indent=2))
     else:
-        print_report(report, verb, asked=asked)
+        print_report(report)

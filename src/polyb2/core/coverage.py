@@ -176,11 +176,14 @@ def year_of(
         now: the moment, with its zone.
     """
     by_date = {file.date: file for file in files}
-    days = (
-        Day(dataset, day, _state(dataset, day, by_date.get(day), seen, begin, now), closed(dataset, day), file)
-        for day in _days(year)
-        for file in [by_date.get(day)]
-    )
+    days = []
+    for day in _days(year):
+        file, reason = by_date.get(day), closed(dataset, day)
+        if file is not None and not file.never_came:
+            state = _of_the_file(file)
+        else:
+            state = _of_the_unmirrored(day, seen, begin, now, is_closed=reason is not None)
+        days.append(Day(dataset, day, state, reason, file))
     return YearCalendar(dataset, year, tuple(days))
 
 
@@ -195,21 +198,19 @@ def _days(year: int) -> Iterator[date]:
     return map(date.fromordinal, range(first, last + 1))
 
 
-def _state(dataset: str, day: date, file: FileOfDay | None, seen: Seen, begin: date | None, now: datetime) -> DayState:
-    if file is not None and not file.never_came:
-        state = _OF_STATUS[file.status]
-        return DayState.REVISED if state is DayState.QUEUED and file.mirrored_revision is not None else state
+def _of_the_file(file: FileOfDay) -> DayState:
+    state = _OF_STATUS[file.status]
+    return DayState.REVISED if state is DayState.QUEUED and file.mirrored_revision is not None else state
+
+
+def _of_the_unmirrored(day: date, seen: Seen, begin: date | None, now: datetime, *, is_closed: bool) -> DayState:
+    """A day of which the ledger has no file: listed, not expected, or missed, as far as it was looked for."""
     if seen.has(day):
         return DayState.AVAILABLE
     if begin is not None and day < begin:
         return DayState.BEFORE
-    if closed(dataset, day) is not None:
+    if is_closed:
         return DayState.CLOSED
-    return _of_the_unlisted(day, seen, now)
-
-
-def _of_the_unlisted(day: date, seen: Seen, now: datetime) -> DayState:
-    """A day that should have a file and has none, as far as it was looked for."""
     usual, listed_ms = due(day), seen.listed_ms(day)
     if now < usual:
         return DayState.EXPECTED

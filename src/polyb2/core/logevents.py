@@ -28,6 +28,7 @@ class LogEvent(StrEnum):
     FILE_FAILED = "file.failed"
     FILE_PARKED = "file.parked"
     FILE_REVISED = "file.revised"
+    FILE_LATE = "file.late"
     REQUEST_RETRIED = "request.retried"
     UPLOAD_LEFT = "upload.left"
     LEASE_LOST = "lease.lost"

@@ -11,6 +11,10 @@ from polyb2.flow.discover import Discovery
 from polyb2.flow.report import Report
 
 
+class PlanTooLargeError(UsageError):
+    """A plan is above ``POLYB2_MAX_PLAN_BYTES``, and nobody said yes; nothing of it was queued."""
+
+
 @dataclass(frozen=True, slots=True)
 class Consent:
     """What may be queued without asking.
@@ -30,14 +34,14 @@ class Consent:
         return self.given or report.total("bytes_queued") <= self.max_bytes
 
     async def obtain(self, report: Report) -> None:
-        """Ask for it; raise :class:`UsageError` unless the answer is yes."""
+        """Ask for it; raise :class:`PlanTooLargeError` unless the answer is yes."""
         planned = report.total("bytes_queued")
         words = (
             f"{report.total('queued')} files with {format_size(planned)} would be queued, more than "
             f"POLYB2_MAX_PLAN_BYTES ({format_size(self.max_bytes)})"
         )
         if self.ask is None or not await self.ask(words):
-            raise UsageError(f"{words}: nothing was queued; narrow the selection, or say --yes")
+            raise PlanTooLargeError(f"{words}: nothing was queued; narrow the selection, or say --yes")
 
 
 async def discover(discovery: Discovery, consent: Consent, on_queued: Callable[[], None] = lambda: None) -> Report:

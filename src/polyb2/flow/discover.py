@@ -17,6 +17,7 @@ from polyb2.core.catalogue import suggestion
 from polyb2.core.compare import Adoption, Change, adoption, compare, listed_equal
 from polyb2.core.errors import UsageError
 from polyb2.core.keys import is_pattern, matches, parse_key
+from polyb2.core.parts import plan_parts
 from polyb2.core.proof import Verification
 from polyb2.core.records import ListedObject, Mirrored, Revision, StoredObject
 from polyb2.core.selection import Selection
@@ -138,13 +139,19 @@ class Discovery:
             if row is None and self._only_known:
                 continue
             change = compare(row, item.listed)
-            adopted = await self._adopt(page.bucket, item.listed) if change is Change.NEW else None
-            counts.count(change, item.listed.size, adopted=adopted is not None)
+            if change is Change.NEW:
+                item = replace(item, adopted=await self._adopt(page.bucket, item.listed))  # noqa: PLW2901 - the same file
+            counts.count(item, change, None if row is None else row.status, self._parts(item))
             if change is not Change.UNCHANGED:
-                found.append(replace(item, adopted=adopted))
+                found.append(item)
             if change is Change.REVISED:
                 revised.append(item.listed.key)
         return _Findings(counts, found, [key async for key in self._gone(page)], revised=revised)
+
+    def _parts(self, item: Discovered) -> int:
+        """In how many parts a file would be sent, as far as its size tells."""
+        mirror = self._mirror
+        return plan_parts(item.listed.size, streams=mirror.streams.total, wanted=mirror.part_bytes).count
 
     async def _act(self, findings: _Findings, report: Report) -> None:
         """Put one page's findings into the ledger."""
@@ -153,8 +160,7 @@ class Discovery:
                 continue
             if not await self._reads_back_equal(item.listed, item.adopted):
                 findings.files[index] = replace(item, adopted=None)
-                findings.counts.adopted -= 1
-                findings.counts.count(Change.NEW, item.listed.size, listed=0)
+                findings.counts.count_unadopted(item, self._parts(item))
         if findings.files:
             await self._mirror.ledger.record(findings.files, self._mirror.target.prefix)
         for key in findings.revised:

@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
+from enum import StrEnum
 from typing import Any
 
 from polyb2.core.compare import Change
+from polyb2.core.estimate import Requests
 from polyb2.core.selection import DateRange, Mode, Selection
+from polyb2.core.status import PARKED, Status
+from polyb2.ledger.listings import Discovered
+
+KEYS_A_LISTING = 1000
+
+
+class Kind(StrEnum):
+    """What a listed file is to the mirror; ``new`` and ``revised`` are what discovery queues."""
+
+    NEW = "new"
+    REVISED = "revised"
+    ADOPTED = "adopted"
+    MIRRORED = "mirrored"
+    WAITING = "waiting"
+    PARKED = "parked"
+
+
+_UNCHANGED = {Status.COMPLETED: Kind.MIRRORED, **dict.fromkeys(PARKED, Kind.PARKED)}
+
+
+@dataclass(slots=True)
+class Amount:
+    files: int = 0
+    bytes: int = 0
+
+    def add(self, size: int, files: int = 1) -> None:
+        self.files += files
+        self.bytes += size
 
 
 @dataclass(slots=True)
 class DatasetReport:
-    """What discovery found for one dataset."""
+    """What discovery found for one dataset; ``years`` are those of the files' dates, ``requests`` what queued files take."""
 
     dataset: str
     listed: int = 0
@@ -22,18 +52,61 @@ class DatasetReport:
     adopted: int = 0
     unchanged: int = 0
     bytes_queued: int = 0
+    years: dict[int, dict[Kind, Amount]] = field(default_factory=dict)
+    requests: Requests = field(default_factory=Requests)
 
-    def count(self, change: Change, size: int, *, adopted: bool = False, listed: int = 1) -> None:
-        """Count a file; ``listed`` is 0 where it was counted before as something else."""
-        self.listed += listed
-        if adopted:
-            self.adopted += 1
-        elif change in {Change.NEW, Change.REVISED, Change.RELISTED}:
+    def count(self, item: Discovered, change: Change, status: Status | None, parts: int) -> None:
+        """Count a listed file.
+
+        Args:
+            item: the file, and what is adopted of it.
+            change: how it differs from what the ledger knows.
+            status: of the ledger's row; None where it has none.
+            parts: in which it would be sent.
+        """
+        self.listed += 1
+        self._add(item, _kind(change, status, adopted=item.adopted is not None), parts)
+
+    def count_unadopted(self, item: Discovered, parts: int) -> None:
+        """A file that was counted as adopted is to be sent after all."""
+        self.adopted -= 1
+        self.years[item.name.date.year][Kind.ADOPTED].add(-item.listed.size, -1)
+        self._add(item, Kind.NEW, parts)
+
+    def _add(self, item: Discovered, kind: Kind, parts: int) -> None:
+        size = item.listed.size
+        year = self.years.setdefault(item.name.date.year, {kind: Amount() for kind in Kind})
+        year[kind].add(size)
+        self.adopted += kind is Kind.ADOPTED
+        if kind in {Kind.NEW, Kind.REVISED}:
             self.queued += 1
-            self.revised += change is Change.REVISED
+            self.revised += kind is Kind.REVISED
             self.bytes_queued += size
-        else:
+            self._add_requests(parts)
+        elif kind is not Kind.ADOPTED:
             self.unchanged += 1
+
+    def _add_requests(self, parts: int) -> None:
+        """One PUT; or Create, the parts, Complete, and a HEAD that confirms it."""
+        made = self.requests
+        multipart = parts > 1
+        self.requests = replace(made, class_a=made.class_a + parts + 2 * multipart, class_b=made.class_b + multipart)
+
+    def years_json(self) -> list[dict[str, Any]]:
+        """Files and bytes by year and kind."""
+        return [
+            {"year": year, **{kind: asdict(kinds[kind]) for kind in Kind}} for year, kinds in sorted(self.years.items())
+        ]
+
+
+def _kind(change: Change, status: Status | None, *, adopted: bool) -> Kind:
+    if adopted:
+        return Kind.ADOPTED
+    if change is Change.REVISED:
+        return Kind.REVISED
+    if change in {Change.NEW, Change.RELISTED} or status is None:
+        return Kind.NEW
+    return _UNCHANGED.get(status, Kind.WAITING)
 
 
 @dataclass(slots=True)
@@ -56,15 +129,35 @@ class Report:
     def total(self, name: str) -> int:
         return sum(getattr(report, name) for report in self.datasets.values())
 
+    def amount(self, kind: Kind) -> Amount:
+        """Files and bytes of a kind, in all."""
+        found = [kinds[kind] for report in self.datasets.values() for kinds in report.years.values()]
+        return Amount(sum(amount.files for amount in found), sum(amount.bytes for amount in found))
+
+    def requests(self) -> Requests:
+        """What the plan asks of B2; the bucket is listed where files are new, a thousand keys a request."""
+        made = [report.requests for report in self.datasets.values()]
+        looked_for = (report.queued - report.revised + report.adopted for report in self.datasets.values())
+        return Requests(
+            class_a=sum(item.class_a for item in made),
+            class_b=sum(item.class_b for item in made),
+            class_c=sum(-(-files // KEYS_A_LISTING) for files in looked_for),
+        )
+
     def as_json(self) -> dict[str, Any]:
         """The contract's ``discover --json`` and ``plan --json``."""
         names = ("listed", "queued", "revised", "adopted", "unchanged", "bytes_queued")
         return {
             **{name: self.total(name) for name in names},
+            "kinds": {kind: asdict(self.amount(kind)) for kind in Kind},
             "not_published": self.not_published,
             "ignored": self.ignored,
             "datasets": [
-                {"dataset": report.dataset, **{name: getattr(report, name) for name in names}}
+                {
+                    "dataset": report.dataset,
+                    **{name: getattr(report, name) for name in names},
+                    "years": report.years_json(),
+                }
                 for report in self.datasets.values()
             ],
         }

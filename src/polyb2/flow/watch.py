@@ -1,22 +1,28 @@
 """The discovery coroutine of the long-running container: look back some days every interval, at everything once a day.
 
-The daily full listing finds older files that were replaced; it never queues a date that nobody chose. A discovery that
-fails is told once and tried again soon: the workers go on meanwhile.
+The daily full listing finds older files that were replaced; it never queues a date that nobody chose. At 11:00 US Eastern,
+when the files of the day before should be there, it looks whatever the interval, and more often while one is late; which are
+late is told once. A discovery that fails is told once and tried again soon: the workers go on meanwhile. When everything was
+last listed is in the ledger, so that a restart goes on where the process before it was.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import date, timedelta
 
+from polyb2.core.calendar import due, next_due
+from polyb2.core.coverage import Day
 from polyb2.core.errors import LedgerError, RemoteError, UsageError
 from polyb2.core.logevents import LogEvent, told
 from polyb2.core.selection import Mode, Selection, daily
 from polyb2.core.units import format_duration
-from polyb2.flow.consent import Consent, discover
+from polyb2.flow import coverage
+from polyb2.flow.consent import Consent, PlanTooLargeError, discover
 from polyb2.flow.discover import Discovery
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.report import Report
@@ -27,10 +33,20 @@ FULL_EVERY_MS = 24 * 3600 * 1000
 LOOKBACK_DAYS = 7
 AGAIN_S = 60.0
 """After a discovery that failed, the next one is not later than this."""
+LATE_EVERY_S = 300.0
+"""While a file is late, the next look is not later than this, for as long as one may hope for it any minute."""
+HOPE = timedelta(hours=3)
+PAUSE_S_MIN = 1.0
 
 
 class Watch:
-    """Discovers on schedule; ``problem`` is what the last discovery failed with, ``on_cycle`` is called after each."""
+    """Discovers on schedule.
+
+    Attributes:
+        problem: what the last discovery failed with, in words; None after one that ended well.
+        late: the days that were late at the last look.
+        on_cycle: called after each round of discoveries, well or not.
+    """
 
     def __init__(
         self,
@@ -42,6 +58,7 @@ class Watch:
     ) -> None:
         self.problem: str | None = None
         self.on_cycle: Callable[[], None] = lambda: None
+        self.late: list[Day] = []
         self._mirror = mirror
         self._datasets = datasets
         self._consent = consent
@@ -49,6 +66,7 @@ class Watch:
         self._unasked = replace(consent, ask=None)
         self._interval_s = interval_s
         self._on_queued = on_queued
+        self._told_late: set[tuple[str, date]] = set()
 
     async def run(self, first: Selection | None) -> None:
         """Discover ``first`` if there is one, then the last days again and again, until the process is asked to stop.
@@ -57,37 +75,74 @@ class Watch:
             UsageError: ``first`` cannot be meant so.
         """
         while not self._mirror.draining.is_set():
-            pause_s = self._interval_s
             try:
                 if first is not None:
                     await self._look(first, self._consent)
                     first = None
-                lately = daily(self._mirror.ledger.clock.today(), LOOKBACK_DAYS, self._datasets)
-                await self._look(lately, self._unasked)
-                await self._look_at_everything()
+                await self._look_around()
+            except PlanTooLargeError as error:
+                if first is not None:
+                    raise
+                # Listing it all again in a minute would change nothing.
+                pause_s = self._fail(error, self._interval_s)
             except (RemoteError, UsageError, LedgerError) as error:
                 if first is not None and isinstance(error, UsageError):
                     raise
-                pause_s = min(self._interval_s, AGAIN_S)
-                self._tell(str(error), pause_s)
+                pause_s = self._fail(error, min(self._interval_s, AGAIN_S))
             else:
                 self.problem = None
+                pause_s = self._pause_s()
             self.on_cycle()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._mirror.draining.wait()
 
-    def _tell(self, problem: str, pause_s: float) -> None:
+    def _fail(self, error: Exception, pause_s: float) -> float:
+        """Tell a problem once; the pause after it."""
+        problem = str(error)
         if problem != self.problem:
             extra = told(LogEvent.DISCOVERY_FAILED, seconds=pause_s)
             log.error("discovery failed, the next one is in %s: %s", format_duration(pause_s), problem, extra=extra)
         self.problem = problem
+        return pause_s
 
-    async def _look(self, selection: Selection, consent: Consent) -> None:
+    def _pause_s(self) -> float:
+        """Until the next look: the interval, but not beyond the next usual hour, and less while a file is late."""
+        now = self._mirror.ledger.clock.utc()
+        pause_s = min(self._interval_s, (next_due(now) - now).total_seconds())
+        if any(now - due(day.date) < HOPE for day in self.late):
+            pause_s = min(pause_s, LATE_EVERY_S)
+        return max(pause_s, min(self._interval_s, PAUSE_S_MIN))
+
+    async def _look_around(self) -> None:
+        lately = daily(self._mirror.ledger.clock.today(), LOOKBACK_DAYS, self._datasets)
+        refused: PlanTooLargeError | None = None
+        try:
+            report = await self._look(lately, self._unasked)
+            await self._note_late(list(report.datasets))
+        except PlanTooLargeError as error:
+            refused = error
+        await self._look_at_everything()
+        if refused is not None:
+            raise refused
+
+    async def _look(self, selection: Selection, consent: Consent) -> Report:
         report = await discover(Discovery(self._mirror, selection), consent, self._on_queued)
-        log.info(
-            "discovered: %d listed, %d queued", report.total("listed"), report.total("queued"), extra=_told(report)
-        )
+        listed, queued = report.total("listed"), report.total("queued")
+        log.info("discovered: %d listed, %d queued", listed, queued, extra=_told(report))
+        return report
+
+    async def _note_late(self, datasets: Sequence[str]) -> None:
+        """Tell once of each day that is late, and once when it is so no longer."""
+        self.late = await coverage.late(self._mirror.ledger, datasets)
+        late = {(day.dataset, day.date) for day in self.late}
+        for dataset, day in sorted(late - self._told_late):
+            extra = told(LogEvent.FILE_LATE, dataset=dataset, date=day)
+            words = "late: %s of %s is not listed, and should have been by %s"
+            log.warning(words, dataset, day, due(day).isoformat(), extra=extra)
+        for dataset, day in sorted(self._told_late - late):
+            log.info("late no longer: %s of %s is listed now, or has to be called missing", dataset, day)
+        self._told_late = late
 
     async def _look_at_everything(self) -> None:
         ledger = self._mirror.ledger
@@ -95,7 +150,11 @@ class Watch:
         if last is not None and 0 <= now_ms - int(last) < FULL_EVERY_MS:
             return
         full = Discovery(self._mirror, Selection(Mode.EVERYTHING, self._datasets), only_known=True)
-        report = await discover(full, self._unasked, self._on_queued)
+        try:
+            report = await discover(full, self._unasked, self._on_queued)
+        except PlanTooLargeError:
+            await ledger.remember(FULL_LISTING, str(now_ms))
+            raise
         log.info("listed everything: %d older files were replaced", report.total("revised"), extra=_told(report))
         await ledger.remember(FULL_LISTING, str(now_ms))
 

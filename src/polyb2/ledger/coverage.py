@@ -6,7 +6,7 @@ A year of a dataset is one stretch of keys, so that its calendar takes the same 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -35,6 +35,23 @@ class ListedDays:
     began: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Rows of files and listings of a dataset and year, and the date of the dataset's first row."""
+
+    dataset: str
+    year: int
+    files: Sequence[Row]
+    listings: Sequence[Row]
+    first_row: date | None
+
+    def calendar(self, now: datetime) -> YearCalendar:
+        """What became of each day."""
+        seen = _seen(self.listings)
+        begin = begin_of(self.dataset, seen, self.first_row)
+        return year_of(self.dataset, self.year, map(_file, self.files), seen, begin, now)
+
+
 def note_listed(tx: Transaction, found: ListedDays) -> None:
     """Keep what a listing that went to its end showed."""
     listed_ms = int(found.began.timestamp() * 1000)
@@ -46,26 +63,31 @@ def note_listed(tx: Transaction, found: ListedDays) -> None:
         tx.run("listing_set", dataset=found.dataset, month=month, days=days, listed_ms=listed_ms)
 
 
-def years(tx: Transaction) -> dict[str, range]:
-    """The years of each dataset of which the ledger knows anything."""
-    found: dict[str, range] = {}
-    names = {row["dataset"] for name in ("datasets", "listings_datasets") for row in tx.rows(name)}
-    for dataset in sorted(names):
-        months = [row["month"] for row in tx.rows("listings_of", dataset=dataset) if row["days"]]
-        rows = (tx.row(name, **_stretch(dataset)) for name in ("files_first", "files_last"))
-        known = [int(text[:4]) for text in (*months, *(row["date"] for row in rows if row))]
-        if known:
-            found[dataset] = range(min(known), max(known) + 1)
+def edges(tx: Transaction) -> dict[str, tuple[date, date]]:
+    """The dates of the first and the last row of each dataset that has rows."""
+    found: dict[str, tuple[date, date]] = {}
+    for dataset in (row["dataset"] for row in tx.rows("datasets")):
+        first, last = (tx.row(name, **_stretch(dataset)) for name in ("files_first", "files_last"))
+        if first is not None and last is not None:
+            found[dataset] = date.fromisoformat(first["date"]), date.fromisoformat(last["date"])
     return found
 
 
-def calendar(tx: Transaction, dataset: str, year: int, now: datetime) -> YearCalendar:
-    """What became of each day of a dataset and year."""
+def years(tx: Transaction) -> dict[str, range]:
+    """The years of each dataset of which the ledger knows anything."""
+    known = {dataset: [day.year for day in days] for dataset, days in edges(tx).items()}
+    for dataset in (row["dataset"] for row in tx.rows("listings_datasets")):
+        months = [row["month"] for row in tx.rows("listings_of", dataset=dataset) if row["days"]]
+        known[dataset] = [*known.get(dataset, ()), *(int(month[:4]) for month in months)]
+    return {dataset: range(min(of), max(of) + 1) for dataset, of in sorted(known.items()) if of}
+
+
+def facts(tx: Transaction, dataset: str, year: int) -> Facts:
+    """What is known of a dataset and year; what became of each day is worked out when the transaction is over."""
     rows = tx.rows("files_of_days", **_stretch(f"{dataset}/{year:04}"))
     first = tx.row("files_first", **_stretch(dataset))
-    seen = _seen(tx.rows("listings_of", dataset=dataset))
-    begin = begin_of(dataset, seen, date.fromisoformat(first["date"]) if first else None)
-    return year_of(dataset, year, map(_file, rows), seen, begin, now)
+    seen = tx.rows("listings_of", dataset=dataset)
+    return Facts(dataset, year, rows, seen, date.fromisoformat(first["date"]) if first else None)
 
 
 def _stretch(folder: str) -> dict[str, str]:

@@ -5,8 +5,10 @@ Every method is one transaction. A PostgreSQL adapter would implement these and 
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -215,8 +217,17 @@ class Ledger:
     async def status(self) -> StatusReport:
         return await self._database.read(lambda tx: reports.status(tx, self.clock.now()))
 
+    async def throughput(self) -> list[tuple[int, int]]:
+        """The bytes that became durable in each second (epoch) of the last hour of work."""
+        rows = await self._database.read(lambda tx: tx.rows("throughput_history"))
+        return [(row["second"], row["bytes"]) for row in rows]
+
     async def datasets(self) -> list[str]:
         return await self._database.read(reports.datasets)
+
+    async def edges(self) -> dict[str, tuple[date, date]]:
+        """The dates of the first and the last row of each dataset."""
+        return await self._database.read(coverage.edges)
 
     async def years(self) -> dict[str, range]:
         """The years of each dataset of which the ledger knows anything, from files and listings."""
@@ -224,8 +235,8 @@ class Ledger:
 
     async def calendar(self, dataset: str, year: int) -> YearCalendar:
         """What became of each day of a dataset and year; at most 366 rows are read."""
-        now = self.clock.utc()
-        return await self._database.read(lambda tx: coverage.calendar(tx, dataset, year, now))
+        facts = await self._database.read(lambda tx: coverage.facts(tx, dataset, year))
+        return await asyncio.to_thread(facts.calendar, self.clock.utc())
 
     async def files(self, selection: Selection, wanted: Filter | None = None) -> AsyncIterator[Row]:
         """Rows of the ledger in key order; no transaction is held between pages."""

@@ -292,6 +292,9 @@ DELETE FROM throughput WHERE second < :before_s AND second < (SELECT max(second)
 -- name: throughput_recent
 SELECT coalesce(sum(bytes) FILTER (WHERE second > :after_s), 0) AS bytes, count(*) AS seconds FROM throughput;
 
+-- name: throughput_history
+SELECT second, bytes FROM throughput ORDER BY second;
+
 -- name: activity_start
 -- Since when workers have been at work, of those that are or were within the window.
 SELECT min(started_ms) AS started_ms FROM workers AS w WHERE {live} OR w.ended_ms >= :since_ms;

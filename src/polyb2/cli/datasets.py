@@ -1,0 +1,125 @@
+"""``datasets``: the catalogue, what the ledger has of it, and what the keys may read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from polyb2.cli import options as o
+from polyb2.cli.logs import set_up_logging
+from polyb2.cli.manner import configured
+from polyb2.cli.output import console, table
+from polyb2.config import Settings
+from polyb2.core.keys import matches
+from polyb2.core.selection import split_datasets
+from polyb2.core.status import Status
+from polyb2.core.units import format_size
+from polyb2.ledger.ledger import Ledger
+
+if TYPE_CHECKING:
+    from polyb2.flow.datasets import Entry
+
+PROBE_TRIES = 3
+_READABLE = {
+    "all": ("all of it", "green"),
+    "recent": ("newest, not oldest", "yellow"),
+    "none": ("not in the plan", "magenta"),
+    "unlisted": ("not listed", "dim"),
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command(epilog="Example: polyb2 datasets --probe --dataset 'us_stocks_sip/*'")(datasets)
+
+
+def datasets(
+    dataset: o.Datasets = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Read a byte of the newest and the oldest file of each.")
+    ] = False,
+    as_json: o.Json = False,
+) -> None:
+    """The catalogue: first date, typical size, what the ledger has; with --probe which of it the keys may read."""
+    settings = configured()
+    patterns = split_datasets(dataset or [])
+    set_up_logging(settings.log_level)
+    entries = asyncio.run(_entries(settings, patterns, probing=probe))
+    if as_json:
+        typer.echo(json.dumps({"datasets": [entry.as_json() for entry in entries]}, indent=2))
+    else:
+        _print_entries(entries, probed=probe)
+
+
+async def _entries(settings: Settings, patterns: tuple[str, ...], *, probing: bool) -> list[Entry]:
+    from polyb2.flow.coverage import resolve_known
+    from polyb2.flow.datasets import known_datasets
+
+    ledger = await Ledger.open(settings.database_path, read_only=True)
+    try:
+        if probing:
+            return await _probed(settings, ledger, patterns)
+        entries = await known_datasets(ledger, settings.datasets)
+        wanted = set(await resolve_known(ledger, patterns)) if patterns else None
+        return [entry for entry in entries if wanted is None or entry.dataset in wanted]
+    finally:
+        await ledger.close()
+
+
+async def _probed(settings: Settings, ledger: Ledger, patterns: tuple[str, ...]) -> list[Entry]:
+    from polyb2.core.retry import RequestPolicy
+    from polyb2.engine import open_source
+    from polyb2.flow.datasets import known_datasets, probe
+    from polyb2.flow.discover import resolve_datasets
+
+    settings.require_remote(target=False)
+    async with open_source(settings, RequestPolicy(tries=PROBE_TRIES)) as source:
+        listed = await resolve_datasets(source, patterns)
+        entries = await known_datasets(ledger, settings.datasets, listed)
+        wanted = [entry for entry in entries if not patterns or any(matches(one, entry.dataset) for one in patterns)]
+        await probe(source, wanted, listed)
+        return wanted
+
+
+def _print_entries(entries: list[Entry], *, probed: bool) -> None:
+    columns = ["dataset", "chosen", "from", "a day", "files", "mirrored", "bytes", "ledger has"]
+    made = table(
+        *columns, *(["keys may read", "listed"] if probed else []), right=("a day", "files", "mirrored", "bytes")
+    )
+    for entry in entries:
+        known = entry.documented
+        mirrored = entry.held.by_status[Status.COMPLETED]["files"]
+        cells = [
+            entry.dataset,
+            "yes" if entry.chosen else "",
+            known.first.isoformat() if known else "-",
+            _sizes(known.day_bytes) if known else "-",
+            *(
+                (str(entry.held.files), str(mirrored), format_size(entry.held.bytes))
+                if entry.held.files
+                else ("", "", "")
+            ),
+            f"{entry.edges[0]}..{entry.edges[1]}" if entry.edges else "",
+        ]
+        made.add_row(*cells, *(_probe_cells(entry) if probed else ()))
+    console().print(made)
+
+
+def _sizes(day_bytes: tuple[int, int]) -> str:
+    least, most = map(format_size, day_bytes)
+    return least if least == most else f"{least} - {most}"
+
+
+def _probe_cells(entry: Entry) -> tuple[Text, Text]:
+    from polyb2.flow.entitlement import date_words
+
+    found = entry.entitlement
+    if found is None:
+        return Text(entry.problem or "", style="red"), Text("")
+    span = f"{date_words(found.oldest)}..{date_words(found.newest)}" if found.oldest and found.newest else ""
+    words, style = _READABLE[found.readable]
+    return Text(words, style=style), Text(span)
