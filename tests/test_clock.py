@@ -117,3 +117,43 @@ def test_a_machine_without_a_boot_id_is_told_as_such(monkeypatch: pytest.MonkeyP
         assert Clock().now().boot_id == "unknown"
     finally:
         clock._boot_id.cache_clear()
+
+
+# -- time zones --------------------------------------------------------------------------------------------------------
+
+NOON = datetime(2024, 7, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("local", "name", "minute"),
+    [
+        ("Europe/Berlin", None, 14 * 60),
+        (":Europe/Berlin", None, 14 * 60),
+        ("Europe/Berlin", "America/New_York", 8 * 60),
+        ("EST5EDT,M3.2.0,M11.1.0", None, 8 * 60),
+        ("Asia/Kathmandu", None, 17 * 60 + 45),
+        ("Mars/Olympus", None, 12 * 60),
+    ],
+)
+def test_the_minute_of_the_day_where_somebody_lives(
+    zone: Callable[[str], None], local: str, name: str | None, minute: int
+) -> None:
+    zone(local)
+    assert clock.minute_of_day(NOON, clock.time_zone(name)) == minute
+
+
+@pytest.mark.parametrize("name", ["Mars/Olympus", "America", "../../etc/passwd", "/etc/localtime"])
+def test_a_zone_without_data_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is not a time zone"):
+        clock.time_zone(name)
+
+
+@pytest.mark.parametrize(
+    ("local", "unknown"),
+    [("Mars/Olympus", "Mars/Olympus"), ("Europe/Berlin", None), ("EST5EDT,M3.2.0,M11.1.0", None), ("", None)],
+)
+def test_a_local_zone_that_nobody_knows_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, local: str, unknown: str | None
+) -> None:
+    monkeypatch.setenv("TZ", local)
+    assert clock.unknown_local_zone() == unknown

@@ -7,6 +7,8 @@ common="--universal --python-version 3.11 --generate-hashes --no-emit-index-url 
 # shellcheck disable=SC2086 # a list of options
 uv pip compile $common pyproject.toml -o requirements/run.txt "$@"
 # shellcheck disable=SC2086
-uv pip compile $common pyproject.toml --group dev -o requirements/dev.txt "$@"
+uv pip compile $common pyproject.toml --extra notify -o requirements/notify.txt "$@"
+# shellcheck disable=SC2086
+uv pip compile $common pyproject.toml --extra notify --group dev -o requirements/dev.txt "$@"
 # shellcheck disable=SC2086
 uv pip compile $common requirements/build.in -o requirements/build.txt "$@"

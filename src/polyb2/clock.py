@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 from functools import cache
 from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from polyb2.core.calendar import EASTERN
 
@@ -46,6 +47,42 @@ class Clock:
     def today(self) -> date:
         """The day in US Eastern, the source's time zone."""
         return self.utc().astimezone(EASTERN).date()
+
+
+def time_zone(name: str | None) -> tzinfo | None:
+    """The time zone of that name, or this machine's where there is none; None is what the C library takes for local.
+
+    ``TZ`` is looked up with our own time zone data first, as small images have none for the C library, which then takes UTC
+    without a word.
+
+    Raises:
+        ValueError: no time zone has that name.
+    """
+    given = name or os.environ.get("TZ", "").removeprefix(":")
+    if not given:
+        return None
+    try:
+        return ZoneInfo(given)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        if name is None:
+            # A rule like EST5EDT,M3.2.0,M11.1.0, which the C library reads itself.
+            return None
+        raise ValueError(
+            f"{name!r} is not a time zone: write one like America/New_York, or none for local time"
+        ) from None
+
+
+def unknown_local_zone() -> str | None:
+    """The zone that ``TZ`` names and nobody has data for; local time is UTC then."""
+    given = os.environ.get("TZ", "").removeprefix(":")
+    is_rule = any(letter.isdecimal() for letter in given)
+    return given if given and not is_rule and time_zone(None) is None else None
+
+
+def minute_of_day(moment: datetime, zone: tzinfo | None) -> int:
+    """The minute of the day, 0 to 1439, in a time zone; None is local time."""
+    local = moment.astimezone(zone)
+    return local.hour * 60 + local.minute
 
 
 @cache

@@ -28,11 +28,13 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from polyb2.clock import time_zone
 from polyb2.core.errors import UsageError
 from polyb2.core.keys import check_pattern
 from polyb2.core.parts import PART_BYTES_MAX, PART_BYTES_MIN
 from polyb2.core.prices import DEFAULT_PRICES, Prices, parse_prices
 from polyb2.core.retry import FILE_BACKOFF_MAX_S
+from polyb2.core.schedule import NO_LIMIT, Schedule, parse_schedule
 from polyb2.core.units import parse_duration, parse_size
 
 _B2_HOST = re.compile(r"^s3\.([a-z0-9-]+)\.backblazeb2\.com$")
@@ -80,6 +82,14 @@ def _prefix(value: str) -> str:
     return f"{bare}/" if bare else ""
 
 
+def _web(value: SecretStr) -> SecretStr:
+    """A URL that a GET can be sent to; it is its own secret, so that it is not repeated."""
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("is not a URL: write https://hc-ping.com/... as the monitor shows it")
+    return value
+
+
 def _database(value: str) -> str:
     if value.startswith(("postgresql://", "postgres://")):
         raise ValueError("PostgreSQL ledgers are not there yet: write sqlite:///data/polyb2.db")
@@ -98,8 +108,17 @@ def _patterns(value: list[str]) -> list[str]:
     return [check_pattern(pattern) for pattern in value]
 
 
+def _bandwidth(value: object) -> object:
+    if isinstance(value, int | str):
+        value = parse_schedule(str(value))
+    if isinstance(value, Schedule) and value.zone is not None:
+        time_zone(value.zone)
+    return value
+
+
 Size = Annotated[int, BeforeValidator(_size), Field(ge=0, le=10**18)]
 Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0, le=366 * 86_400)]
+Bandwidth = Annotated[Schedule, NoDecode, BeforeValidator(_bandwidth)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
@@ -149,6 +168,7 @@ class Settings(BaseSettings):
     database_url: Annotated[str, AfterValidator(_database)] = "sqlite:///data/polyb2.db"
     worker_id: str = Field(default_factory=default_worker_id, max_length=200)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    polyb2_log_format: Literal["text", "json"] = "text"
 
     polyb2_datasets: Annotated[list[str], NoDecode, BeforeValidator(_words), AfterValidator(_patterns)] = [
         "us_stocks_sip/day_aggs_v1",
@@ -159,7 +179,7 @@ class Settings(BaseSettings):
     polyb2_max_retries: int = Field(default=2, ge=0, le=1000)
     polyb2_part_tries: int = Field(default=10, ge=1, le=100)
     polyb2_retry_base: Annotated[float, BeforeValidator(_duration), Field(gt=0, le=FILE_BACKOFF_MAX_S)] = 30.0
-    polyb2_max_bandwidth: Size = 0
+    polyb2_max_bandwidth: Bandwidth = NO_LIMIT
     polyb2_source_rps: float = Field(default=0, ge=0)
     polyb2_b2_rps: float = Field(default=0, ge=0)
     polyb2_max_plan_bytes: Size = 10**12
@@ -171,6 +191,7 @@ class Settings(BaseSettings):
     polyb2_drain_seconds: Annotated[float, BeforeValidator(_duration), Field(ge=0)] = 25.0
     polyb2_http_addr: str = "127.0.0.1:9750"
     polyb2_notify_urls: Annotated[list[SecretStr], NoDecode, BeforeValidator(_words)] = []
+    polyb2_ping_url: Annotated[SecretStr, AfterValidator(_web)] | None = None
 
     @classmethod
     def settings_customise_sources(
@@ -187,6 +208,11 @@ class Settings(BaseSettings):
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @field_validator("polyb2_log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("polyb2_http_addr")
     @classmethod

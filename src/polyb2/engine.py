@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from polyb2.clock import Clock
+from polyb2 import __version__
+from polyb2.clock import Clock, minute_of_day, time_zone, unknown_local_zone
 from polyb2.config import Settings
 from polyb2.core.errors import AccountStoppedError, LedgerError, RemoteError, Scope, Side
+from polyb2.core.logevents import LogEvent, told
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.selection import Selection
 from polyb2.core.units import format_duration
@@ -31,6 +33,7 @@ from polyb2.flow.watch import Watch
 from polyb2.flow.work import RetryRules
 from polyb2.ledger.binding import TARGET_ETAGS, Binding
 from polyb2.ledger.ledger import Ledger
+from polyb2.notify.teller import Scene, telling
 from polyb2.remote.clients import Account, Http, open_client
 from polyb2.remote.guards import Bandwidth, Guard
 from polyb2.remote.source import Source
@@ -105,11 +108,19 @@ async def open_mirror(
             target=await stack.enter_async_context(open_target(settings, policy)),
             ledger=ledger,
             streams=Streams(settings.polyb2_concurrency),
-            bandwidth=Bandwidth(settings.polyb2_max_bandwidth),
+            bandwidth=_bandwidth(settings, ledger.clock),
             stall_timeout_s=settings.polyb2_stall_timeout,
             part_bytes=settings.polyb2_part_size,
             opaque_etags=await ledger.fact(TARGET_ETAGS) == OPAQUE,
         )
+
+
+def _bandwidth(settings: Settings, clock: Clock) -> Bandwidth:
+    schedule = settings.polyb2_max_bandwidth
+    zone = time_zone(schedule.zone)
+    if schedule.windows and schedule.zone is None and (unknown := unknown_local_zone()):
+        log.warning("TZ=%s is not a known time zone: POLYB2_MAX_BANDWIDTH goes by UTC", unknown)
+    return Bandwidth(schedule, lambda: minute_of_day(clock.utc(), zone))
 
 
 @asynccontextmanager
@@ -173,6 +184,7 @@ class _Run:
             mirror, self._datasets(), options.consent, settings.polyb2_poll_interval, self._pool.wake.set
         )
         mirror.ledger.patience.rule = self._waits_for_ledger
+        mirror.on_progress = self._count
 
     def _datasets(self) -> tuple[str, ...]:
         """What the watch looks after: the datasets of the command line, which replace those of the settings."""
@@ -191,6 +203,28 @@ class _Run:
 
     async def supervise(self) -> RunResult:
         self._options.on_start(self._mirror, self._outage)
+        settings, streams = self._settings, self._settings.polyb2_concurrency
+        started = {"worker_id": settings.worker_id, "concurrency": streams, "watch": self._options.watch}
+        extra = told(LogEvent.RUN_STARTED, version=__version__, **started)
+        log.info("polyb2 %s, %d streams, ledger %s", __version__, streams, settings.database_path, extra=extra)
+        async with telling(self._scene()) as teller:
+            self._watch.on_cycle = teller.cycle
+            return await self._supervise()
+
+    def _scene(self) -> Scene:
+        scene = Scene(
+            settings=self._settings,
+            ledger=self._mirror.ledger,
+            outage=self._outage,
+            outcome=self._pool.outcome,
+            stays_up=self._options.watch,
+            problems=self._problems,
+            signal=lambda: self._result.signal,
+        )
+        self._mirror.on_revised = scene.revised.append
+        return scene
+
+    async def _supervise(self) -> RunResult:
         with _signals(self._on_signal):
             async with serve_health(self._settings.polyb2_http_addr, self._problems):
                 try:
@@ -203,6 +237,9 @@ class _Run:
                 except* Exception as group:  # noqa: BLE001 - unwrapped, not handled
                     raise _first(group) from None
         return self._result
+
+    def _count(self, count: int) -> None:
+        self._pool.outcome.bytes += count
 
     async def _work(self, sweeper: asyncio.Task[None]) -> None:
         self._result.outcome = self._pool.outcome
@@ -256,7 +293,7 @@ class _Run:
         try:
             await abort_all_abandoned(self._mirror)
         except RemoteError as error:
-            log.warning("abandoned uploads could not be aborted yet: %s", error)
+            log.warning("abandoned uploads could not be aborted yet: %s", error, extra=told(LogEvent.UPLOAD_LEFT))
 
     def _waits_for_ledger(self, _error: LedgerError, waited_s: float) -> bool:
         """A ledger that is busy or has no room ends a run no sooner than an outage of a side does."""
@@ -277,10 +314,12 @@ class _Run:
         for task in self._beside:
             task.cancel()
         if self._result.signal is None:
-            log.info("stopping: running parts may end within %.0f s", self._settings.polyb2_drain_seconds)
+            patience_s = self._settings.polyb2_drain_seconds
+            extra = told(LogEvent.RUN_STOPPING, signal=number, seconds=patience_s)
+            log.info("stopping: running parts may end within %.0f s", patience_s, extra=extra)
             self._mirror.draining.set()
         else:
-            log.warning("stopping at once")
+            log.warning("stopping at once", extra=told(LogEvent.RUN_STOPPING, signal=number, seconds=0))
             if self._working is not None:
                 self._working.cancel()
         self._result.signal = number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import pty
 import re
@@ -191,7 +192,7 @@ async def test_a_secret_in_a_traceback_is_scrubbed(bench: Bench) -> None:
         (("coverage", "--dates", "2024-01-02"), "M mirrored 1"),
         (("plan", *CHOSEN), "0 B\r\n"),
         (("datasets",), "106-172 GB"),
-        (("files", SMALL), "proven by etag"),
+        (("files", SMALL), "by etag\r\n"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
@@ -205,3 +206,126 @@ async def test_a_narrow_terminal_cuts_no_figure_off(
     plain = re.sub(r"\x1b\[[0-9;]*m", "", terminal.shown)
     assert figure in plain
     assert plain != terminal.shown  # a terminal has colours
+
+
+# -- the manner of speaking --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+async def test_a_quiet_run_says_nothing_and_ends_as_ever(bench: Bench, place: str) -> None:
+    bench.box.source.put(SMALL, b"x")
+    words = ["sync", *CHOSEN]
+    words = ["--quiet", *words] if place == "before" else [*words, "-q"]
+    ended = await bench.cli(*words, LOG_LEVEL="DEBUG")
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+    bench.assert_mirrored(SMALL)
+    assert (await bench.cli("status", "--quiet")).out.count("completed") == 1
+
+
+async def test_a_quiet_run_tells_what_failed_and_what_to_do(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"x")
+    bench.box.target.inject(Fault("put", Answer(400, "InvalidRequest"), times=0))
+    ended = await bench.cli("-q", "sync", *CHOSEN)
+    assert (ended.code, ended.out) == (3, "")
+    assert [SMALL in ended.err, "polyb2 files --status permanent_failure" in ended.err] == [True, True]
+    bench.box.target.clear_faults()
+    await bench.cli("retry")
+    assert (await bench.cli("run")).code == 0
+    await bench.box.target.store(SMALL, b"another")
+    ended = await bench.cli("verify", "--quiet")
+    assert (ended.code, ended.out, ended.err) == (
+        3,
+        "",
+        "polyb2: 1 differences: polyb2 verify without --quiet names them\n",
+    )
+
+
+async def test_the_log_of_a_run_for_programs(bench: Bench) -> None:
+    other = key("2024-01-03")
+    bench.box.source.put(SMALL, b"x" * 1000)
+    bench.box.source.put(other, b"y")
+    bench.box.target.inject(Fault("put", Answer(400, "InvalidRequest"), key=f"*{other}", times=0))
+    await bench.discover()
+    ended = await bench.cli("run", "--log-format", "json")
+    lines = {line["event"]: line for line in map(json.loads, ended.err.splitlines())}
+    assert ended.code == 3
+    assert set(lines) == {"run.started", "file.completed", "file.parked", "run.ended"}
+    done, parked, end = lines["file.completed"], lines["file.parked"], lines["run.ended"]
+    assert (done["key"], done["dataset"], done["bytes"], done["attempt"]) == (SMALL, DAY_AGGS, 1000, 1)
+    assert (parked["key"], parked["reason"], parked["side"]) == (other, "refused", "target")
+    assert (end["completed"], end["unfinished"], end["bytes"]) == (1, 1, 1000)
+    assert "secret" not in ended.err
+
+
+async def test_a_wrong_command_for_programs(bench: Bench) -> None:
+    ended = await bench.cli("--log-format=json", "run", "--max-bandwidth", "8-18=5M")
+    line = json.loads(ended.err)
+    assert (ended.code, line["event"], line["exit_code"]) == (2, "command.failed", 2)
+
+
+# -- the display -------------------------------------------------------------------------------------------------------
+
+
+async def test_the_display_of_a_run(bench: Bench) -> None:
+    for day in range(1, 10):
+        bench.box.source.put(key(f"2024-01-{day:02}"), b"x" * 50_000)
+    words = ("sync", "--historical", "--dataset", DAY_AGGS, "--max-bandwidth", "150k", "--concurrency", "3")
+    terminal = Terminal(bench, *words, COLUMNS="80")
+    await terminal.see("limit 150.0 kB/s")
+    await terminal.see("100 %")
+    assert await terminal.end() == 0
+    assert "9 files completed, 450.0 kB sent in" in terminal.shown
+    drawn = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip("\r") for line in terminal.shown.split("\n")]
+    assert max(map(len, (part for line in drawn for part in line.split("\r")))) <= 80
+
+
+@pytest.mark.parametrize(
+    "extra", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}], ids=["NO_COLOR", "TERM=dumb", "a terminal with colours"]
+)
+async def test_colours_are_for_terminals_that_want_them(bench: Bench, extra: dict[str, str]) -> None:
+    bench.box.source.put(SMALL, b"x")
+    await bench.mirror_all()
+    terminal = Terminal(bench, "status", **extra)
+    assert await terminal.end() == 0
+    assert DAY_AGGS in terminal.shown
+    assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]m", terminal.shown)) is (not extra)
+    assert "\x1b" not in (await bench.cli("status")).out
+
+
+async def test_status_refreshes_in_place_and_ends_quietly(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"x")
+    await bench.mirror_all()
+    terminal = Terminal(bench, "status", "--watch")
+    await terminal.see("completed")
+    assert "\x1b[?1049h" in terminal.shown  # the screen of its own
+    terminal.process.send_signal(signal.SIGINT)
+    assert await terminal.end() == 130
+    assert terminal.shown.count("\x1b[?1049l") == 1
+    assert "Traceback" not in terminal.shown
+
+
+async def test_a_watched_status_in_a_pipe_has_no_control_characters(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"x")
+    await bench.mirror_all()
+    ended = await asyncio.to_thread(shell, bench, "polyb2 status --watch | head -6")
+    assert ended.stdout.count(DAY_AGGS) == 2
+    assert "\x1b" not in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("polyb2 stat", ["status"]),
+        ("polyb2 status --wa", ["--watch"]),
+        ("polyb2 run --qu", ["--quiet"]),
+        ("polyb2 run --log-format j", ["json"]),
+    ],
+)
+async def test_bash_completes(bench: Bench, typed: str, completed: list[str]) -> None:
+    words = typed.split()
+    line = (
+        f"unset -f polyb2; PATH={Path(sys.executable).parent}:$PATH; source <(polyb2 --show-completion bash); "
+        f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _polyb2_completion polyb2; echo ${{COMPREPLY[@]}}"
+    )
+    ended = await asyncio.to_thread(shell, bench, line)
+    assert ended.stdout.split() == completed, ended.stderr

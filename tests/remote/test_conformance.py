@@ -38,7 +38,7 @@ async def begin(stores: Stores, plan: PartPlan) -> Upload:
 async def send(stores: Stores, upload: Upload, number: int) -> Receipt:
     part = upload.plan.part(number)
     async with StallWatch(10) as watch, stores.source.read(KEY, await stores.revision(KEY), part) as chunks:
-        relay = Relay(chunks, part.length, watch, Bandwidth(0)).hashing()
+        relay = Relay(chunks, part.length, watch, Bandwidth()).hashing()
         etag = await stores.target.put_part(upload, part, relay, fresh=number == 1)
         return Receipt(part, etag, relay.md5)
 

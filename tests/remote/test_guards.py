@@ -8,7 +8,8 @@ import pytest
 
 from polyb2.core.errors import Kind, LeaseLostError, RemoteError, Side
 from polyb2.core.retry import RequestPolicy
-from polyb2.remote.guards import Guard, Pacer, fenced_by
+from polyb2.core.schedule import parse_schedule
+from polyb2.remote.guards import Bandwidth, Guard, Pacer, fenced_by
 
 POLICY = RequestPolicy(tries=3, first_s=0.001)
 
@@ -81,3 +82,52 @@ async def test_a_foreign_error_is_not_kept_with_its_signed_url() -> None:
     error: BaseException | None = raised.value
     assert "secret" not in str(error)
     assert raised.value.__suppress_context__
+
+
+class Hands:
+    """The hands of a clock, which a test moves."""
+
+    minute = 0
+
+    def __call__(self) -> int:
+        return self.minute
+
+
+async def test_a_limit_spaces_bytes() -> None:
+    bandwidth = Bandwidth(parse_schedule("1M"), Hands())
+    assert bandwidth.delay_s(100_000) <= 0.001
+    assert bandwidth.delay_s(1_000_000) == pytest.approx(1, abs=0.05)
+
+
+async def test_no_limit_makes_nobody_wait() -> None:
+    bandwidth = Bandwidth(parse_schedule("0"), Hands())
+    assert [bandwidth.delay_s(10**12) for _ in range(3)] == [0, 0, 0]
+
+
+async def test_the_limit_follows_the_clock_while_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bandwidth, "LOOK_EVERY_S", 0.0)
+    hands = Hands()
+    bandwidth = Bandwidth(parse_schedule("08:00-18:00=1M,18:00-19:00=10M,*=0"), hands)
+    assert (bandwidth.delay_s(10**9), bandwidth.words) == (0, "no limit until 08:00")
+    hands.minute = 8 * 60
+    assert bandwidth.delay_s(10_000_000) == pytest.approx(10, abs=0.2)
+    assert bandwidth.words == "limit 1.0 MB/s until 18:00"
+    hands.minute = 18 * 60
+    # The ten megabytes that were booked are paid at ten a second.
+    assert bandwidth.delay_s(0) == pytest.approx(1, abs=0.2)
+    hands.minute = 19 * 60
+    assert (bandwidth.delay_s(10**9), bandwidth.per_second) == (0, 0)
+
+
+async def test_a_limit_that_never_changes_does_not_read_the_clock() -> None:
+    looked = []
+
+    def look() -> int:
+        looked.append(1)
+        return 0
+
+    bandwidth = Bandwidth(parse_schedule("1G"), look)
+    looked.clear()
+    for _ in range(100):
+        bandwidth.delay_s(1)
+    assert looked == []

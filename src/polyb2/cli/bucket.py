@@ -10,8 +10,9 @@ import typer
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
+from polyb2.cli.manner import configured
 from polyb2.cli.output import print_findings, print_swept
-from polyb2.config import Settings, load_settings
+from polyb2.config import Settings
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
 from polyb2.core.units import parse_duration
@@ -42,7 +43,7 @@ def verify(
     as_json: o.Json = False,
 ) -> None:
     """Ledger against source listing against bucket; exit 3 if they differ."""
-    settings = load_settings()
+    settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     set_up_logging(settings.log_level)
     findings = asyncio.run(_verify(settings, selection, deep=deep, mend=repair))
@@ -57,12 +58,15 @@ def verify(
 async def _verify(settings: Settings, selection: Selection, *, deep: bool, mend: bool) -> Findings:
     from polyb2.engine import open_mirror
     from polyb2.flow import verify as flow
+    from polyb2.notify.notifier import tell_once
+    from polyb2.notify.reporter import verified
 
     async with open_mirror(settings, read_only=not mend) as mirror:
         findings = await flow.verify(mirror, selection, deep=deep)
         if mend:
             await flow.repair(mirror, findings)
-        return findings
+    await tell_once(settings, verified(findings), over=None if findings.differences else "verify ")
+    return findings
 
 
 def cleanup(
@@ -74,7 +78,7 @@ def cleanup(
         older_than_s = parse_duration(older_than)
     except ValueError as error:
         raise UsageError(f"--older-than: {error}") from None
-    settings = load_settings()
+    settings = configured()
     set_up_logging(settings.log_level)
     swept = asyncio.run(_cleanup(settings, older_than_s, dry_run=dry_run))
     print_swept(swept, dry_run=dry_run)

@@ -16,8 +16,9 @@ from rich.text import Text
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
+from polyb2.cli.manner import configured
 from polyb2.cli.output import NAMED_MAX, console, print_table, table
-from polyb2.config import Settings, load_settings
+from polyb2.config import Settings
 from polyb2.core.coverage import SETTLED, Day, DayState
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Mode, Selection
@@ -74,7 +75,7 @@ def coverage(
     as_json: o.Json = False,
 ) -> None:
     """Which dates of which dataset are mirrored, missing at the source, late, failed: a calendar, from the ledger alone."""
-    settings = load_settings()
+    settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     if require is not None and selection.mode is Mode.EVERYTHING:
         raise UsageError("--require needs dates: --dates 2024-01-02, --daily, or --historical with --start-date")

@@ -11,8 +11,9 @@ from rich.text import Text
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
+from polyb2.cli.manner import configured
 from polyb2.cli.output import console, print_table, table
-from polyb2.config import Settings, load_settings
+from polyb2.config import Settings
 from polyb2.core.keys import matches
 from polyb2.core.selection import split_datasets
 from polyb2.core.status import Status
@@ -44,7 +45,7 @@ def datasets(
     as_json: o.Json = False,
 ) -> None:
     """The catalogue: first date, typical size, what the ledger has; with --probe which of it the keys may read."""
-    settings = load_settings()
+    settings = configured()
     patterns = split_datasets(dataset or [])
     set_up_logging(settings.log_level)
     entries = asyncio.run(_entries(settings, patterns, probing=probe))

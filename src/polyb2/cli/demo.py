@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from polyb2.cli.logs import set_up_logging
-from polyb2.cli.output import print_findings, print_outcome, print_report, print_status
-from polyb2.config import Settings, load_settings
+from polyb2.cli.manner import MANNER, configured
+from polyb2.cli.output import console, print_findings, print_outcome, print_report, say
+from polyb2.cli.standing import print_status
+from polyb2.config import Settings
 from polyb2.core.errors import Polyb2Error
 from polyb2.core.selection import named_dates
 
@@ -43,7 +45,7 @@ def demo() -> None:
         findings = asyncio.run(_demo(Path(folder)))
     if findings.differences:
         raise Polyb2Error("the demo's bucket differs from its source: please report what is printed above")
-    typer.echo(NEXT)
+    say(NEXT)
 
 
 async def _demo(folder: Path) -> Findings:
@@ -57,7 +59,7 @@ async def _demo(folder: Path) -> Findings:
         scenario.fill(box.source)
         settings = _settings(box, folder)
         _say(f"1. Mirror: {len(box.source.keys())} sample files at {box.source.endpoint_url}, an empty bucket at")
-        typer.echo(f"   {box.target.endpoint_url}. us_indices is not in the sample's plan, and one file comes late.")
+        say(f"   {box.target.endpoint_url}. us_indices is not in the sample's plan, and one file comes late.")
         await _sync(settings)
         _say("2. Mirror again: nothing changed, so nothing is sent.")
         await _sync(settings)
@@ -67,12 +69,13 @@ async def _demo(folder: Path) -> Findings:
         await _sync(settings)
         _say("4. The ledger says:")
         async with open_mirror(settings) as mirror:
-            print_status(await mirror.ledger.status())
+            if not MANNER.quiet:
+                print_status(await mirror.ledger.status())
             _say("5. Verify: ledger, source and bucket, every byte read back.")
             findings = await verify(mirror, named_dates([DATES]), deep=True)
         print_findings(findings)
         kept = box.target.versions(replaced)
-        typer.echo(f"The bucket keeps {len(kept)} versions of {replaced}; the older one was not touched.")
+        say(f"The bucket keeps {len(kept)} versions of {replaced}; the older one was not touched.")
         return findings
 
 
@@ -100,7 +103,7 @@ async def _sync(settings: Settings) -> RunResult:
 def _settings(box: Sandbox, folder: Path) -> Settings:
     """The user's own settings do not matter here, but for the concurrency."""
     given = {name.lower(): value for name, value in box.environment().items()}
-    return load_settings(
+    return configured(
         **given,
         b2_key_prefix="",
         database_url=f"sqlite:///{folder / 'demo.db'}",
@@ -110,4 +113,4 @@ def _settings(box: Sandbox, folder: Path) -> Settings:
 
 
 def _say(words: str) -> None:
-    typer.secho(f"\n{words}", bold=True)
+    console(asked=False).print(f"\n{words}", style="bold")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 
 import typer
 
 from polyb2.cli import options as o
-from polyb2.cli.logs import set_up_logging
+from polyb2.cli.logs import set_up_logging, tell_failure
+from polyb2.cli.manner import configured
 from polyb2.cli.output import print_checkup
-from polyb2.config import load_settings
 from polyb2.core.checkup import Checkup, Level
 from polyb2.core.errors import UsageError
 
@@ -32,13 +31,13 @@ def doctor(as_json: o.Json = False) -> None:
         print_checkup(checkup)
     failure = checkup.failure
     if failure is not None:
-        sys.stderr.write(f"polyb2: {failure.name}: {failure.found}; {failure.advice}\n")
+        tell_failure(f"{failure.name}: {failure.found}; {failure.advice}", STOPPED)
         raise typer.Exit(STOPPED)
 
 
 def _examine() -> Checkup:
     try:
-        settings = load_settings()
+        settings = configured()
     except UsageError as error:
         checkup = Checkup()
         for line in str(error).splitlines():

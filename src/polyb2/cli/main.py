@@ -10,15 +10,18 @@ import os
 import signal
 import sys
 import traceback
+from copy import copy
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 from typer.exceptions import Abort, TyperException
 
 from polyb2 import __version__
 from polyb2.cli import bucket, coverage, datasets, demo, doctor, plan, queue, transfer
-from polyb2.cli.logs import show_tracebacks
+from polyb2.cli.logs import tell_failure
+from polyb2.cli.manner import FORMATS, MANNER
 from polyb2.core.errors import Polyb2Error
 from polyb2.core.scrub import scrub
 
@@ -28,9 +31,25 @@ are parked, or verify found a difference; 4 the account or the other side stops 
 """
 
 _UNEXPECTED_MAX = 300
+_SHARED = {"_debug", "_quiet", "_log_format"}
+
+
+class _Commands(TyperGroup):
+    """All commands; each shows and completes the options of the process as its own, as they may stand behind it, too."""
+
+    def __init__(self, **attributes: Any) -> None:  # noqa: ANN401 - the library's
+        super().__init__(**attributes)
+        for command in self.commands.values():
+            for option in self.params:
+                if option.name in _SHARED:
+                    shared = copy(option)
+                    shared.expose_value = False
+                    command.params.append(shared)
+
 
 app = typer.Typer(
     name="polyb2",
+    cls=_Commands,
     help="Mirror Polygon.io (Massive) flat files into a Backblaze B2 bucket: streamed, resumable, proven byte for byte."
     "\n\nFirst: polyb2 discover --dates 2024-01-02, then polyb2 run --concurrency 32. "
     "To try without an account: polyb2 demo.",
@@ -52,9 +71,22 @@ def options(
     _version_flag: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
+    _quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Nothing but errors, and what was asked for (status, --json ...).")
+    ] = False,
+    _log_format: Annotated[
+        str,
+        typer.Option(
+            "--log-format",
+            metavar="text|json",
+            help="Log lines for people, or an object a line for programs.",
+            autocompletion=lambda: list(FORMATS),
+            show_default=False,
+        ),
+    ] = FORMATS[0],
     _debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
 ) -> None:
-    """Options before the command."""
+    """Options of every command, before or after it; see ``cli/manner.py``."""
 
 
 for module in (transfer, plan, queue, coverage, datasets, bucket, doctor, demo):
@@ -64,13 +96,10 @@ for module in (transfer, plan, queue, coverage, datasets, bucket, doctor, demo):
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the contract's code."""
     words = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in words
-    if debug:
-        show_tracebacks()
     # A stream that the shell closed is None; what is written there is for nobody.
     sys.stdout, sys.stderr = (stream or Path(os.devnull).open("w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     signal.signal(signal.SIGTERM, _terminate)
-    code = _run([word for word in words if word != "--debug"] or ["--help"], debug=debug)
+    code = _run(words)
     sys.exit(_flushed(code))
 
 
@@ -79,11 +108,11 @@ def _terminate(number: int, _frame: object) -> None:
     sys.exit(128 + number)
 
 
-def _run(words: list[str], *, debug: bool) -> int:
+def _run(words: list[str]) -> int:
     try:
-        code: Any = app(words, prog_name="polyb2", standalone_mode=False)
+        code: Any = app(MANNER.take(words) or ["--help"], prog_name="polyb2", standalone_mode=False)
     except (Polyb2Error, TyperException) as error:
-        if debug:
+        if MANNER.debug:
             _show(error)
         return _tell(error)
     except (KeyboardInterrupt, Abort):
@@ -92,15 +121,15 @@ def _run(words: list[str], *, debug: bool) -> int:
         # The library's answer to a broken pipe; the reader, such as head, has what it wanted.
         code = 0 if isinstance(end.__context__, BrokenPipeError) else end.code
     except Exception as error:  # noqa: BLE001 - the last resort
-        if debug:
+        if MANNER.debug:
             _show(error)
         what = " ".join(scrub(f"{type(error).__name__}: {error}").split())[:_UNEXPECTED_MAX]
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             # Only the output is written outside the ledger.
             _give_up_stdout()
-            sys.stderr.write(f"polyb2: the output could not be written: {error.strerror}\n")
+            tell_failure(f"the output could not be written: {error.strerror}; make room, and run it again", 1)
         else:
-            sys.stderr.write(f"polyb2: unexpected {what}; run again with --debug and report what it shows\n")
+            tell_failure(f"unexpected {what}; run again with --debug and report what it shows", 1)
         return 1
     return code if isinstance(code, int) else 0
 
@@ -113,7 +142,7 @@ def _flushed(code: int) -> int:
         _give_up_stdout()
     except OSError as error:
         _give_up_stdout()
-        sys.stderr.write(f"polyb2: the output could not be written: {error.strerror}\n")
+        tell_failure(f"the output could not be written: {error.strerror}; make room, and run it again", code or 1)
         return code or 1
     return code
 
@@ -130,8 +159,10 @@ def _show(error: Exception) -> None:
 
 def _tell(error: Polyb2Error | TyperException) -> int:
     if isinstance(error, TyperException):
-        sys.stderr.write(f"polyb2: {' '.join(error.format_message().split())} (see polyb2 --help)\n")
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context is not None else "polyb2"
+        tell_failure(f"{' '.join(error.format_message().split())} (see {where} --help)", error.exit_code)
         return error.exit_code
     for line in str(error).splitlines() or [type(error).__name__]:
-        sys.stderr.write(f"polyb2: {line}\n")
+        tell_failure(line, error.exit_code)
     return error.exit_code

@@ -44,7 +44,8 @@ Concurrency = Annotated[
     int | None, typer.Option("--concurrency", min=1, max=1024, help="Streams of this process (32).")
 ]
 MaxBandwidth = Annotated[
-    str | None, typer.Option("--max-bandwidth", help="Bytes per second of all streams: 50M; 0 is no limit.")
+    str | None,
+    typer.Option("--max-bandwidth", help="Bytes per second of all streams: 50M, 08:00-18:00=50M,*=0; 0 is no limit."),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Claim that many files, then end.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Stay up: discover on a schedule, never exit by itself.")]
@@ -82,9 +83,9 @@ def select(
     if len(modes) > 1:
         raise UsageError(f"{' and '.join(modes)} exclude each other: choose one")
     if (start or end) and not historical_mode:
-        raise UsageError("--start-date and --end-date go with --historical")
+        raise UsageError("--start-date and --end-date go with --historical: add it, or write --dates FIRST..LAST")
     if lookback is not None and (dates or historical_mode):
-        raise UsageError("--lookback-days goes with --daily")
+        raise UsageError("--lookback-days goes with --daily: leave --dates and --historical out")
     patterns = split_datasets(datasets or []) or defaults or ()
     if dates:
         return named_dates(dates, patterns)

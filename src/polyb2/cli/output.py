@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from polyb2.cli.logs import tell_failure
+from polyb2.cli.manner import MANNER
+from polyb2.cli.picture import elided
 from polyb2.core.checkup import Checkup, Level
 from polyb2.core.status import TRANSITIONS, Status
 from polyb2.core.units import format_duration, format_size
@@ -20,10 +24,11 @@ if TYPE_CHECKING:
     from polyb2.flow.pool import Outcome
     from polyb2.flow.report import Report
     from polyb2.flow.verify import Difference, Findings
-    from polyb2.ledger.reports import StatusReport
 
 NAMED_MAX = 20
 PIPE_COLUMNS = 240
+UNFINISHED = 3
+_BEFORE_KEY = len(f"{'':<18}{'999.9 GB':>8}  ")
 _LEVELS = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.SKIP: "dim"}
 COLOURS = {
     Status.COMPLETED: "green",
@@ -35,15 +40,31 @@ COLOURS = {
 }
 
 
-def console() -> Console:
-    """Where results go: stdout, without markup or guessing at values; nothing is cut to fit where no terminal is."""
-    width = None if sys.stdout.isatty() else PIPE_COLUMNS
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=width)
+def console(*, asked: bool = True) -> Console:
+    """Where results go: stdout, without markup or guessing at values; nothing is cut to fit where no terminal is.
+
+    Args:
+        asked: the result is what the command is for; without it ``--quiet`` keeps it back.
+    """
+    piped = not sys.stdout.isatty()
+    return Console(
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=piped,
+        width=PIPE_COLUMNS if piped else None,
+        quiet=MANNER.quiet and not asked,
+    )
 
 
-def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """A plain table; the columns named in ``right`` hold figures."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
+def say(words: str) -> None:
+    """What a command did, in a line; ``--quiet`` keeps it back."""
+    console(asked=False).print(words)
+
+
+def table(*columns: str, right: tuple[str, ...] = (), gap: int = 2) -> Table:
+    """A plain table; the columns named in ``right`` hold figures, ``gap`` spaces lie between columns."""
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", no_wrap=True, overflow="fold")
     return made
@@ -57,15 +78,34 @@ def print_table(out: Console, made: Table) -> None:
     out.width = before
 
 
+def dataset_table(out: Console, figures: tuple[str, ...], rows: Iterable[tuple[str, list[str | Text]]]) -> Table:
+    """Figures by dataset; where the terminal is narrow a dataset is two lines, its prefix above its type."""
+    rows = list(rows)
+    made = table("dataset", *figures, right=figures)
+    for dataset, values in rows:
+        made.add_row(dataset, *values)
+    if made.__rich_measure__(out, out.options.update(width=PIPE_COLUMNS)).maximum <= out.width:
+        return made
+    narrow = table("dataset", *figures, right=figures, gap=1)
+    above = ""
+    for dataset, values in rows:
+        prefix, slash, kind = dataset.partition("/")
+        if slash and prefix != above:
+            narrow.add_row(prefix)
+        above = prefix if slash else ""
+        narrow.add_row(f"  {kind}" if slash else dataset, *values)
+    return narrow
+
+
 def print_report(report: Report) -> None:
     """What discovery found."""
+    out = console(asked=False)
     figures = ("listed", "queued", "revised", "adopted", "unchanged", "bytes")
-    made = table("dataset", *figures, right=figures)
+    rows: list[tuple[str, list[str | Text]]] = []
     for item in report.datasets.values():
         counts = (item.listed, item.queued, item.revised, item.adopted, item.unchanged)
-        made.add_row(item.dataset, *map(str, counts), format_size(item.bytes_queued))
-    out = console()
-    out.print(made)
+        rows.append((item.dataset, [*map(str, counts), format_size(item.bytes_queued)]))
+    out.print(dataset_table(out, figures, rows))
     print_named(out, "nothing is listed for", report.not_published)
     print_named(out, "not flat files, left alone:", report.ignored)
     if report.gone:
@@ -73,52 +113,48 @@ def print_report(report: Report) -> None:
     out.print(f"{report.total('queued')} files queued, {format_size(report.total('bytes_queued'))}")
 
 
-def print_outcome(outcome: Outcome) -> None:
-    """How a run ended."""
-    out = console()
-    out.print(f"{outcome.completed} files completed")
+def print_outcome(outcome: Outcome, seconds: float | None = None) -> None:
+    """How a run ended, and in how many seconds."""
+    out = console(asked=False)
+    speed = f", {format_size(outcome.bytes / seconds)}/s" if seconds and outcome.bytes else ""
+    lasted = f" in {format_duration(seconds)}{speed}" if seconds is not None and outcome.completed else ""
+    out.print(f"{outcome.completed} files completed, {format_size(outcome.bytes)} sent{lasted}")
     statuses = {key: TRANSITIONS[event][1] for key, event in outcome.unfinished.items()}
     print_named(out, "not completed:", [f"{status} {key}" for key, status in statuses.items()])
     if statuses:
         wanted = ",".join(sorted(set(statuses.values())))
-        out.print(f"{len(statuses)} files not completed: polyb2 files --status {wanted} tells why")
+        words = f"{len(statuses)} files not completed: polyb2 files --status {wanted} tells why"
+        out.print(words)
+        if MANNER.quiet:
+            tell_failure(words, UNFINISHED)
 
 
-def print_status(report: StatusReport) -> None:
-    """Counts by dataset and status, what is in flight, and the last errors."""
-    out = console()
-    shown = [status for status in Status if report.totals.by_status[status]["files"]]
-    made = table("dataset", *shown, "files", "bytes", "done", right=(*shown, "files", "bytes", "done"))
-    for dataset, tally in [*report.datasets.items(), ("all", report.totals)]:
-        counts = [Text(str(tally.by_status[status]["files"]), style=COLOURS.get(status, "")) for status in shown]
-        share = f"{100 * tally.bytes_done / tally.bytes:.1f} %" if tally.bytes else "-"
-        made.add_row(dataset, *counts, str(tally.files), format_size(tally.bytes), share)
-    out.print(made)
-    if report.rate_bytes_per_s is not None:
-        eta = "" if report.eta_s is None else f", {format_duration(report.eta_s)} left"
-        out.print(f"{format_size(report.rate_bytes_per_s)}/s{eta}")
-    for item in report.in_flight[:NAMED_MAX]:
-        share = f"{100 * item['bytes_done'] / item['size']:.0f} %" if item["size"] else "-"
-        out.print(f"in flight: {item['key']} {format_size(item['size'])} {share} (attempt {item['attempt']})")
-    for item in report.last_errors:
-        out.print(f"{item['status']}: {item['key']}: {item['error_message']}")
-    if not report.totals.files:
-        out.print("the ledger has no files yet: run polyb2 discover")
+def indented(words: str) -> Padding:
+    """Words below the line that they explain, wrapped where they have to be."""
+    return Padding(Text(words, style="dim"), (0, 0, 0, 4))
 
 
 async def print_files(rows: AsyncIterator[Any]) -> None:
-    """Rows of the ledger, one a line, as they come."""
+    """Rows of the ledger, one a line, as they come; on a terminal what went wrong stands below."""
     out = console()
     async for row in rows:
         line = Text(f"{row['status']:<18}", style=COLOURS.get(Status(row["status"]), ""))
-        line.append(f"{format_size(row['size']):>10}  {row['key']}", style="default")
         words = ": ".join(word for word in (row["reason"], row["error_message"]) if word)
-        out.print(line.append(f"  {words}" if words else "", style="default"))
+        if not out.is_terminal:
+            line.append(f"{format_size(row['size']):>10}  {row['key']}", style="default")
+            out.print(line.append(f"  {words}" if words else "", style="default"))
+            continue
+        key = elided(row["key"], out.width - _BEFORE_KEY)
+        out.print(line.append(f"{format_size(row['size']):>8}  {key}", style="default"))
+        if words:
+            out.print(indented(words))
 
 
 def print_findings(findings: Findings) -> None:
     """What verify found."""
-    out = console()
+    out = console(asked=False)
+    if MANNER.quiet and findings.differences:
+        tell_failure(f"{len(findings.differences)} differences: polyb2 verify without --quiet names them", UNFINISHED)
     for difference in findings.differences:
         out.print(f"{difference.kind:<12} {difference.key}{_revision_words(difference)}")
     print_named(out, "a broken gzip stream, as the source has it:", findings.damaged_at_source)
@@ -161,7 +197,7 @@ def print_checkup(checkup: Checkup) -> None:
 
 def print_swept(swept: Swept, *, dry_run: bool) -> None:
     """What cleanup did."""
-    out = console()
+    out = console(asked=dry_run)
     for upload in swept.aborted:
         out.print(f"{'would abort' if dry_run else 'aborted'} {upload.key} {upload.upload_id}")
     out.print(

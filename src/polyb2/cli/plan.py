@@ -11,8 +11,9 @@ from rich.console import Console
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
+from polyb2.cli.manner import configured
 from polyb2.cli.output import console, print_named, print_table, table
-from polyb2.config import Settings, load_settings
+from polyb2.config import Settings
 from polyb2.core.errors import UsageError
 from polyb2.core.estimate import Estimate, Rate, measured
 from polyb2.core.prices import Prices
@@ -48,7 +49,7 @@ def plan(
     as_json: o.Json = False,
 ) -> None:
     """What discover would queue: files, bytes, hours at a rate, B2 cost; queues nothing."""
-    settings = load_settings()
+    settings = configured()
     given = None if rate is None else Rate(_rate(rate))
     selection = o.select(
         dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=settings.datasets

@@ -9,41 +9,41 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
 
-from polyb2.core.units import format_duration, format_size
+from polyb2.cli.manner import MANNER
+from polyb2.cli.picture import FileLine, Frame, picture
+from polyb2.core.logevents import LogEvent, told
+from polyb2.core.status import WAITING, Status
 
 if TYPE_CHECKING:
-    from polyb2.flow.mirror import Mirror
+    from polyb2.flow.mirror import InFlight, Mirror
     from polyb2.flow.outage import Outage
     from polyb2.ledger.reports import StatusReport
 
 log = logging.getLogger(__name__)
 REFRESH_S = 0.5
-LOG_EVERY_S = 30.0
-RATE_SAMPLES = 20
-_BAR_COLUMNS = 30
+RATE_WINDOW_S = 10.0
+LOG_FIRST_S, LOG_EVERY_S, LOG_FIRST_COUNT = 30.0, 300.0, 10
+"""Log lines: so many close ones at first, then fewer."""
 
 
 class Progress:
     """Watches a mirror at work; reads the ledger's counts and the streams' counters, and touches nothing."""
 
     def __init__(self) -> None:
-        terminal = Console(stderr=True, highlight=False, markup=False)
-        self.live = terminal.is_terminal and not terminal.is_dumb_terminal
-        self.console = terminal if self.live else None
+        terminal = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        plain = MANNER.quiet or MANNER.is_json or not terminal.is_terminal or terminal.is_dumb_terminal
+        self.console = None if plain else terminal
         self._task: asyncio.Task[None] | None = None
         self._display: Live | None = None
         self._is_aside = False
-        self._samples: deque[tuple[float, float]] = deque(maxlen=RATE_SAMPLES)
 
     def start(self, mirror: Mirror, outage: Outage) -> None:
         """Begin to show; called on the event loop."""
-        self._task = asyncio.create_task(self._show(mirror, outage), name="progress")
+        if not MANNER.quiet:
+            self._task = asyncio.create_task(self._show(_Figures(mirror, outage)), name="progress")
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -64,58 +64,87 @@ class Progress:
             if self._display is not None:
                 self._display.start()
 
-    async def _show(self, mirror: Mirror, outage: Outage) -> None:
+    async def _show(self, figures: _Figures) -> None:
         if self.console is None:
-            await self._log(mirror)
+            await self._log(figures)
             return
         with Live(console=self.console, auto_refresh=False, transient=True) as self._display:
             while True:
-                report = await mirror.ledger.status()
+                frame = await figures.frame()
                 if not self._is_aside:
-                    self._display.update(self._picture(mirror, outage, report), refresh=True)
+                    width, height = self.console.size
+                    self._display.update(picture(frame, width, height), refresh=True)
                 await asyncio.sleep(REFRESH_S)
 
-    async def _log(self, mirror: Mirror) -> None:
+    async def _log(self, figures: _Figures) -> None:
+        """A line now and then while something moves; nothing at all while there is nothing to do."""
+        before = await figures.frame()
+        count = 0
         while True:
-            await asyncio.sleep(LOG_EVERY_S)
-            log.info("%s", self._summary(mirror, await mirror.ledger.status()))
+            await asyncio.sleep(LOG_FIRST_S if count < LOG_FIRST_COUNT else LOG_EVERY_S)
+            frame = await figures.frame()
+            if (frame.files_left, frame.bytes_done) == (before.files_left, before.bytes_done) and not frame.in_flight:
+                continue
+            count, before = count + 1, frame
+            log.info("%s", frame.words(), extra=_told(frame))
 
-    def _summary(self, mirror: Mirror, report: StatusReport) -> str:
-        done, total, rate = self._figures(mirror, report)
-        left = report.bytes_left
-        eta = f", {format_duration(left / rate)} left" if rate > 1 and left else ""
-        completed = report.totals.by_status["completed"]["files"]  # type: ignore[index]
-        return (
-            f"{completed} of {report.totals.files} files, {format_size(done)} of {format_size(total)}, "
-            f"{format_size(rate)}/s{eta}"
+
+class _Figures:
+    """The figures of this run, from counts that also hold what came before it."""
+
+    def __init__(self, mirror: Mirror, outage: Outage) -> None:
+        self._mirror = mirror
+        self._outage = outage
+        self._first: tuple[int, int] | None = None
+        self._samples: deque[tuple[float, int]] = deque()
+
+    async def frame(self) -> Frame:
+        report = await self._mirror.ledger.status()
+        counts = {status: report.totals.by_status[status]["files"] for status in Status}
+        completed = counts[Status.COMPLETED]
+        self._first = self._first or (completed, report.totals.bytes_done)
+        lines = [FileLine(file.key, file.size, file.bytes_done, file.attempt) for file in self._in_flight()]
+        on_the_way = self._on_the_way(report)
+        error = self._outage.error
+        return Frame(
+            bytes_done=max(0, report.totals.bytes_done - self._first[1]) + on_the_way,
+            bytes_left=report.bytes_left - on_the_way,
+            rate=self._rate(),
+            files_done=max(0, completed - self._first[0]),
+            files_left=sum(counts[status] for status in WAITING | {Status.PROCESSING}),
+            retrying=counts[Status.FAILED_DOWNLOAD] + counts[Status.FAILED_UPLOAD],
+            parked=counts[Status.PERMANENT_FAILURE] + counts[Status.NOT_ENTITLED],
+            in_flight=lines,
+            limit=self._mirror.bandwidth.words,
+            trouble="" if error is None else f"paused: {error}",
         )
 
-    def _figures(self, mirror: Mirror, report: StatusReport) -> tuple[float, float, float]:
-        """Bytes done, bytes in all, bytes per second over the last samples."""
-        on_the_way = sum(relay.seen for entry in mirror.in_flight.values() for relay in entry.relays)
-        done = float(min(report.totals.bytes, report.totals.bytes_done + on_the_way))
+    def _in_flight(self) -> list[InFlight]:
+        return list(self._mirror.in_flight.values())
+
+    def _on_the_way(self, report: StatusReport) -> int:
+        """Bytes that came in and have no receipt yet."""
+        return min(report.bytes_left, sum(relay.seen for file in self._in_flight() for relay in file.relays))
+
+    def _rate(self) -> float | None:
+        """Bytes a second that passed during the last seconds; None before there is anything to tell."""
         now_s = asyncio.get_running_loop().time()
-        self._samples.append((now_s, done))
-        first_s, first = self._samples[0]
-        rate = max(0.0, (done - first) / (now_s - first_s)) if now_s > first_s else 0.0
-        return done, float(report.totals.bytes), rate
+        self._samples.append((now_s, self._mirror.bandwidth.moved_bytes))
+        while len(self._samples) > 2 and self._samples[0][0] < now_s - RATE_WINDOW_S:  # noqa: PLR2004 - a line's two ends
+            self._samples.popleft()
+        (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
+        return (last - first) / (last_s - first_s) if last > first and last_s > first_s else None
 
-    def _picture(self, mirror: Mirror, outage: Outage, report: StatusReport) -> Group:
-        done, total, _ = self._figures(mirror, report)
-        head = Table.grid(padding=(0, 1))
-        head.add_row(
-            ProgressBar(total=max(total, 1), completed=done, width=_BAR_COLUMNS), Text(self._summary(mirror, report))
-        )
-        rows = Table.grid(padding=(0, 1), expand=False)
-        room = max(3, (self.console.height if self.console else 24) - 4)
-        for entry in list(mirror.in_flight.values())[:room]:
-            share = entry.bytes_done / entry.size if entry.size else 0.0
-            bar = ProgressBar(total=1, completed=share, width=_BAR_COLUMNS // 2)
-            rows.add_row(
-                bar,
-                f"{100 * share:3.0f} %",
-                f"{format_size(entry.size):>9}",
-                Text(entry.key, overflow="ellipsis", no_wrap=True),
-            )
-        trouble = [Text(f"paused: {outage.error}", style="yellow")] if outage.error is not None else []
-        return Group(head, rows, *trouble)
+
+def _told(frame: Frame) -> dict[str, object]:
+    return told(
+        LogEvent.RUN_PROGRESS,
+        files_done=frame.files_done,
+        files_left=frame.files_left,
+        files_retrying=frame.retrying,
+        files_in_flight=len(frame.in_flight),
+        bytes_done=int(frame.bytes_done),
+        bytes_left=int(frame.bytes_left),
+        bytes_per_s=frame.rate,
+        eta_seconds=frame.eta_s,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
 
@@ -11,19 +12,20 @@ import typer
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
-from polyb2.cli.output import console, print_files, print_status
+from polyb2.cli.manner import configured
+from polyb2.cli.output import print_files, say
+from polyb2.cli.standing import REFRESH_S, print_status, watch_status
 from polyb2.cli.story import tell_stories
-from polyb2.config import Settings, load_settings
+from polyb2.config import Settings
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
 from polyb2.core.status import FAILED, WAITING, Status
 from polyb2.ledger.database import Row
 from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.reports import Filter, file_json, takes
+from polyb2.ledger.reports import Filter, StatusReport, file_json, takes
 
 T = TypeVar("T")
 BATCH_ROWS = 1000
-STATUS_EVERY_S = 2.0
 
 
 def register(app: typer.Typer) -> None:
@@ -42,20 +44,24 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh every two seconds.")] = False,
 ) -> None:
     """Counts and bytes by dataset and status, rate, ETA, files in flight, last errors."""
-    settings = load_settings()
+    settings = configured()
+
+    async def look() -> StatusReport:
+        return await _reading(settings, lambda ledger: ledger.status())
 
     async def show() -> None:
+        if watch and not as_json:
+            await watch_status(look)
         while True:
-            report = await _reading(settings, lambda ledger: ledger.status())
-            if as_json:
-                typer.echo(json.dumps(report.as_json(), indent=None if watch else 2))
-            else:
-                if watch:
-                    console().clear()
+            report = await look()
+            if not as_json:
                 print_status(report)
+                return
+            typer.echo(json.dumps(report.as_json(), indent=None if watch else 2))
+            sys.stdout.flush()
             if not watch:
                 return
-            await asyncio.sleep(STATUS_EVERY_S)
+            await asyncio.sleep(REFRESH_S)
 
     asyncio.run(show())
 
@@ -73,7 +79,7 @@ def files(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Rows of the ledger, filtered; with KEYs the whole story of those files."""
-    settings = load_settings()
+    settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     wanted = Filter(_statuses(status), frozenset(keys or ()))
 
@@ -106,7 +112,7 @@ def retry(
     wanted = _statuses(status) or FAILED - {Status.NOT_ENTITLED}
     if not wanted <= FAILED:
         raise UsageError(f"only failed or parked rows can be retried: --status is one of {', '.join(sorted(FAILED))}")
-    settings = load_settings()
+    settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     changed = asyncio.run(
         _writing(
@@ -114,7 +120,7 @@ def retry(
             lambda ledger: _each_batch(ledger, selection, Filter(wanted, frozenset(keys or ())), ledger.requeue),
         )
     )
-    typer.echo(f"{changed} files put back into the queue")
+    say(f"{changed} files put back into the queue")
 
 
 def unqueue(
@@ -132,7 +138,7 @@ def unqueue(
     wanted = _statuses(status) or WAITING
     if not wanted <= WAITING:
         raise UsageError(f"only waiting rows can be unqueued: --status is one of {', '.join(sorted(WAITING))}")
-    settings = load_settings()
+    settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     changed = asyncio.run(
         _writing(
@@ -140,17 +146,17 @@ def unqueue(
             lambda ledger: _each_batch(ledger, selection, Filter(wanted, frozenset(keys or ())), ledger.unqueue),
         )
     )
-    typer.echo(f"{changed} files taken out of the queue")
+    say(f"{changed} files taken out of the queue")
 
 
 def rebind() -> None:
     """Tell the ledger that its source or target endpoint has a new name."""
     from polyb2.engine import binding_of
 
-    settings = load_settings()
+    settings = configured()
     settings.require_remote()
     asyncio.run(_writing(settings, lambda ledger: ledger.rebind(binding_of(settings))))
-    typer.echo(f"the ledger now belongs to {settings.polygon_s3_endpoint_url} and {settings.b2_endpoint_url}")
+    say(f"the ledger now belongs to {settings.polygon_s3_endpoint_url} and {settings.b2_endpoint_url}")
 
 
 async def _each_batch(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 
 import typer
 from rich.text import Text
 
+from polyb2.cli.logs import tell_failure
 from polyb2.cli.output import COLOURS, console
 from polyb2.core.status import Status
 from polyb2.core.units import format_duration, format_size, iso_utc
@@ -29,7 +29,7 @@ async def tell_stories(ledger: Ledger, keys: Sequence[str], takes: Callable[[Row
     for key in dict.fromkeys(keys):
         story = await ledger.story(key)
         if story is None:
-            sys.stderr.write(f"polyb2: the ledger has no {key}: run polyb2 discover for its date and dataset\n")
+            tell_failure(f"the ledger has no {key}: run polyb2 discover for its date and dataset", 0)
         elif not takes(story.row):
             continue
         elif as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
@@ -13,9 +14,10 @@ import typer
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
+from polyb2.cli.manner import configured
 from polyb2.cli.output import print_outcome, print_report
 from polyb2.cli.prompt import confirm
-from polyb2.config import Settings, load_settings
+from polyb2.config import Settings
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
 
@@ -46,7 +48,7 @@ def discover(
     as_json: o.Json = False,
 ) -> None:
     """List the source, queue what the mirror lacks or has in an older revision."""
-    settings = load_settings()
+    settings = configured()
     selection = o.select(
         dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=settings.datasets
     )
@@ -62,7 +64,7 @@ def run(
     yes: o.Yes = False,
 ) -> None:
     """Drain the queue, then exit; with --watch stay up and discover on a schedule."""
-    settings = load_settings(polyb2_concurrency=concurrency, polyb2_max_bandwidth=max_bandwidth)
+    settings = configured(polyb2_concurrency=concurrency, polyb2_max_bandwidth=max_bandwidth)
     _run(settings, None, limit=limit, watch=watch, yes=yes)
 
 
@@ -81,7 +83,7 @@ def sync(
     yes: o.Yes = False,
 ) -> None:
     """Discover and run at once: workers start while the listing goes on."""
-    settings = load_settings(polyb2_concurrency=concurrency, polyb2_max_bandwidth=max_bandwidth)
+    settings = configured(polyb2_concurrency=concurrency, polyb2_max_bandwidth=max_bandwidth)
     selection = o.select(
         dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=settings.datasets
     )
@@ -106,10 +108,11 @@ def _run(settings: Settings, selection: Selection | None, *, limit: int | None, 
         finally:
             await progress.stop()
 
+    began_s = time.monotonic()
     result = asyncio.run(work())
     if result.report is not None:
         print_report(result.report)
-    print_outcome(result.outcome)
+    print_outcome(result.outcome, time.monotonic() - began_s)
     if result.signal is not None and not watch:
         raise typer.Exit(128 + result.signal)
     if result.outcome.unfinished and result.signal is None:
@@ -120,9 +123,15 @@ async def _discover(settings: Settings, selection: Selection, consent: Consent) 
     from polyb2.engine import open_mirror
     from polyb2.flow.consent import discover as discover_with
     from polyb2.flow.discover import Discovery
+    from polyb2.notify.notifier import tell_once
+    from polyb2.notify.reporter import revised
 
+    replaced: list[str] = []
     async with open_mirror(settings) as mirror:
-        return await discover_with(Discovery(mirror, selection), consent)
+        mirror.on_revised = replaced.append
+        report = await discover_with(Discovery(mirror, selection), consent)
+    await tell_once(settings, [revised(key) for key in replaced])
+    return report
 
 
 def _consent(

@@ -69,7 +69,7 @@ class Handling:
     advice: str
 
 
-_NETWORK = "check the network between this machine and the endpoint; polyb2 goes on by itself"
+_NETWORK = "check the network between this machine and the endpoint; a run goes on by itself, the rest can be run again"
 HANDLING: dict[Kind, Handling] = {
     Kind.UNREACHABLE: Handling(
         3,
@@ -80,12 +80,22 @@ HANDLING: dict[Kind, Handling] = {
     Kind.CONNECTION_LOST: Handling(None, Scope.FILE, True, _NETWORK),
     Kind.STALLED: Handling(None, Scope.FILE, True, _NETWORK + " (POLYB2_STALL_TIMEOUT sets the patience)"),
     Kind.TRUNCATED: Handling(None, Scope.FILE, True, _NETWORK),
-    Kind.SERVER_ERROR: Handling(None, Scope.FILE, True, "the service has trouble; polyb2 retries by itself"),
+    Kind.SERVER_ERROR: Handling(None, Scope.FILE, True, "the service has trouble; a run goes on by itself"),
     Kind.THROTTLED: Handling(None, Scope.FILE, True, "lower --concurrency, POLYB2_SOURCE_RPS or POLYB2_B2_RPS"),
-    Kind.BAD_ANSWER: Handling(3, Scope.FILE, True, "a proxy or a service that is not S3 may be in the way"),
+    Kind.BAD_ANSWER: Handling(
+        3,
+        Scope.FILE,
+        True,
+        "no S3 service answered: check the endpoint URL and HTTPS_PROXY",
+    ),
     Kind.BAD_DIGEST: Handling(1, Scope.FILE, True, "bytes changed on the way; polyb2 reads them afresh"),
     Kind.CLOCK_SKEW: Handling(2, Scope.ACCOUNT, True, "set this machine's clock (NTP)"),
-    Kind.FORBIDDEN: Handling(1, Scope.FILE, True, "the plan may not include this dataset or this date"),
+    Kind.FORBIDDEN: Handling(
+        1,
+        Scope.FILE,
+        True,
+        "your plan may not have this dataset or date: see polyb2 datasets --probe",
+    ),
     Kind.NOT_FOUND: Handling(1, Scope.FILE, True, "run polyb2 discover to see what the source lists"),
     Kind.NO_SUCH_UPLOAD: Handling(1, Scope.FILE, True, "polyb2 starts the upload anew"),
     Kind.CHANGED: Handling(1, Scope.FILE, True, "the source replaced the file; polyb2 takes the newest revision"),
@@ -98,7 +108,9 @@ HANDLING: dict[Kind, Handling] = {
     ),
     Kind.MISCONFIGURED: Handling(1, Scope.ACCOUNT, True, "check the endpoint URL, the bucket name and B2_REGION"),
     Kind.CAP_EXCEEDED: Handling(1, Scope.OUTAGE, True, "raise the cap on Backblaze's Caps & Alerts page"),
-    Kind.REFUSED: Handling(1, Scope.FILE, False, "no retry cures this; see the message"),
+    Kind.REFUSED: Handling(
+        1, Scope.FILE, False, "not tried again by itself: once the cause is gone, polyb2 retry sends it"
+    ),
     Kind.MISMATCH: Handling(1, Scope.FILE, True, "what arrived is not what was sent; polyb2 starts over"),
 }
 _ADVICE: dict[tuple[Side, Kind], str] = {

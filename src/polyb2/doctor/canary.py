@@ -187,7 +187,7 @@ class Canary:
 
     async def _send_part(self, upload: Upload, part: Part) -> Receipt:
         async with StallWatch(STALL_S) as watch:
-            relay = Relay(_noise(part.length), part.length, watch, Bandwidth(0)).hashing()
+            relay = Relay(_noise(part.length), part.length, watch, Bandwidth()).hashing()
             etag = await self._target.put_part(upload, part, relay, fresh=True)
         return Receipt(part, etag, relay.md5)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from polyb2.core.errors import RemoteError, Scope
 from polyb2.core.keys import parse_key
+from polyb2.core.logevents import LogEvent, told
 from polyb2.core.records import OpenUpload
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.recover import abort_all_abandoned
@@ -45,7 +46,8 @@ async def cleanup(mirror: Mirror, *, older_than_s: float, now_ms: int, dry_run: 
             if error.handling.scope is not Scope.FILE:
                 raise
             swept.failed += 1
-            log.warning("an upload of %s could not be aborted: %s", upload.key, error)
+            extra = told(LogEvent.UPLOAD_LEFT, key=upload.key)
+            log.warning("an upload of %s could not be aborted: %s", upload.key, error, extra=extra)
         else:
             swept.aborted.append(upload)
     return swept

@@ -133,6 +133,7 @@ class Discovery:
     async def _compare(self, page: _Page, counts: DatasetReport) -> _Findings:
         known = await self._mirror.ledger.known_files([item.listed.key for item in page.files])
         found: list[Discovered] = []
+        revised: list[str] = []
         for item in page.files:
             row = known.get(item.listed.key)
             if row is None and self._only_known:
@@ -143,7 +144,9 @@ class Discovery:
             counts.count(item, change, None if row is None else row.status, self._parts(item))
             if change is not Change.UNCHANGED:
                 found.append(item)
-        return _Findings(counts, found, [key async for key in self._gone(page)])
+            if change is Change.REVISED:
+                revised.append(item.listed.key)
+        return _Findings(counts, found, [key async for key in self._gone(page)], revised=revised)
 
     def _parts(self, item: Discovered) -> int:
         """In how many parts a file would be sent, as far as its size tells."""
@@ -160,6 +163,8 @@ class Discovery:
                 findings.counts.count_unadopted(item, self._parts(item))
         if findings.files:
             await self._mirror.ledger.record(findings.files, self._mirror.target.prefix)
+        for key in findings.revised:
+            self._mirror.on_revised(key)
         if findings.listed is not None:
             await self._mirror.ledger.note_listed(findings.listed)
         if findings.gone:
@@ -207,12 +212,13 @@ class Discovery:
 class _Findings:
     """What there is to do about one page: files to record, files that are gone; already counted in ``counts``.
 
-    After the last page of a prefix come the days that it showed.
+    After the last page of a prefix come the days that it showed. ``revised`` are the keys of files that were replaced.
     """
 
     counts: DatasetReport
     files: list[Discovered] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    revised: list[str] = field(default_factory=list)
     listed: ListedDays | None = None
 
 

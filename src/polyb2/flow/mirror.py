@@ -56,6 +56,7 @@ class Mirror:
         draining: set once the process is asked to stop.
         in_flight: the files at work, by key.
         on_progress: called when bytes became durable.
+        on_revised: called with the key of a file that was found replaced, once it is queued.
     """
 
     source: Source
@@ -69,6 +70,7 @@ class Mirror:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: dict[str, InFlight] = field(default_factory=dict)
     on_progress: Callable[[int], None] = lambda _bytes: None
+    on_revised: Callable[[str], None] = lambda _key: None
 
     def dest_key(self, claim: Claim) -> str:
         return self.target.prefix + claim.key

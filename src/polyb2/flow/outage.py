@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from polyb2.core.errors import AccountStoppedError, Kind, RemoteError, Scope, Side
+from polyb2.core.logevents import LogEvent, told
 from polyb2.core.units import format_duration
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class Outage:
     def proved(self) -> None:
         """Bytes went all the way: whatever was wrong is over."""
         if self.error is not None:
-            log.info("the %s answers again; going on", self.error.side)
+            extra = told(LogEvent.SIDE_RESUMED, side=self.error.side, seconds=_now_s() - (self._since_s or _now_s()))
+            log.info("the %s answers again; going on", self.error.side, extra=extra)
         self.error, self._since_s, self._probing, self._probe_s = None, None, False, PROBE_FIRST_S
 
     async def behind(self, error: RemoteError) -> RemoteError | None:
@@ -58,7 +60,9 @@ class Outage:
         if self.error is None:
             if self._for_ever or error.handling.scope is Scope.OUTAGE:
                 patience = "" if self._for_ever else f"; giving up after {format_duration(self._give_up_s)}"
-                log.error("paused: %s%s", error, patience)
+                limit_s = None if self._for_ever else self._give_up_s
+                extra = told(LogEvent.SIDE_PAUSED, side=error.side, reason=error.kind, give_up_seconds=limit_s)
+                log.error("paused: %s%s", error, patience, extra=extra)
             self._since_s = _now_s()
         elif self._probing:
             self._probe_s = min(self._probe_s * 2, PROBE_LIMIT_S)
@@ -95,7 +99,9 @@ class Outage:
 
     def _check_patience(self, error: RemoteError) -> None:
         if self._left_s() <= 0:
-            raise AccountStoppedError(f"gave up after {format_duration(self._give_up_s)}: {error}")
+            raise AccountStoppedError(
+                f"gave up after {format_duration(self._give_up_s)}: {error}; the next run goes on from here"
+            )
 
     def _left_s(self) -> float:
         if self._for_ever or self._since_s is None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polyb2.core.errors import LeaseLostError, LedgerError
+from polyb2.core.logevents import LogEvent, told
 from polyb2.core.records import Claim
 from polyb2.core.status import FAILED, Event
 from polyb2.flow.mirror import Mirror
@@ -197,7 +198,8 @@ class Pool:
                 await self._mirror.ledger.renew(self._worker)
                 self._lease_until_s = began_s + self._rules.lease_s
             except LeaseLostError as error:
-                log.warning("%s: stopping its transfers and beginning with a new one", error)
+                words = "%s: stopping its transfers and beginning with a new one"
+                log.warning(words, error, extra=told(LogEvent.LEASE_LOST))
                 self._worker = None
                 await _cancel(self._tasks)
                 await self._register()

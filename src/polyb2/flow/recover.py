@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 
 from polyb2.core.errors import Kind, RemoteError, Scope
+from polyb2.core.logevents import LogEvent, told
 from polyb2.core.records import Claim, Upload
 from polyb2.core.recovery import Traces
 from polyb2.flow.mirror import Mirror
@@ -51,7 +52,8 @@ async def abort_all_abandoned(mirror: Mirror) -> int:
             if error.handling.scope is not Scope.FILE:
                 raise
             left += 1
-            log.warning("an abandoned upload of %s could not be aborted yet: %s", upload.dest_key, error)
+            extra = told(LogEvent.UPLOAD_LEFT, key=upload.dest_key)
+            log.warning("an abandoned upload of %s could not be aborted yet: %s", upload.dest_key, error, extra=extra)
     return left
 
 

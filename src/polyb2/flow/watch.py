@@ -18,6 +18,7 @@ from datetime import date, timedelta
 from polyb2.core.calendar import due, next_due
 from polyb2.core.coverage import Day
 from polyb2.core.errors import LedgerError, RemoteError, UsageError
+from polyb2.core.logevents import LogEvent, told
 from polyb2.core.selection import Mode, Selection, daily
 from polyb2.core.units import format_duration
 from polyb2.flow import coverage
@@ -44,6 +45,7 @@ class Watch:
     Attributes:
         problem: what the last discovery failed with, in words; None after one that ended well.
         late: the days that were late at the last look.
+        on_cycle: called after each round of discoveries, well or not.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Watch:
         on_queued: Callable[[], None],
     ) -> None:
         self.problem: str | None = None
+        self.on_cycle: Callable[[], None] = lambda: None
         self.late: list[Day] = []
         self._mirror = mirror
         self._datasets = datasets
@@ -89,6 +92,7 @@ class Watch:
             else:
                 self.problem = None
                 pause_s = self._pause_s()
+            self.on_cycle()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._mirror.draining.wait()
@@ -97,7 +101,8 @@ class Watch:
         """Tell a problem once; the pause after it."""
         problem = str(error)
         if problem != self.problem:
-            log.error("discovery failed, the next one is in %s: %s", format_duration(pause_s), problem)
+            extra = told(LogEvent.DISCOVERY_FAILED, seconds=pause_s)
+            log.error("discovery failed, the next one is in %s: %s", format_duration(pause_s), problem, extra=extra)
         self.problem = problem
         return pause_s
 
@@ -123,7 +128,8 @@ class Watch:
 
     async def _look(self, selection: Selection, consent: Consent) -> Report:
         report = await discover(Discovery(self._mirror, selection), consent, self._on_queued)
-        log.info("discovered: %d listed, %d queued", report.total("listed"), report.total("queued"))
+        listed, queued = report.total("listed"), report.total("queued")
+        log.info("discovered: %d listed, %d queued", listed, queued, extra=_told(report))
         return report
 
     async def _note_late(self, datasets: Sequence[str]) -> None:
@@ -131,7 +137,9 @@ class Watch:
         self.late = await coverage.late(self._mirror.ledger, datasets)
         late = {(day.dataset, day.date) for day in self.late}
         for dataset, day in sorted(late - self._told_late):
-            log.warning("late: %s of %s is not listed, and should have been by %s", dataset, day, due(day).isoformat())
+            extra = told(LogEvent.FILE_LATE, dataset=dataset, date=day)
+            words = "late: %s of %s is not listed, and should have been by %s"
+            log.warning(words, dataset, day, due(day).isoformat(), extra=extra)
         for dataset, day in sorted(self._told_late - late):
             log.info("late no longer: %s of %s is listed now, or has to be called missing", dataset, day)
         self._told_late = late
@@ -147,5 +155,10 @@ class Watch:
         except PlanTooLargeError:
             await ledger.remember(FULL_LISTING, str(now_ms))
             raise
-        log.info("listed everything: %d older files were replaced", report.total("revised"))
+        log.info("listed everything: %d older files were replaced", report.total("revised"), extra=_told(report))
         await ledger.remember(FULL_LISTING, str(now_ms))
+
+
+def _told(report: Report) -> dict[str, object]:
+    names = ("listed", "queued", "revised", "adopted", "bytes_queued")
+    return told(LogEvent.DISCOVERY_DONE, **{name: report.total(name) for name in names})

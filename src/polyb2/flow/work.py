@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from dataclasses import dataclass
 
 from polyb2.core.compare import SOURCE_GONE
 from polyb2.core.errors import Kind, LeaseLostError, Polyb2Error, RemoteError, Side
+from polyb2.core.keys import parse_key
+from polyb2.core.logevents import LogEvent, told
 from polyb2.core.records import Claim
 from polyb2.core.retry import file_delay_s
-from polyb2.core.status import Event
+from polyb2.core.status import TRANSITIONS, Event, Status
 from polyb2.core.units import format_size
 from polyb2.core.verdict import Verdict, judge
 from polyb2.flow.mirror import DrainedError, InFlight, Mirror
@@ -39,7 +42,7 @@ async def work(mirror: Mirror, claim: Claim, slot: Slot, outage: Outage, rules: 
     try:
         return await _attempt(mirror, claim, slot, outage)
     except LeaseLostError as error:
-        log.warning("%s", error)
+        log.warning("%s", error, extra=_told(LogEvent.LEASE_LOST, claim))
         return None
     except DrainedError as error:
         return await mirror.ledger.fail(claim, INTERRUPTED, str(error), 0.0)
@@ -57,13 +60,16 @@ async def work(mirror: Mirror, claim: Claim, slot: Slot, outage: Outage, rules: 
 
 
 async def _attempt(mirror: Mirror, claim: Claim, slot: Slot, outage: Outage) -> Event:
-    log.debug("start %s (%s, attempt %d)", claim.key, format_size(claim.revision.size), claim.attempt)
+    began_s, size = time.monotonic(), format_size(claim.revision.size)
+    log.debug("start %s (%s, attempt %d)", claim.key, size, claim.attempt, extra=_told(LogEvent.FILE_STARTED, claim))
     mirrored, new_bytes = await transfer(mirror, claim, slot)
     newest = await mirror.ledger.complete(claim, mirrored, new_bytes)
     outage.proved()
     if new_bytes:
         mirror.on_progress(new_bytes)
-    log.info("done %s (%s, proof %s)", claim.key, format_size(claim.revision.size), mirrored.verification)
+    seconds, proof = time.monotonic() - began_s, mirrored.verification
+    extra = _told(LogEvent.FILE_COMPLETED, claim, seconds=seconds, verification=proof)
+    log.info("done %s (%s, proof %s)", claim.key, size, proof, extra=extra)
     return Event.COMPLETE if newest else Event.REVISE
 
 
@@ -93,7 +99,7 @@ async def _settle_failure(
             outage.report(trouble)
         event = await mirror.ledger.fail(claim, verdict, str(error), delay_s)
     except LeaseLostError as lost:
-        log.warning("%s", lost)
+        log.warning("%s", lost, extra=_told(LogEvent.LEASE_LOST, claim))
         return None
     if trouble is None:
         _tell(claim, event, error)
@@ -115,13 +121,15 @@ async def _ask_the_listing(mirror: Mirror, claim: Claim, error: RemoteError) -> 
         gone = Verdict(Event.PARK, SOURCE_GONE, charged=False, waits=False)
         words = "the source no longer lists this file; it is queued again when it is listed again"
         event = await mirror.ledger.fail(claim, gone, words, 0.0)
-        log.warning("%s: %s", claim.key, words)
+        extra = _told(LogEvent.FILE_PARKED, claim, reason=SOURCE_GONE, status=Status.PERMANENT_FAILURE)
+        log.warning("%s: %s", claim.key, words, extra=extra)
         await _clean_up(mirror, claim)
         return event
     if (listed.etag, listed.size) == (claim.revision.etag, claim.revision.size):
         return None
     await mirror.ledger.renew_revision(claim, listed)
-    log.info("%s was replaced at the source; the newest revision is queued", claim.key)
+    words = "%s was replaced at the source; the newest revision is queued"
+    log.info(words, claim.key, extra=_told(LogEvent.FILE_REVISED, claim))
     return Event.REVISE
 
 
@@ -129,7 +137,8 @@ async def _abort_strangers(mirror: Mirror, claim: Claim) -> None:
     try:
         await abort_strangers(mirror, mirror.dest_key(claim), None)
     except RemoteError as error:
-        log.warning("unfinished uploads of %s could not be looked for (polyb2 cleanup does): %s", claim.key, error)
+        words = "unfinished uploads of %s could not be looked for (polyb2 cleanup does): %s"
+        log.warning(words, claim.key, error, extra=_told(LogEvent.UPLOAD_LEFT, claim))
 
 
 async def _clean_up(mirror: Mirror, claim: Claim) -> None:
@@ -137,9 +146,20 @@ async def _clean_up(mirror: Mirror, claim: Claim) -> None:
     try:
         await abort_abandoned(mirror, claim.file_id)
     except RemoteError as error:
-        log.warning("an unfinished upload of %s could not be aborted yet: %s", claim.key, error)
+        words = "an unfinished upload of %s could not be aborted yet: %s"
+        log.warning(words, claim.key, error, extra=_told(LogEvent.UPLOAD_LEFT, claim))
 
 
 def _tell(claim: Claim, event: Event, error: RemoteError) -> None:
-    level = logging.ERROR if event in _PARKING else logging.WARNING
-    log.log(level, "%s %s: %s", claim.key, "parked" if event in _PARKING else "will be tried again", error)
+    parked = event in _PARKING
+    level, what = (logging.ERROR, "parked") if parked else (logging.WARNING, "will be tried again")
+    name = LogEvent.FILE_PARKED if parked else LogEvent.FILE_FAILED
+    extra = _told(name, claim, reason=error.kind, side=error.side, status=TRANSITIONS[event][1])
+    log.log(level, "%s %s: %s", claim.key, what, error, extra=extra)
+
+
+def _told(event: LogEvent, claim: Claim, **fields: object) -> dict[str, object]:
+    """What a log line about a claimed file carries."""
+    name = parse_key(claim.key)
+    dataset = name.dataset if name else None
+    return told(event, key=claim.key, dataset=dataset, bytes=claim.revision.size, attempt=claim.attempt, **fields)

@@ -20,7 +20,7 @@ from polyb2.core.records import Claim, KnownFile, ListedObject, Mirrored, PartPr
 from polyb2.core.selection import Selection
 from polyb2.core.status import Event
 from polyb2.core.verdict import Verdict
-from polyb2.ledger import binding, claims, coverage, leases, listings, reports, settlements, story, transfers
+from polyb2.ledger import binding, claims, coverage, leases, listings, reports, settlements, story, told, transfers
 from polyb2.ledger.binding import Binding
 from polyb2.ledger.claims import QueueState
 from polyb2.ledger.coverage import ListedDays
@@ -73,6 +73,17 @@ class Ledger:
 
     async def remember(self, name: str, value: str | None) -> None:
         await self._database.write("remember", lambda tx: binding.set_meta(tx, name, value))
+
+    async def untold(self, names: Sequence[str]) -> set[str]:
+        """Those of the names that the owner was not notified of."""
+        return await self._database.read(lambda tx: told.fresh(tx, names))
+
+    async def note_told(self, names: Sequence[str]) -> None:
+        await self._database.write("told", lambda tx: told.note(tx, names, self.clock.wall_ms()))
+
+    async def forget_told(self, prefix: str) -> None:
+        """Let what begins with ``prefix`` be told again."""
+        await self._database.write("forget", lambda tx: told.forget(tx, prefix))
 
     # -- workers and claims -------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from polyb2.core.errors import LedgerBusyError, LedgerError
+from polyb2.core.logevents import LogEvent, told
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -49,11 +50,11 @@ class Patience:
                 if not (error.may_pass and self.rule(error, now_s - first_s)):
                     raise
                 if self.problem is None:
-                    log.warning("waiting: %s", error)
+                    log.warning("waiting: %s", error, extra=told(LogEvent.LEDGER_WAITING))
                 self.problem = error
             else:
                 if self.problem is not None:
-                    log.info("the ledger can be used again; going on")
+                    log.info("the ledger can be used again; going on", extra=told(LogEvent.LEDGER_RESUMED))
                     self.problem = None
                 return result
             await asyncio.sleep(_PAUSE_S)

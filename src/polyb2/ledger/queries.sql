@@ -407,3 +407,17 @@ DELETE FROM listings WHERE dataset = :dataset;
 -- name: listings_forget_all
 -- Another source: what the one before listed means nothing.
 DELETE FROM listings;
+
+-- name: told_get
+SELECT 1 FROM told WHERE name = :name;
+
+-- name: told_set
+INSERT INTO told (name, told_ms) VALUES (:name, :told_ms) ON CONFLICT DO UPDATE SET told_ms = excluded.told_ms;
+
+-- name: told_forget
+-- What is over may be told anew. Names are ASCII words, so that `after` is the prefix and `before` the prefix with a
+-- character behind all of them.
+DELETE FROM told WHERE name >= :after AND name < :before;
+
+-- name: told_prune
+DELETE FROM told WHERE told_ms < :before_ms;

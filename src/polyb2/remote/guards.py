@@ -15,8 +15,10 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.logevents import LogEvent, told
 from polyb2.core.pace import Pace
 from polyb2.core.retry import RequestPolicy
+from polyb2.core.schedule import NO_LIMIT, Schedule
 from polyb2.failpoints import failpoint
 from polyb2.remote.translate import FOREIGN, translate
 
@@ -71,21 +73,50 @@ class Pacer:
 
 
 class Bandwidth:
-    """Bytes per second over all streams; 0 is no limit. A burst of a tenth of a second is let through."""
+    """Bytes per second over all streams, by the clock; 0 is no limit. A burst of a tenth of a second is let through.
+
+    A stream that waits already waits to the end of what it was told; the next chunk follows the limit then in force.
+    """
 
     BURST_S = 0.1
+    LOOK_EVERY_S = 1.0
 
-    def __init__(self, per_second: int) -> None:
-        self.per_second = per_second
+    def __init__(self, schedule: Schedule = NO_LIMIT, minute: Callable[[], int] = lambda: 0) -> None:
+        """``minute`` reads the clock: the minute of the day in the schedule's time zone, 0 to 1439."""
+        self._schedule = schedule
+        self._minute = minute
         self._free_s = 0.0
+        self._look_s = 0.0
+        self.moved_bytes = 0
+        """Bytes that passed so far; who watches derives the rate from it."""
+        self.per_second = schedule.at(minute())
+
+    @property
+    def words(self) -> str:
+        """The limit in force, for people; empty where there is none."""
+        return self._schedule.words(self._minute())
 
     def delay_s(self, count: int) -> float:
         """Book ``count`` bytes; the seconds that their stream has to wait."""
+        self.moved_bytes += count
+        now_s = asyncio.get_running_loop().time() if self._schedule.windows or self.per_second else 0.0
+        if self._schedule.windows and now_s >= self._look_s:
+            self._look(now_s)
         if not self.per_second:
             return 0.0
-        now_s = asyncio.get_running_loop().time()
         self._free_s = max(self._free_s, now_s - self.BURST_S) + count / self.per_second
         return max(0.0, self._free_s - now_s)
+
+    def _look(self, now_s: float) -> None:
+        """Follow the clock; what is booked and not yet sent is paid at the new rate."""
+        self._look_s = now_s + self.LOOK_EVERY_S
+        limit = self._schedule.at(self._minute())
+        if limit == self.per_second:
+            return
+        booked = max(0.0, self._free_s - now_s) * self.per_second
+        self._free_s = now_s + (booked / limit if limit else 0.0)
+        self.per_second = limit
+        log.info("%s", self.words, extra=told(LogEvent.BANDWIDTH_CHANGED, bytes_per_s=limit))
 
 
 class Tries:
@@ -105,7 +136,10 @@ class Tries:
         delay_s = self._policy.delay_s(self.failures, error, random.random())  # noqa: S311 - jitter
         if delay_s is None:
             raise error
-        log.debug("try %d failed, next in %.1f s: %s", self.failures, delay_s, error)
+        extra = told(
+            LogEvent.REQUEST_RETRIED, attempt=self.failures, seconds=delay_s, side=error.side, reason=error.kind
+        )
+        log.debug("try %d failed, next in %.1f s: %s", self.failures, delay_s, error, extra=extra)
         return delay_s
 
 

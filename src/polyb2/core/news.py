@@ -1,0 +1,78 @@
+"""What is worth telling the owner of a mirror, and how several such things become one message.
+
+A piece of news has a name if it is told once only, such as a day that is complete; without one it happens once by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import groupby
+
+LINES_MAX = 20
+"""Lines of one topic in a message."""
+
+
+class Topic(Enum):
+    """What news is about, the worst first: the words for one and for several."""
+
+    FAILED = ("run failed", "runs failed")
+    STOPPED = ("side stopped", "sides stopped")
+    VERIFY = ("difference found", "differences found")
+    UNFINISHED = ("file not completed", "files not completed")
+    LATE = ("file late", "files late")
+    REVISED = ("file revised", "files revised")
+    COMPLETE = ("day complete", "days complete")
+    ENDED = ("run ended", "runs ended")
+
+    def counted(self, count: int) -> str:
+        one, several = self.value
+        return f"{count} {one if count == 1 else several}"
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One piece of news.
+
+    Attributes:
+        topic: what it is about.
+        line: a line for people, without secrets.
+        name: told once only under this name; it begins with the words of a standing, such as ``stopped target``.
+    """
+
+    topic: Topic
+    line: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """One message."""
+
+    title: str
+    body: str
+
+
+def digest(news: Iterable[News], where: str) -> Digest:
+    """All news as one message, the worst first.
+
+    Args:
+        news: one piece at least.
+        where: which mirror it is about, for those who have several.
+    """
+    order = list(Topic)
+    ranked = sorted(news, key=lambda piece: order.index(piece.topic))
+    heads: list[str] = []
+    lines: list[str] = []
+    for topic, group in groupby(ranked, key=lambda piece: piece.topic):
+        pieces = list(group)
+        heads.append(topic.value[0] if topic in {Topic.FAILED, Topic.ENDED} else topic.counted(len(pieces)))
+        lines += _lines(topic, pieces)
+    return Digest(f"polyb2: {', '.join(heads)}", "\n".join([*lines, "", where]))
+
+
+def _lines(topic: Topic, pieces: Sequence[News]) -> list[str]:
+    shown = [piece.line for piece in pieces[:LINES_MAX]]
+    more = len(pieces) - len(shown)
+    return shown + ([f"and {topic.counted(more)} more"] if more else [])

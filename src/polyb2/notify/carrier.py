@@ -1,0 +1,117 @@
+"""Messages through apprise, the extra ``polyb2[notify]``: in a thread of their own, as the library blocks, and not for long.
+
+A URL of the library holds tokens: only its scheme is ever shown, and the library's own log lines are not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from polyb2.core.logevents import LogEvent, told
+from polyb2.core.news import Digest
+
+if TYPE_CHECKING:
+    import apprise
+
+log = logging.getLogger(__name__)
+PATIENCE_S = 20.0
+_TALKATIVE = ("apprise", "requests", "urllib3", "requests_oauthlib")
+
+
+class Carrier:
+    """Carries messages to each of the URLs; what goes wrong with one is said once, until it works again."""
+
+    def __init__(self, urls: Sequence[str]) -> None:
+        self._urls = urls
+        self._said: set[str] = set()
+
+    async def check(self) -> None:
+        """Say what is wrong with the URLs, or with this installation, before there is anything to tell."""
+        found: dict[str, str] = {}
+
+        def look() -> None:
+            for url in self._urls:
+                loaded = _load(url)
+                if isinstance(loaded, str):
+                    found[url] = loaded
+
+        await _in_a_thread(look)
+        for url, problem in dict(found).items():
+            self._tell(url, problem)
+
+    async def carry(self, message: Digest) -> bool:
+        """Whether it reached one of them at least, within the patience of one message."""
+        problems: dict[str, str | None] = dict.fromkeys(self._urls, f"no answer within {PATIENCE_S:.0f} s")
+
+        def send() -> None:
+            for url in self._urls:
+                problems[url] = _send(url, message)
+
+        await _in_a_thread(send)
+        for url, problem in dict(problems).items():
+            self._tell(url, problem)
+        return None in problems.values()
+
+    def _tell(self, url: str, problem: str | None) -> None:
+        if problem is None:
+            self._said.discard(url)
+        elif url not in self._said:
+            self._said.add(url)
+            log.warning("no notification to %s: %s", shown(url), problem, extra=told(LogEvent.NOTIFY_FAILED))
+
+
+def shown(url: str) -> str:
+    """What of a URL may be seen."""
+    scheme, separator, _ = url.partition("://")
+    return f"{scheme}://..." if separator and scheme.isascii() and scheme.replace("+", "").isalnum() else "..."
+
+
+def _load(url: str) -> apprise.Apprise | str:
+    """The library, ready to send to one URL; or the problem in words."""
+    try:
+        import apprise  # noqa: PLC0415 - an extra
+    except ImportError:
+        return "apprise is not installed: pip install 'polyb2[notify]'"
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    carrier = apprise.Apprise(asset=apprise.AppriseAsset(app_id="polyb2", app_desc="polyb2", async_mode=False))
+    try:
+        if carrier.add(url):
+            return carrier
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and its words may hold the token
+        return f"{type(error).__name__}; check the URL in POLYB2_NOTIFY_URLS"
+    return "it is not a URL of apprise: see its list of services, and correct POLYB2_NOTIFY_URLS"
+
+
+def _send(url: str, message: Digest) -> str | None:
+    """Send to one URL, blocking; the problem in words, None if it went out."""
+    carrier = _load(url)
+    if isinstance(carrier, str):
+        return carrier
+    try:
+        sent = carrier.notify(title=message.title, body=message.body, body_format="text")
+    except Exception as error:  # noqa: BLE001 - see above
+        return f"{type(error).__name__}; check the URL in POLYB2_NOTIFY_URLS"
+    return None if sent else "the service did not take it; check the URL in POLYB2_NOTIFY_URLS, and the service"
+
+
+async def _in_a_thread(work: Callable[[], None]) -> None:
+    """Run ``work`` in a thread that nobody has to wait for, not even the end of the process."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def body() -> None:
+        try:
+            work()
+        finally:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=body, name="notify", daemon=True).start()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE_S):
+            await done.wait()

@@ -1,0 +1,101 @@
+"""What happened, as news: the words for it, and the name under which it is told once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+from polyb2.core.coverage import SETTLED, Day, DayState
+from polyb2.core.errors import RemoteError, UsageError
+from polyb2.core.news import News, Topic
+from polyb2.core.scrub import scrub
+from polyb2.core.selection import DateRange
+from polyb2.core.status import TRANSITIONS, Event
+from polyb2.core.units import format_size
+from polyb2.flow.coverage import days_of, resolve_known
+from polyb2.flow.pool import Outcome
+from polyb2.flow.verify import Findings
+from polyb2.ledger.ledger import Ledger
+
+LATELY = timedelta(days=8)
+"""Days that are told of; what is older is for ``coverage``."""
+
+
+def failed(words: str) -> News:
+    """The run ended with an error; told once until a run goes well."""
+    words = scrub(words)
+    return News(Topic.FAILED, f"the run failed: {words}", f"failed {_mark(words)}")
+
+
+def ended(outcome: Outcome) -> list[News]:
+    """A run ended by itself; one that had nothing to do is no news."""
+    if not outcome.claimed:
+        return []
+    lacking = len(outcome.unfinished)
+    words = f"{outcome.completed} files completed, {format_size(outcome.bytes)} sent"
+    return [News(Topic.ENDED, words + (f", {lacking} files not completed" if lacking else ""))]
+
+
+def shortfall(outcome: Outcome) -> str | None:
+    """What a monitor is to know of a run that ended by itself; None if all is well."""
+    lacking = len(outcome.unfinished)
+    return f"{lacking} files not completed: polyb2 files tells why" if lacking else None
+
+
+def unfinished(key: str, event: Event) -> News:
+    """A file that was attempted and failed for now, or for good."""
+    return News(Topic.UNFINISHED, f"{TRANSITIONS[event][1]}: {key} (polyb2 files {key} tells why)")
+
+
+def revised(key: str) -> News:
+    """The source replaced a file; the newest revision is queued."""
+    return News(Topic.REVISED, f"revised at the source: {key}")
+
+
+def stopped(error: RemoteError) -> News:
+    """A whole side lets nothing through; told once until bytes go through again."""
+    return News(Topic.STOPPED, f"nothing goes through: {scrub(str(error))}", f"stopped {error.side} {error.kind}")
+
+
+def verified(findings: Findings) -> list[News]:
+    """What ``verify`` found; the same differences are told once until it finds none."""
+    if not findings.differences:
+        return []
+    mark = _mark("\n".join(sorted(f"{item.kind} {item.key}" for item in findings.differences)))
+    return [
+        News(Topic.VERIFY, f"verify: {item.kind} {item.key}", f"verify {mark} {item.kind} {item.key}")
+        for item in findings.differences
+    ]
+
+
+async def of_days(ledger: Ledger, patterns: Iterable[str]) -> list[News]:
+    """The days of late that are complete, and the files that are late."""
+    try:
+        datasets = await resolve_known(ledger, patterns)
+    except UsageError:
+        # A pattern that names nothing is told by discovery.
+        return []
+    today = ledger.clock.today()
+    days = [day for name in datasets for day in await days_of(ledger, name, DateRange(today - LATELY, today))]
+    late = [day for day in days if day.state is DayState.LATE]
+    return [
+        *(News(Topic.LATE, f"late: {day.dataset} {day.date}", f"late {day.dataset} {day.date}") for day in late),
+        *(
+            News(Topic.COMPLETE, f"complete: {day} ({len(datasets)} datasets)", f"complete {day} {_mark(*datasets)}")
+            for day in complete(days)
+        ),
+    ]
+
+
+def complete(days: Iterable[Day]) -> list[date]:
+    """The dates of which nothing lacks and something is mirrored."""
+    states: dict[date, set[DayState]] = {}
+    for day in days:
+        states.setdefault(day.date, set()).add(day.state)
+    return sorted(name for name, found in states.items() if found <= SETTLED and DayState.MIRRORED in found)
+
+
+def _mark(*words: str) -> str:
+    """A short name for words of any length."""
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:16]

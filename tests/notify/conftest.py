@@ -1,0 +1,73 @@
+"""A real HTTP server that takes messages and pings, and can be told to refuse or to keep silent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+
+@dataclass
+class Mailbox:
+    """What arrived.
+
+    Attributes:
+        port: on loopback.
+        messages: the bodies of apprise's JSON service.
+        pings: method, path and body of what came to the monitor's path.
+        status: what messages and pings are answered.
+        answers: while it is cleared, nothing is answered.
+    """
+
+    port: int = 0
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    pings: list[tuple[str, str, str]] = field(default_factory=list)
+    status: int = 200
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def url(self) -> str:
+        return f"json://127.0.0.1:{self.port}/t0ken"
+
+    @property
+    def ping_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/ping/t0ken"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"polyb2_notify_urls": self.url, "polyb2_ping_url": self.ping_url}
+
+    @property
+    def titles(self) -> list[str]:
+        return [message["title"] for message in self.messages]
+
+    async def take(self, request: web.Request) -> web.Response:
+        body = await request.text()
+        if request.path.startswith("/ping"):
+            self.pings.append((request.method, request.path, body))
+        else:
+            self.messages.append(json.loads(body))
+        await self.answers.wait()
+        return web.Response(status=self.status)
+
+
+@pytest.fixture
+async def mailbox() -> AsyncIterator[Mailbox]:
+    box = Mailbox()
+    box.answers.set()
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", box.take)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    box.port = runner.addresses[0][1]
+    try:
+        yield box
+    finally:
+        await runner.cleanup()

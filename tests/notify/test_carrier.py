@@ -1,0 +1,133 @@
+"""Messages and pings over a real connection: what arrives, what a failure says, and how long it may take."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import pytest
+
+from polyb2.core.news import Digest
+from polyb2.notify import carrier, ping
+from polyb2.notify.carrier import Carrier, shown
+from polyb2.notify.ping import Pinger, failing
+from tests.notify.conftest import Mailbox
+
+HELLO = Digest("polyb2: 1 day complete", "complete: 2024-01-02\n\nbucket on host")
+
+
+async def test_a_message_arrives(mailbox: Mailbox) -> None:
+    assert await Carrier([mailbox.url]).carry(HELLO)
+    (message,) = mailbox.messages
+    assert (message["title"], message["message"]) == (HELLO.title, HELLO.body)
+
+
+async def test_what_goes_wrong_with_a_url_is_said_once_and_never_shows_it(
+    mailbox: Mailbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    mailbox.status = 500
+    carrier_ = Carrier([mailbox.url])
+    assert [await carrier_.carry(HELLO) for _ in range(3)] == [False] * 3
+    (record,) = caplog.records
+    assert record.getMessage().startswith("no notification to json://...: the service did not take it")
+    mailbox.status = 200
+    assert await carrier_.carry(HELLO)
+    mailbox.status = 500
+    assert not await carrier_.carry(HELLO)
+    assert len(caplog.records) == 2
+    assert "t0ken" not in caplog.text
+
+
+async def test_one_url_that_works_is_enough(mailbox: Mailbox, caplog: pytest.LogCaptureFixture) -> None:
+    assert await Carrier(["slack://nonsense", "t0ken", mailbox.url]).carry(HELLO)
+    assert len(mailbox.messages) == 1
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.split(":", 1)[0] for line in said] == ["no notification to slack", "no notification to ..."]
+    assert "t0ken" not in caplog.text
+
+
+async def test_a_service_that_keeps_silent_is_not_waited_for(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(carrier, "PATIENCE_S", 0.2)
+    mailbox.answers.clear()
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    assert not await Carrier([mailbox.url]).carry(HELLO)
+    assert loop.time() - began_s < 2
+    assert "no answer within" in caplog.text
+    mailbox.answers.set()
+
+
+async def test_without_the_extra_it_says_what_to_install(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    carrier_ = Carrier([mailbox.url])
+    await carrier_.check()
+    assert "pip install 'polyb2[notify]'" in caplog.text
+    assert not await carrier_.carry(HELLO)
+    assert len(caplog.records) == 1
+
+
+async def test_urls_are_checked_before_there_is_anything_to_send(
+    mailbox: Mailbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    await Carrier([mailbox.url, "nothing://t0ken"]).check()
+    (record,) = caplog.records
+    assert record.getMessage().startswith("no notification to nothing://...: it is not a URL of apprise")
+    assert mailbox.messages == []
+
+
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("slack://a/b/c", "slack://..."),
+        ("json+s://u:p@h", "json+s://..."),
+        ("t0ken", "..."),
+        ("t0ken@x://y", "..."),
+        ("", "..."),
+    ],
+)
+def test_only_the_scheme_of_a_url_is_shown(url: str, seen: str) -> None:
+    assert shown(url) == seen
+
+
+async def test_a_ping_after_what_went_well_and_what_did_not(mailbox: Mailbox) -> None:
+    pinger = Pinger(mailbox.ping_url)
+    assert await pinger.ping(None)
+    assert await pinger.ping("source: keys refused, https://h/k?X-Amz-Signature=s3cr3t")
+    (well, bad) = mailbox.pings
+    assert well == ("GET", "/ping/t0ken", "")
+    assert bad[:2] == ("POST", "/ping/t0ken/fail")
+    assert bad[2].startswith("source: keys refused")
+    assert "s3cr3t" not in bad[2]
+
+
+async def test_a_monitor_that_is_away_is_said_once_without_its_url(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ping, "_PAUSE_S", 0.0)
+    mailbox.status = 404
+    pinger = Pinger(mailbox.ping_url)
+    assert [await pinger.ping(None) for _ in range(2)] == [False, False]
+    assert len(mailbox.pings) == 2 * ping.TRIES
+    assert not await Pinger("http://127.0.0.1:1/t0ken").ping(None)
+    assert [record.getMessage().split(": ", 1)[1] for record in caplog.records] == [
+        "it answered 404; check the URL",
+        "no answer (ClientConnectorError); check the URL",
+    ]
+    assert "t0ken" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "fails"),
+    [
+        ("https://hc-ping.com/uuid", "https://hc-ping.com/uuid/fail"),
+        ("https://hc-ping.com/uuid/", "https://hc-ping.com/uuid/fail"),
+        ("https://h/a?b=c", "https://h/a/fail?b=c"),
+        ("http://h:8", "http://h:8/fail"),
+    ],
+)
+def test_the_url_of_a_failure(url: str, fails: str) -> None:
+    assert failing(url) == fails
