@@ -10,3 +10,5 @@ uv pip compile $common pyproject.toml -o requirements/run.txt "$@"
 uv pip compile $common pyproject.toml --group dev -o requirements/dev.txt "$@"
 # shellcheck disable=SC2086
 uv pip compile $common requirements/build.in -o requirements/build.txt "$@"
+# shellcheck disable=SC2086
+uv pip compile $common requirements/bench.in -o requirements/bench.txt "$@"

@@ -1,0 +1,149 @@
+"""Processes on cores of their own: helpers that live as long as a scenario, and clients that are measured to their end.
+
+CPU time is user + system of the whole process tree as the kernel reports it to who waits (``wait4``). Peak memory is the sum
+of the high-water marks (VmHWM) of the processes of the tree alive at once, looked at every 20 ms: a client that ends between
+two looks has its last growth missed. ``ru_maxrss`` is no use here: it begins with the memory of the process that forked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+LOOK_S = 0.02
+CLIENT_CORE = 0
+SERVER_CORE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a client took."""
+
+    wall_s: float
+    cpu_s: float
+    peak_bytes: int
+    code: int
+    output: str
+    samples: list[tuple[float, float, int]] = field(default_factory=list)
+    """Seconds since the start, CPU seconds and resident bytes of the tree by then."""
+
+
+@contextmanager
+def on_core(core: int | None) -> Iterator[None]:
+    """Processes that are started inside inherit this core, where the machine has it."""
+    allowed = os.sched_getaffinity(0)
+    if core is not None and core in allowed:
+        os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def run_client(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    *,
+    core: int | None = CLIENT_CORE,
+    sample_every_s: float = 0,
+) -> Cost:
+    """Run a client to its end, alone on a core, and measure it."""
+    log = folder / "output.log"
+    with log.open("wb") as output, on_core(core):
+        began_s = time.monotonic()
+        process = subprocess.Popen(  # noqa: S603 - our own command lines
+            command, env=dict(environment), cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        )
+    peak, next_s = 0, sample_every_s
+    samples: list[tuple[float, float, int]] = []
+    while True:
+        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+        now_s = time.monotonic() - began_s
+        if ended:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            words = log.read_text(errors="replace")
+            return Cost(now_s, usage.ru_utime + usage.ru_stime, peak, process.returncode, words, samples)
+        tree = list(_tree(process.pid))
+        peak = max(peak, sum(_memory(pid, "VmHWM:") for pid in tree))
+        if sample_every_s and now_s >= next_s:
+            next_s += sample_every_s
+            samples.append((now_s, sum(map(_cpu_s, tree)), sum(_memory(pid, "VmRSS:") for pid in tree)))
+        time.sleep(LOOK_S)
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from _tree(int(child))
+    except OSError:
+        return
+
+
+def _memory(pid: int, name: str) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), 0)
+
+
+def _cpu_s(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Helper:
+    """A Python module of the benchmark as a process: configured by a first line of JSON, then asked line by line."""
+
+    def __init__(self, module: str, config: Mapping[str, Any], *, core: int | None = SERVER_CORE) -> None:
+        command = [sys.executable, "-m", module]
+        with on_core(core):
+            self._process = subprocess.Popen(  # noqa: S603 - our own modules
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+            )
+        self.hello = self.ask(json.dumps(config))
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """Send a line, read the answer.
+
+        Raises:
+            RuntimeError: the process ended.
+        """
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("a helper has pipes")
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError(f"a server of the benchmark ended with {self._process.wait()}")
+        found: dict[str, Any] = json.loads(answer)
+        return found
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds that it took so far."""
+        return _cpu_s(self._process.pid)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
