@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.scenarios import Scenario, copying_scenarios
+from benchmarks.scenarios import Scenario, copying_scenarios, line_scenarios
 
 
 def all_scenarios() -> list[Scenario]:
-    return copying_scenarios()
+    return [*copying_scenarios(), *line_scenarios()]

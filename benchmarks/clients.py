@@ -92,6 +92,16 @@ def copier(name: str, module: str, streams: int = 4) -> Client:
     return Client(name, prepare, f"python benchmarks/copiers/{module}.py SOURCE TARGET {streams}")
 
 
+def pump(streams: int = 32, part_mib: int = 16) -> Client:
+    """The raw pump: what a line gives, see ``copiers/pump.py``."""
+
+    def prepare(pair: Pair, _folder: Path) -> Invocation:
+        arguments = [str(_COPIERS / "pump.py"), pair.source_url, pair.target_url, str(streams), str(part_mib)]
+        return Invocation([sys.executable, *arguments], _environment(pair, {}))
+
+    return Client("raw pump", prepare, f"python benchmarks/copiers/pump.py SOURCE TARGET {streams} {part_mib}")
+
+
 def s5cmd(name: str = "s5cmd") -> Client:
     """One endpoint a process: ``cat`` of one piped into ``pipe`` of another, a pair of processes a file, four at a time."""
 
@@ -111,7 +121,7 @@ def s5cmd(name: str = "s5cmd") -> Client:
 
 def available(client: Client) -> bool:
     """Whether the program of a peer is installed."""
-    return client.name.startswith("polyb2") or shutil.which("rclone", path=str(PEERS)) is not None
+    return client.name.startswith(("polyb2", "raw pump")) or shutil.which("rclone", path=str(PEERS)) is not None
 
 
 def _environment(pair: Pair, settings: Mapping[str, str]) -> dict[str, str]:
