@@ -13,6 +13,7 @@ from benchmarks.pair import Pair
 
 PEERS = Path(__file__).parents[1] / ".venv-bench" / "bin"
 _COPIERS = Path(__file__).parent / "copiers"
+LEDGER = "polyb2.db"
 _TUNED = {
     "--transfers": "4",
     "--s3-upload-concurrency": "4",
@@ -50,7 +51,17 @@ def polyb2(concurrency: int = 32, name: str = "polyb2", *options: str, **setting
     words = ["sync", "--historical", "--yes", "--dataset", "*/*", "--concurrency", str(concurrency), *options]
 
     def prepare(pair: Pair, folder: Path) -> Invocation:
-        environment = {
+        return Invocation([sys.executable, "-m", "polyb2", *words], environment_of(pair, folder) | settings)
+
+    given = " ".join(f"{key}={value}" for key, value in settings.items())
+    return Client(name, prepare, f"{given} polyb2 {' '.join(words)}".strip().replace("*/*", "'*/*'"))
+
+
+def environment_of(pair: Pair, folder: Path) -> dict[str, str]:
+    """The settings of polyb2 between these servers, with its ledger in ``folder``."""
+    return _environment(
+        pair,
+        {
             "POLYGON_S3_ENDPOINT_URL": pair.source_url,
             "POLYGON_S3_ACCESS_KEY_ID": "bench",
             "POLYGON_S3_SECRET_ACCESS_KEY": "bench-secret",
@@ -58,14 +69,10 @@ def polyb2(concurrency: int = 32, name: str = "polyb2", *options: str, **setting
             "B2_KEY_ID": "bench",
             "B2_APPLICATION_KEY": "bench-secret",
             "B2_BUCKET_NAME": "mirror",
-            "DATABASE_URL": f"sqlite:///{folder}/polyb2.db",
+            "DATABASE_URL": f"sqlite:///{folder / LEDGER}",
             "POLYB2_HTTP_ADDR": "",
-            **settings,
-        }
-        return Invocation([sys.executable, "-m", "polyb2", *words], _environment(pair, environment))
-
-    given = " ".join(f"{key}={value}" for key, value in settings.items())
-    return Client(name, prepare, f"{given} polyb2 {' '.join(words)}".strip().replace("*/*", "'*/*'"))
+        },
+    )
 
 
 def rclone(name: str = "rclone tuned", options: Mapping[str, str] = _TUNED) -> Client:

@@ -23,18 +23,25 @@ Files = list[tuple[str, int]]
 
 def large(scale: float) -> Files:
     """Four files of 1 GiB."""
-    return [(_key("us_stocks_sip/trades_v1", day), int(GIB * scale)) for day in _days(date(2024, 1, 2), 4)]
+    return [(key("us_stocks_sip/trades_v1", day), int(GIB * scale)) for day in _days(date(2024, 1, 2), 4)]
 
 
 def one(size: int) -> Files:
     """One file."""
-    return [(_key("us_options_opra/quotes_v1", date(2024, 1, 2)), size)]
+    return [(key("us_options_opra/quotes_v1", date(2024, 1, 2)), size)]
 
 
 def small(scale: float) -> Files:
     """5,000 files of 20 KB: 1,000 days of five datasets."""
     days = list(_days(date(2020, 1, 1), max(1, int(1000 * scale))))
-    return [(_key(dataset, day), SMALL_BYTES) for dataset in _MONTH for day in days]
+    return [(key(dataset, day), SMALL_BYTES) for dataset in _MONTH for day in days]
+
+
+def many(count: int) -> Files:
+    """So many tiny files in 33 datasets, as many as the source has."""
+    days = list(_days(date(1990, 1, 1), -(-count // 33)))
+    keys = [key(f"us_stocks_sip/set{number:02}_v1", day) for number in range(33) for day in days]
+    return [(name, 100 + number % 900) for number, name in enumerate(keys[:count])]
 
 
 def mixed(scale: float) -> Files:
@@ -42,7 +49,7 @@ def mixed(scale: float) -> Files:
     chance = random.Random(2024)  # noqa: S311 - sizes, always the same
     days = list(_days(date(2024, 1, 1), 31))
     return [
-        (_key(dataset, day), max(1, int(usual * scale * chance.uniform(0.9, 1.1))))
+        (key(dataset, day), max(1, int(usual * scale * chance.uniform(0.9, 1.1))))
         for dataset, (usual, days_a_week) in _MONTH.items()
         for day in days
         if day.weekday() < days_a_week
@@ -53,5 +60,5 @@ def _days(first: date, count: int) -> Iterator[date]:
     return (first + number * _DAY for number in range(count))
 
 
-def _key(dataset: str, day: date) -> str:
+def key(dataset: str, day: date) -> str:
     return f"{dataset}/{day:%Y}/{day:%m}/{day.isoformat()}.csv.gz"

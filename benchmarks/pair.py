@@ -24,6 +24,7 @@ class Conditions:
         tells_parts: the source answers ``?partNumber=``, so that polyb2 can have the proof ``etag``, else ``parts``.
         part_bytes: parts that the source's ETags were made of.
         limits: settings of ``benchmarks/server/throttle.py``, for both sides.
+        primed: the target hashes the source's parts before it begins, where no warm-up does that.
         line: settings of ``benchmarks/line.py`` for an emulated line in between; None is loopback as it is.
     """
 
@@ -33,6 +34,7 @@ class Conditions:
     part_bytes: int = SOURCE_PART_BYTES
     limits: dict[str, float] = field(default_factory=dict)
     line: dict[str, float] | None = None
+    primed: bool = False
 
     @property
     def total_bytes(self) -> int:
@@ -72,7 +74,8 @@ def open_pair(conditions: Conditions) -> Iterator[Pair]:
     filled = {"part_bytes": conditions.part_bytes, "tells_parts": conditions.tells_parts}
     with ExitStack() as stack:
         source = stack.enter_context(Helper("benchmarks.server", common | filled))
-        target = stack.enter_context(Helper("benchmarks.server", common))
+        primed = {"primed_part_bytes": conditions.part_bytes if conditions.primed else 0}
+        target = stack.enter_context(Helper("benchmarks.server", common | primed))
         ports = source.hello["port"], target.hello["port"]
         if conditions.line is not None:
             line = stack.enter_context(Helper("benchmarks.line", {"ports": list(ports), **conditions.line}))

@@ -9,18 +9,38 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 LOOK_S = 0.02
+LIMIT_S = 3 * 3600.0
 CLIENT_CORE = 0
 SERVER_CORE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A look at a client under way: seconds since its start, CPU seconds and resident bytes of its tree, bytes copied."""
+
+    at_s: float
+    cpu_s: float
+    resident_bytes: int
+    copied_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How often to look, and how to learn what was copied so far."""
+
+    every_s: float
+    copied_bytes: Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +52,7 @@ class Cost:
     peak_bytes: int
     code: int
     output: str
-    samples: list[tuple[float, float, int]] = field(default_factory=list)
-    """Seconds since the start, CPU seconds and resident bytes of the tree by then."""
+    samples: list[Sample] = field(default_factory=list)
 
 
 @contextmanager
@@ -54,17 +73,24 @@ def run_client(
     folder: Path,
     *,
     core: int | None = CLIENT_CORE,
-    sample_every_s: float = 0,
+    sampling: Sampling | None = None,
+    limit_s: float = LIMIT_S,
 ) -> Cost:
-    """Run a client to its end, alone on a core, and measure it."""
+    """Run a client to its end, alone on a core, and measure it; one that takes longer than ``limit_s`` is killed."""
     log = folder / "output.log"
     with log.open("wb") as output, on_core(core):
         began_s = time.monotonic()
         process = subprocess.Popen(  # noqa: S603 - our own command lines
-            command, env=dict(environment), cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            command,
+            env=dict(environment),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
-    peak, next_s = 0, sample_every_s
-    samples: list[tuple[float, float, int]] = []
+    peak, next_s = 0, 0.0
+    samples: list[Sample] = []
     while True:
         ended, status, usage = os.wait4(process.pid, os.WNOHANG)
         now_s = time.monotonic() - began_s
@@ -72,11 +98,14 @@ def run_client(
             process.returncode = os.waitstatus_to_exitcode(status)
             words = log.read_text(errors="replace")
             return Cost(now_s, usage.ru_utime + usage.ru_stime, peak, process.returncode, words, samples)
+        if now_s > limit_s:
+            os.killpg(process.pid, signal.SIGKILL)
         tree = list(_tree(process.pid))
         peak = max(peak, sum(_memory(pid, "VmHWM:") for pid in tree))
-        if sample_every_s and now_s >= next_s:
-            next_s += sample_every_s
-            samples.append((now_s, sum(map(_cpu_s, tree)), sum(_memory(pid, "VmRSS:") for pid in tree)))
+        if sampling is not None and now_s >= next_s:
+            next_s += sampling.every_s
+            resident = sum(_memory(pid, "VmRSS:") for pid in tree)
+            samples.append(Sample(now_s, sum(map(_cpu_s, tree)), resident, sampling.copied_bytes()))
         time.sleep(LOOK_S)
 
 

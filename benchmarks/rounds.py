@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.clients import Client
+from benchmarks.clients import LEDGER, Client
 from benchmarks.pair import Pair
-from benchmarks.processes import CLIENT_CORE, Cost, run_client
+from benchmarks.processes import CLIENT_CORE, LIMIT_S, Cost, Sampling, run_client
 
 GIB = 1 << 30
 _TAIL = 2000
@@ -30,6 +32,8 @@ class Run:
     source: dict[str, Any]
     target: dict[str, Any]
     server_cpu_s: float
+    proofs: Mapping[str, int]
+    """How polyb2 proved its files, by ``verification``; empty for the others."""
 
     @property
     def requests(self) -> int:
@@ -70,7 +74,14 @@ def alternate(pair: Pair, clients: Sequence[Client], rounds: int, *, core: int |
     return [Series(client, runs[client.name]) for client in clients]
 
 
-def run_once(pair: Pair, client: Client, *, core: int | None = CLIENT_CORE, sample_every_s: float = 0) -> Run:
+def run_once(
+    pair: Pair,
+    client: Client,
+    *,
+    core: int | None = CLIENT_CORE,
+    sampling: Sampling | None = None,
+    limit_s: float = LIMIT_S,
+) -> Run:
     """Empty the target, let a client fill it, check what it holds.
 
     Raises:
@@ -81,8 +92,9 @@ def run_once(pair: Pair, client: Client, *, core: int | None = CLIENT_CORE, samp
         folder = Path(name)
         started = client.prepare(pair, folder)
         before_s = pair.server_cpu_s
-        cost = run_client(started.command, started.environment, folder, core=core, sample_every_s=sample_every_s)
+        cost = run_client(started.command, started.environment, folder, core=core, sampling=sampling, limit_s=limit_s)
         servers_s = pair.server_cpu_s - before_s
+        proofs = _proofs(folder / LEDGER)
     source, target = pair.reports()
     if cost.code:
         raise BenchmarkError(f"{client.name} ended with {cost.code}: {cost.output[-_TAIL:]}")
@@ -90,7 +102,15 @@ def run_once(pair: Pair, client: Client, *, core: int | None = CLIENT_CORE, samp
     if (target["objects"], target["identical"]) != (wanted, wanted):
         words = f"{target['objects']} files, {target['identical']} of them right, of {wanted}"
         raise BenchmarkError(f"{client.name} left {words}: {cost.output[-_TAIL:]}")
-    return Run(cost, source, target, servers_s)
+    return Run(cost, source, target, servers_s, proofs)
+
+
+def _proofs(ledger: Path) -> Mapping[str, int]:
+    if not ledger.exists():
+        return {}
+    with closing(sqlite3.connect(ledger)) as database:
+        counted = "SELECT coalesce(verification, status), count(*) FROM files GROUP BY 1"
+        return dict(database.execute(counted).fetchall())
 
 
 def say(words: str) -> None:

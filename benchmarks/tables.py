@@ -65,4 +65,7 @@ def _share(own: Series, other: Series, figure: Callable[[Run], float]) -> str:
 def commands(series: Sequence[Series]) -> str:
     """What was started."""
     lines = [f"    {one.client.name}: {one.client.shown}" for one in series]
+    proofs = {f"{count} {proof}" for one in series for run in one.runs for proof, count in run.proofs.items()}
+    if proofs:
+        lines += ["", f"Proofs of polyb2: {', '.join(sorted(proofs))}."]
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """The limits of a service that answers 503 above them: requests a second, and bytes of bodies a second.
 
-Token buckets that hold one second's allowance. A request is judged by its head, before its body moves, as services do.
+Token buckets that hold the allowance of ``BURST_S``. A request is judged by its head, before its body moves, as services do.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import threading
 import time
 from typing import Any
 
-from benchmarks.server.wire import Answer, Request
+from benchmarks.server.wire import Answer
 
+BURST_S = 0.5
 _DATA = {"get", "put", "upload_part"}
 _BODY = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>SlowDown</Code><Message>Please slow down.</Message></Error>'
@@ -18,15 +19,15 @@ _BODY = (
 
 
 class Bucket:
-    """Tokens that come at ``rate`` a second, a second's worth at most; may go below zero by one request."""
+    """Tokens that come at ``rate`` a second, ``BURST_S`` worth of them at most; may go below zero by one request."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
-        self._level = rate
+        self._level = rate * BURST_S
         self._filled_s = time.monotonic()
 
     def has(self, now_s: float) -> bool:
-        self._level = min(self._rate, self._level + (now_s - self._filled_s) * self._rate)
+        self._level = min(self._rate * BURST_S, self._level + (now_s - self._filled_s) * self._rate)
         self._filled_s = now_s
         return self._rate == 0 or self._level > 0
 
@@ -49,8 +50,8 @@ class Throttle:
         self._accepted = self._refused = self._bytes = 0
         self._first_s = self._last_s = 0.0
 
-    def refusal(self, request: Request, name: str) -> Answer | None:
-        """The 503 that a request meets, or None."""
+    def refusal(self, name: str, amount: int) -> Answer | None:
+        """The 503 that a request which moves ``amount`` bytes meets, or None."""
         if name not in _DATA:
             return None
         with self._lock:
@@ -60,7 +61,6 @@ class Throttle:
             if not all([requests.has(now_s), size.has(now_s)]):
                 self._refused += 1
                 return Answer(503, {"Content-Type": "application/xml"}, _BODY, close=True)
-            amount = request.length or _range_bytes(request)
             requests.take(1)
             size.take(amount)
             self._accepted, self._bytes, self._last_s = self._accepted + 1, self._bytes + amount, now_s
@@ -74,8 +74,3 @@ class Throttle:
             "bytes": self._bytes,
             "seconds": self._last_s - self._first_s,
         }
-
-
-def _range_bytes(request: Request) -> int:
-    first, _, last = request.headers.get("range", "").removeprefix("bytes=").partition("-")
-    return int(last) - int(first) + 1 if first and last else 0

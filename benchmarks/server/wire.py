@@ -50,6 +50,8 @@ class Wire:
         self._buffer = bytearray(BUFFER_BYTES)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
+        self.taken_bytes = 0
+        """Bytes of bodies that came in so far."""
 
     def request(self) -> Request | None:
         """The next request; None where the client closed."""
@@ -75,6 +77,7 @@ class Wire:
             count = min(length, self._end - self._start)
             self._start += count
             length -= count
+            self.taken_bytes += count
             yield self._view[self._start - count : self._start]
 
     def proceed(self) -> None:
