@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -78,8 +79,8 @@ def run_client(
 ) -> Cost:
     """Run a client to its end, alone on a core, and measure it; one that takes longer than ``limit_s`` is killed."""
     log = folder / "output.log"
+    began_s = time.monotonic()
     with log.open("wb") as output, on_core(core):
-        began_s = time.monotonic()
         process = subprocess.Popen(  # noqa: S603 - our own command lines
             command,
             env=dict(environment),
@@ -89,24 +90,55 @@ def run_client(
             stderr=output,
             start_new_session=True,
         )
-    peak, next_s = 0, 0.0
-    samples: list[Sample] = []
-    while True:
-        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-        now_s = time.monotonic() - began_s
-        if ended:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            words = log.read_text(errors="replace")
-            return Cost(now_s, usage.ru_utime + usage.ru_stime, peak, process.returncode, words, samples)
-        if now_s > limit_s:
+    watch = _Watch(process.pid, began_s, sampling)
+    try:
+        # Looking costs time as well: not the client's.
+        with on_core(SERVER_CORE):
+            watch.until_end(limit_s)
+    finally:
+        # The group outlives its leader where a client leaves something behind, or this program is interrupted.
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        tree = list(_tree(process.pid))
-        peak = max(peak, sum(_memory(pid, "VmHWM:") for pid in tree))
-        if sampling is not None and now_s >= next_s:
-            next_s += sampling.every_s
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    cpu_s = usage.ru_utime + usage.ru_stime
+    words = log.read_text(errors="replace")
+    return Cost(watch.elapsed_s, cpu_s, watch.peak_bytes, process.returncode, words, watch.samples)
+
+
+class _Watch:
+    """Looks at a process tree until its first process ends."""
+
+    def __init__(self, pid: int, began_s: float, sampling: Sampling | None) -> None:
+        self._pid = pid
+        self._sampling = sampling
+        self._began_s = began_s
+        self._next_s = 0.0
+        self.elapsed_s = 0.0
+        self.peak_bytes = 0
+        self.samples: list[Sample] = []
+
+    def until_end(self, limit_s: float) -> None:
+        """Return when it has ended, or after ``limit_s``."""
+        ended = os.pidfd_open(self._pid)
+        try:
+            poll = select.poll()
+            poll.register(ended, select.POLLIN)
+            while not poll.poll(LOOK_S * 1000) and self.elapsed_s < limit_s:
+                self._look()
+        finally:
+            os.close(ended)
+        self.elapsed_s = time.monotonic() - self._began_s
+
+    def _look(self) -> None:
+        self.elapsed_s = time.monotonic() - self._began_s
+        tree = list(_tree(self._pid))
+        self.peak_bytes = max(self.peak_bytes, sum(_memory(pid, "VmHWM:") for pid in tree))
+        if self._sampling is not None and self.elapsed_s >= self._next_s:
+            self._next_s += self._sampling.every_s
             resident = sum(_memory(pid, "VmRSS:") for pid in tree)
-            samples.append(Sample(now_s, sum(map(_cpu_s, tree)), resident, sampling.copied_bytes()))
-        time.sleep(LOOK_S)
+            copied = self._sampling.copied_bytes()
+            self.samples.append(Sample(self.elapsed_s, sum(map(_cpu_s, tree)), resident, copied))
 
 
 def _tree(pid: int) -> Iterator[int]:
