@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 LOCKED := $(PIP) --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check package image test-servers clean
+.PHONY: help demo test faults bench check package image test-servers clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -21,6 +21,9 @@ test: $(VENV)/dev.stamp  ## run the tests
 
 faults: $(VENV)/dev.stamp  ## every fault at every step, every death, a soak: docs/fault-report.md
 	@$(BIN)/python -m tests.faults --report docs/fault-report.md
+
+bench: $(VENV)/dev.stamp .venv-bench/stamp  ## measure polyb2 beside its peers: all, or SCENARIO=large-tls; benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks $(SCENARIO) --write
 
 check: $(VENV)/dev.stamp  ## lint, formatting, types, import contracts
 	@$(BIN)/ruff check .
@@ -37,8 +40,8 @@ image: $(VENV)/run.stamp  ## build the container image and try it: killed, resta
 test-servers:  ## install the real S3 server that some tests use (Debian packages, needs root or sudo)
 	@tools/install-test-servers.sh
 
-clean:  ## remove the virtual environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage
+clean:  ## remove the virtual environments and caches
+	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .coverage
 
 $(VENV)/run.stamp: requirements/run.txt requirements/build.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "polyb2 needs Python 3.11 or newer: make PYTHON=python3.12")'
@@ -49,4 +52,9 @@ $(VENV)/run.stamp: requirements/run.txt requirements/build.txt pyproject.toml
 
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/run.stamp
 	@$(LOCKED) -r requirements/dev.txt
+	@touch $@
+
+.venv-bench/stamp: requirements/bench.txt
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/bench.txt
 	@touch $@

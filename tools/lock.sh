@@ -12,3 +12,5 @@ uv pip compile $common pyproject.toml --extra notify -o requirements/notify.txt 
 uv pip compile $common pyproject.toml --extra notify --group dev -o requirements/dev.txt "$@"
 # shellcheck disable=SC2086
 uv pip compile $common requirements/build.in -o requirements/build.txt "$@"
+# shellcheck disable=SC2086
+uv pip compile $common requirements/bench.in -o requirements/bench.txt "$@"

@@ -1,0 +1,1 @@
+"""Single steps of polyb2, measured from inside or command by command."""

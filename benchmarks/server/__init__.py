@@ -1,0 +1,1 @@
+"""A lean S3 server, so that the client is what a benchmark measures."""
