@@ -12,12 +12,12 @@ from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
 from polyb2.cli.manner import configured
 from polyb2.cli.output import print_findings, print_swept
-from polyb2.config import Settings
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
 from polyb2.core.units import parse_duration
 
 if TYPE_CHECKING:
+    from polyb2.config import Settings
     from polyb2.flow.cleanup import Swept
     from polyb2.flow.verify import Findings
 

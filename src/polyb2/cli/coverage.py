@@ -18,13 +18,12 @@ from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
 from polyb2.cli.manner import configured
 from polyb2.cli.output import NAMED_MAX, console, print_table, table
-from polyb2.config import Settings
 from polyb2.core.coverage import SETTLED, Day, DayState
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Mode, Selection
-from polyb2.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
+    from polyb2.config import Settings
     from polyb2.flow.coverage import Coverage
 
 INCOMPLETE = 3
@@ -94,6 +93,7 @@ def coverage(
 
 async def _survey(settings: Settings, selection: Selection, patterns: Sequence[str]) -> Coverage:
     from polyb2.flow.coverage import resolve_known, survey
+    from polyb2.ledger.ledger import Ledger
 
     ledger = await Ledger.open(settings.database_path, read_only=True)
     try:

@@ -13,15 +13,15 @@ from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
 from polyb2.cli.manner import configured
 from polyb2.cli.output import console, print_table, table
-from polyb2.config import Settings
 from polyb2.core.keys import matches
 from polyb2.core.selection import split_datasets
 from polyb2.core.status import Status
 from polyb2.core.units import format_size
-from polyb2.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
+    from polyb2.config import Settings
     from polyb2.flow.datasets import Entry
+    from polyb2.ledger.ledger import Ledger
 
 PROBE_TRIES = 3
 _READABLE = {
@@ -58,6 +58,7 @@ def datasets(
 async def _entries(settings: Settings, patterns: tuple[str, ...], *, probing: bool) -> list[Entry]:
     from polyb2.flow.coverage import resolve_known
     from polyb2.flow.datasets import known_datasets
+    from polyb2.ledger.ledger import Ledger
 
     ledger = await Ledger.open(settings.database_path, read_only=True)
     try:

@@ -13,11 +13,11 @@ from polyb2.cli.logs import set_up_logging
 from polyb2.cli.manner import MANNER, configured
 from polyb2.cli.output import console, print_findings, print_outcome, print_report, say
 from polyb2.cli.standing import print_status
-from polyb2.config import Settings
 from polyb2.core.errors import Polyb2Error
 from polyb2.core.selection import named_dates
 
 if TYPE_CHECKING:
+    from polyb2.config import Settings
     from polyb2.engine import RunResult
     from polyb2.flow.verify import Findings
     from polyb2.sandbox import Sandbox

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from polyb2.config import Settings, load_settings
 from polyb2.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from polyb2.config import Settings
 
 FORMATS = ("text", "json")
 _FORMAT = "--log-format"
@@ -68,6 +71,8 @@ def configured(**overrides: object) -> Settings:
     Raises:
         UsageError: a line for each wrong setting.
     """
+    from polyb2.config import load_settings
+
     settings = load_settings(**overrides)
     MANNER.log_format = MANNER.log_format or settings.polyb2_log_format
     return settings

@@ -13,7 +13,6 @@ from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
 from polyb2.cli.manner import configured
 from polyb2.cli.output import console, print_named, print_table, table
-from polyb2.config import Settings
 from polyb2.core.errors import UsageError
 from polyb2.core.estimate import Estimate, Rate, measured
 from polyb2.core.prices import Prices
@@ -22,6 +21,7 @@ from polyb2.core.status import WAITING, Status
 from polyb2.core.units import format_duration, format_size, parse_size
 
 if TYPE_CHECKING:
+    from polyb2.config import Settings
     from polyb2.flow.mirror import Mirror
     from polyb2.flow.report import Report
 

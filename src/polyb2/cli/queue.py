@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -16,13 +16,15 @@ from polyb2.cli.manner import configured
 from polyb2.cli.output import print_files, say
 from polyb2.cli.standing import REFRESH_S, print_status, watch_status
 from polyb2.cli.story import tell_stories
-from polyb2.config import Settings
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
 from polyb2.core.status import FAILED, WAITING, Status
-from polyb2.ledger.database import Row
-from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.reports import Filter, StatusReport, file_json, takes
+
+if TYPE_CHECKING:
+    from polyb2.config import Settings
+    from polyb2.ledger.database import Row
+    from polyb2.ledger.ledger import Ledger
+    from polyb2.ledger.reports import Filter, StatusReport
 
 T = TypeVar("T")
 BATCH_ROWS = 1000
@@ -79,6 +81,8 @@ def files(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Rows of the ledger, filtered; with KEYs the whole story of those files."""
+    from polyb2.ledger.reports import Filter, file_json, takes
+
     settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     wanted = Filter(_statuses(status), frozenset(keys or ()))
@@ -109,6 +113,8 @@ def retry(
     dataset: o.Datasets = None,
 ) -> None:
     """Put failed or parked rows back; not_entitled ones only with --status not_entitled."""
+    from polyb2.ledger.reports import Filter
+
     wanted = _statuses(status) or FAILED - {Status.NOT_ENTITLED}
     if not wanted <= FAILED:
         raise UsageError(f"only failed or parked rows can be retried: --status is one of {', '.join(sorted(FAILED))}")
@@ -135,6 +141,8 @@ def unqueue(
     dataset: o.Datasets = None,
 ) -> None:
     """Take waiting rows out again; discover can queue them anew. What verify --repair queued stays."""
+    from polyb2.ledger.reports import Filter
+
     wanted = _statuses(status) or WAITING
     if not wanted <= WAITING:
         raise UsageError(f"only waiting rows can be unqueued: --status is one of {', '.join(sorted(WAITING))}")
@@ -174,6 +182,8 @@ async def _each_batch(
 
 async def _reading(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> T:
     """Run ``work`` on the ledger opened read-only."""
+    from polyb2.ledger.ledger import Ledger
+
     set_up_logging(settings.log_level)
     ledger = await Ledger.open(settings.database_path, read_only=True)
     try:
@@ -183,6 +193,8 @@ async def _reading(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -
 
 
 async def _writing(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> T:
+    from polyb2.ledger.ledger import Ledger
+
     set_up_logging(settings.log_level)
     if not settings.database_path.exists():
         raise UsageError(f"there is no ledger at {settings.database_path} yet: run polyb2 discover first")

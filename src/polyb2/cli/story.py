@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import typer
 from rich.text import Text
@@ -12,9 +13,11 @@ from polyb2.cli.logs import tell_failure
 from polyb2.cli.output import COLOURS, console
 from polyb2.core.status import Status
 from polyb2.core.units import format_duration, format_size, iso_utc
-from polyb2.ledger.database import Row
-from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.story import Story, attempt_seconds
+
+if TYPE_CHECKING:
+    from polyb2.ledger.database import Row
+    from polyb2.ledger.ledger import Ledger
+    from polyb2.ledger.story import Story
 
 
 async def tell_stories(ledger: Ledger, keys: Sequence[str], takes: Callable[[Row], bool], *, as_json: bool) -> None:
@@ -61,6 +64,8 @@ def _revision_words(row: Row) -> str:
 
 
 def _attempt_words(row: Row) -> str:
+    from polyb2.ledger.story import attempt_seconds
+
     seconds = attempt_seconds(row)
     took = "under way" if seconds is None else f"{row['outcome']} after {format_duration(seconds)}"
     words = "".join(f": {word}" for word in (row["reason"], row["error_message"]) if word)

@@ -17,11 +17,11 @@ from polyb2.cli.logs import set_up_logging
 from polyb2.cli.manner import configured
 from polyb2.cli.output import print_outcome, print_report
 from polyb2.cli.prompt import confirm
-from polyb2.config import Settings
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
 
 if TYPE_CHECKING:
+    from polyb2.config import Settings
     from polyb2.engine import RunResult
     from polyb2.flow.consent import Consent
     from polyb2.flow.report import Report
