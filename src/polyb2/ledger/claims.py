@@ -7,7 +7,7 @@ longest. A row whose worker is dead is claimed like any other, with the next att
 from __future__ import annotations
 
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from polyb2.clock import Moment
 from polyb2.core.parts import PartPlan
@@ -42,19 +42,18 @@ class QueueState:
 
 def claim(tx: Transaction, worker: Worker, now: Moment) -> Claim | None:
     """Claim the next row for ``worker``, or None where nothing can be claimed now (LeaseLostError without its lease)."""
-    check(tx, worker, now)
-    last = tx.row("claim_seq")
-    seq = int((last and last["seq"]) or 0) + 1
-    chosen = tx.row("claim_fair", wall_ms=now.wall_ms) if seq % FAIR_EVERY == 0 else None
-    chosen = chosen or tx.row("claim_best", backoff_max_ms=BACKOFF_MAX_MS, **asdict(now))
-    return None if chosen is None else _take(tx, int(chosen["id"]), seq, worker, now)
+    return next(iter(claim_up_to(tx, worker, 1, now)), None)
 
 
 def claim_up_to(tx: Transaction, worker: Worker, count: int, now: Moment) -> list[Claim]:
-    """The next rows for ``worker``, one after the other, at most ``count``."""
+    """The next rows for ``worker``, one after the other, at most ``count`` (LeaseLostError without its lease)."""
+    check(tx, worker, now)
+    last = tx.row("claim_seq")
+    seq = int((last and last["seq"]) or 0)
     claims: list[Claim] = []
-    while len(claims) < count and (found := claim(tx, worker, now)) is not None:
-        claims.append(found)
+    while len(claims) < count and (file_id := _next(tx, seq + 1, now)) is not None:
+        seq += 1
+        claims.append(_take(tx, file_id, seq, worker, now))
     return claims
 
 
@@ -64,13 +63,17 @@ def queue_state(tx: Transaction, worker: Worker) -> QueueState:
     return QueueState(bool(pending["pending"]), waiting["next_ms"], int(held["held"]))
 
 
+def _next(tx: Transaction, seq: int, now: Moment) -> int | None:
+    chosen = tx.row("claim_fair", wall_ms=now.wall_ms) if seq % FAIR_EVERY == 0 else None
+    chosen = chosen or tx.row("claim_best", backoff_max_ms=BACKOFF_MAX_MS, **now.parameters)
+    return None if chosen is None else int(chosen["id"])
+
+
 def _take(tx: Transaction, file_id: int, seq: int, worker: Worker, now: Moment) -> Claim:
     row = tx.row("claim_take", file_id=file_id, worker=worker.row, worker_id=worker.worker_id, wall_ms=now.wall_ms)
     assert row is not None  # noqa: S101 - chosen in this transaction
     attempt, revision, token = int(row["attempt"]), int(row["revision"]), secrets.token_hex(16)
     tx.run("claim_note_dataset", dataset=row["dataset"], seq=seq)
-    tx.run("attempts_lost", file_id=file_id, attempt=attempt, wall_ms=now.wall_ms)
-    tx.run("attempts_prune", file_id=file_id, attempt=attempt, keep=ATTEMPTS_KEPT)
     tx.run(
         "attempt_insert",
         file_id=file_id,
@@ -83,6 +86,8 @@ def _take(tx: Transaction, file_id: int, seq: int, worker: Worker, now: Moment) 
     upload = None
     tokens: frozenset[str] = frozenset()
     if attempt > 1:
+        tx.run("attempts_lost", file_id=file_id, attempt=attempt, wall_ms=now.wall_ms)
+        tx.run("attempts_prune", file_id=file_id, attempt=attempt, keep=ATTEMPTS_KEPT)
         tokens = _earlier_tokens(tx, file_id, revision, attempt)
         upload = _upload_to_resume(tx, file_id, revision)
     return Claim(

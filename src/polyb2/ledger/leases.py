@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from polyb2.clock import Moment
 from polyb2.core.errors import LeaseLostError
@@ -23,9 +23,9 @@ class Worker:
 
 def register(tx: Transaction, worker_id: str, lease_ms: int, now: Moment) -> Worker:
     """A new worker with a fresh lease."""
-    tx.run("workers_prune", before_ms=now.wall_ms - HISTORY_MS, **asdict(now))
+    tx.run("workers_prune", before_ms=now.wall_ms - HISTORY_MS, **now.parameters)
     tx.run("throughput_prune", before_s=(now.wall_ms - HISTORY_MS) // 1000)
-    row = tx.row("worker_register", worker_id=worker_id, lease_ms=lease_ms, **asdict(now))
+    row = tx.row("worker_register", worker_id=worker_id, lease_ms=lease_ms, **now.parameters)
     assert row is not None  # noqa: S101 - RETURNING of an insert
     return Worker(int(row["id"]), worker_id)
 
@@ -36,14 +36,14 @@ def renew(tx: Transaction, worker: Worker, now: Moment) -> None:
     Raises:
         LeaseLostError: it had run out; its rows may be another's, and none may be settled under it.
     """
-    if tx.run("worker_renew", worker=worker.row, **asdict(now)) == 0:
+    if tx.run("worker_renew", worker=worker.row, **now.parameters) == 0:
         raise LeaseLostError(f"the lease of worker {worker.worker_id} ran out")
     tx.run("throughput_prune", before_s=(now.wall_ms - HISTORY_MS) // 1000)
 
 
 def check(tx: Transaction, worker: Worker, now: Moment) -> None:
     """Raise :class:`LeaseLostError` unless the lease stands."""
-    if tx.row("worker_live", worker=worker.row, **asdict(now)) is None:
+    if tx.row("worker_live", worker=worker.row, **now.parameters) is None:
         raise LeaseLostError(f"the lease of worker {worker.worker_id} ran out")
 
 
@@ -60,7 +60,7 @@ def fence(tx: Transaction, claim: Claim, now: Moment) -> Row:
     Raises:
         LeaseLostError: the row has another attempt, another worker, or the lease ran out.
     """
-    row = tx.row("fence", file_id=claim.file_id, attempt=claim.attempt, worker=claim.worker, **asdict(now))
+    row = tx.row("fence", file_id=claim.file_id, attempt=claim.attempt, worker=claim.worker, **now.parameters)
     if row is None:
         raise LeaseLostError(f"{claim.key}: attempt {claim.attempt} no longer holds the claim")
     return row

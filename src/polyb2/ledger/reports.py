@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -100,7 +100,7 @@ def rate(tx: Transaction, now: Moment) -> float | None:
     recent = tx.row("throughput_recent", after_s=since_ms // 1000)
     if recent is None or not recent["seconds"]:
         return None
-    start = tx.row("activity_start", since_ms=since_ms, **asdict(now))
+    start = tx.row("activity_start", since_ms=since_ms, **now.parameters)
     started_ms = start["started_ms"] if start is not None and start["started_ms"] is not None else since_ms
     elapsed_ms = max(1000, now.wall_ms - max(started_ms, since_ms))
     return float(recent["bytes"]) * 1000 / min(elapsed_ms, RATE_WINDOW_MS)

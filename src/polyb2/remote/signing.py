@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,11 +17,20 @@ from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
+_NEEDS_NO_ENCODING = re.compile(r"[A-Za-z0-9._~-]*", re.ASCII).fullmatch
+_KEY_NEEDS_NO_ENCODING = re.compile(r"[A-Za-z0-9._~/-]*", re.ASCII).fullmatch
 EXPIRES_S = 3600
 
 
-def _encode(text: str, safe: str = "-_.~") -> str:
-    return quote(text, safe=safe)
+def _encode(text: str) -> str:
+    return text if _NEEDS_NO_ENCODING(text) else quote(text, safe="-_.~")
+
+
+@lru_cache(maxsize=64)
+def _signed_names(names: tuple[str, ...]) -> tuple[str, str]:
+    """The header names in the order of the signature: joined, and as a parameter."""
+    joined = ";".join(sorted(names))
+    return joined, f"X-Amz-SignedHeaders={_encode(joined)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +82,21 @@ class Presigner:
         """
         stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
         day = _day(self._secret, self._key_id, stamp[:8], self._region)
-        signed = {"host": self._host} | {name.lower(): " ".join(v.split()) for name, v in (headers or {}).items()}
-        names = ";".join(sorted(signed))
+        signed = {"host": self._host}
+        for name, value in (headers or {}).items():
+            signed[name.lower()] = " ".join(value.split())
+        names, signed_names = _signed_names(tuple(signed))
         parameters = [
             f"X-Amz-Algorithm={_ALGORITHM}",
             f"X-Amz-Credential={day.credential}",
             f"X-Amz-Date={stamp}",
             f"X-Amz-Expires={EXPIRES_S}",
-            f"X-Amz-SignedHeaders={_encode(names)}",
+            signed_names,
             *(f"{_encode(name)}={_encode(value)}" for name, value in (query or {}).items()),
         ]
-        path = self._folder + _encode(key, "/-_.~")
+        path = self._folder + (key if _KEY_NEEDS_NO_ENCODING(key) else quote(key, safe="/-_.~"))
         canonical_query = "&".join(sorted(parameters))
-        canonical_headers = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
+        canonical_headers = "".join([f"{name}:{signed[name]}\n" for name in names.split(";")])
         canonical = f"{method}\n{path}\n{canonical_query}\n{canonical_headers}\n{names}\nUNSIGNED-PAYLOAD"
         to_sign = f"{_ALGORITHM}\n{stamp}\n{day.scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
         signature = hmac.digest(day.key, to_sign.encode(), "sha256").hex()
