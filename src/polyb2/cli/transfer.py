@@ -109,7 +109,8 @@ def _run(settings: Settings, selection: Selection | None, *, limit: int | None, 
             await progress.stop()
 
     began_s = time.monotonic()
-    result = asyncio.run(work())
+    with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
+        result = runner.run(work())
     if result.report is not None:
         print_report(result.report)
     print_outcome(result.outcome, time.monotonic() - began_s)
@@ -117,6 +118,15 @@ def _run(settings: Settings, selection: Selection | None, *, limit: int | None, 
         raise typer.Exit(128 + result.signal)
     if result.outcome.unfinished and result.signal is None:
         raise typer.Exit(FAILED)
+
+
+def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The loop of uvloop where that is installed (``polyb2[speed]``), else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _discover(settings: Settings, selection: Selection, consent: Consent) -> Report:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from urllib.parse import quote, urlsplit
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _NEEDS_NO_ENCODING = re.compile(r"[A-Za-z0-9._~-]*", re.ASCII).fullmatch
 _KEY_NEEDS_NO_ENCODING = re.compile(r"[A-Za-z0-9._~/-]*", re.ASCII).fullmatch
+_STAMP = "%Y%m%dT%H%M%SZ"
 EXPIRES_S = 3600
 
 
@@ -40,6 +42,11 @@ class _Day:
     scope: str
     credential: str
     key: bytes
+
+
+@lru_cache(maxsize=2)
+def _stamp_of(epoch_s: int) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).strftime(_STAMP)
 
 
 @lru_cache(maxsize=8)
@@ -80,7 +87,7 @@ class Presigner:
             headers: headers that the request must carry with exactly these values.
             now: the moment of signing; the present if left out.
         """
-        stamp = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+        stamp = now.strftime(_STAMP) if now is not None else _stamp_of(int(time.time()))
         day = _day(self._secret, self._key_id, stamp[:8], self._region)
         signed = {"host": self._host}
         for name, value in (headers or {}).items():
