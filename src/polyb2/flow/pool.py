@@ -137,6 +137,7 @@ class Pool:
             return await self._mirror.ledger.claim_up_to(self._worker, count)
         except LeaseLostError:
             # The heartbeat notices as well, and begins with a new lease.
+            self._lease_until_s = 0.0
             return []
 
     def _start(self, claim: Claim, slot: Slot) -> None:
@@ -170,7 +171,7 @@ class Pool:
 
     async def _is_finished(self) -> bool:
         """Whether nothing is pending, waiting for a retry, in our hands or in another runner's."""
-        if self._more_to_come() or self._tasks or self._worker is None:
+        if self._more_to_come() or self._tasks or self._worker is None or not self._has_lease():
             return False
         return (await self._mirror.ledger.queue_state(self._worker)).is_empty
 
@@ -204,8 +205,11 @@ class Pool:
                 await _cancel(self._tasks)
                 await self._register()
 
+    def _has_lease(self) -> bool:
+        return time.monotonic() < self._lease_until_s
+
     def _check_lease(self) -> None:
-        if time.monotonic() >= self._lease_until_s:
+        if not self._has_lease():
             raise LeaseLostError(f"the lease of worker {self._rules.worker_id} ran out")
 
     # -- the end ------------------------------------------------------------------------------------------------------
