@@ -195,7 +195,6 @@ class _Run:
             mirror, self._datasets(), options.consent, settings.polyb2_poll_interval, self._pool.wake.set
         )
         mirror.ledger.patience.rule = self._waits_for_ledger
-        mirror.on_progress = self._count
 
     def _datasets(self) -> tuple[str, ...]:
         """What the watch looks after: the datasets of the command line, which replace those of the settings."""
@@ -248,9 +247,6 @@ class _Run:
                 except* Exception as group:  # noqa: BLE001 - unwrapped, not handled
                     raise _first(group) from None
         return self._result
-
-    def _count(self, count: int) -> None:
-        self._pool.outcome.bytes += count
 
     async def _work(self, sweeper: asyncio.Task[None]) -> None:
         self._result.outcome = self._pool.outcome

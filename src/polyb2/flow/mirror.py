@@ -12,6 +12,7 @@ from polyb2.core.records import Claim
 from polyb2.flow.streams import Streams
 from polyb2.ledger.binding import TARGET_ETAGS
 from polyb2.ledger.ledger import Ledger
+from polyb2.meters import Meters
 from polyb2.remote.guards import Bandwidth
 from polyb2.remote.relay import Relay, StallWatch
 from polyb2.remote.source import Source
@@ -29,6 +30,7 @@ class InFlight:
     """A file at work, for those who watch."""
 
     key: str
+    dataset: str
     size: int
     attempt: int
     settled_bytes: int = 0
@@ -55,8 +57,8 @@ class Mirror:
         opaque_etags: the target's part ETags are known not to be MD5s.
         draining: set once the process is asked to stop.
         in_flight: the files at work, by key.
-        on_progress: called when bytes became durable.
         on_revised: called with the key of a file that was found replaced, once it is queued.
+        meters: what was counted so far; the guards of both sides count into it as well.
     """
 
     source: Source
@@ -69,8 +71,11 @@ class Mirror:
     opaque_etags: bool = False
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: dict[str, InFlight] = field(default_factory=dict)
-    on_progress: Callable[[int], None] = lambda _bytes: None
     on_revised: Callable[[str], None] = lambda _key: None
+    meters: Meters = field(default_factory=Meters)
+
+    def __post_init__(self) -> None:
+        self.source.guard.meters = self.target.guard.meters = self.meters
 
     def dest_key(self, claim: Claim) -> str:
         return self.target.prefix + claim.key

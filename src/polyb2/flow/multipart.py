@@ -181,7 +181,7 @@ class _Sender:
                 self._failure = error
             return
         self._done[part.number] = receipt
-        self._mirror.on_progress(part.length)
+        self._mirror.meters.stored_bytes[self._claim.dataset] += part.length
         if entry := self._mirror.in_flight.get(self._claim.key):
             entry.settled_bytes += part.length
 

@@ -23,6 +23,7 @@ from polyb2.flow.outage import Outage
 from polyb2.flow.streams import Slot
 from polyb2.flow.work import RetryRules, work
 from polyb2.ledger.leases import Worker
+from polyb2.meters import Meters
 from polyb2.remote.guards import fenced_by
 
 log = logging.getLogger(__name__)
@@ -37,14 +38,19 @@ class Outcome:
     Attributes:
         claimed: claims made.
         completed: files that were completed.
-        bytes: bytes made durable.
         unfinished: files that this process attempted and left failed or parked, by key.
+        meters: what the process counted.
     """
 
     claimed: int = 0
     completed: int = 0
-    bytes: int = 0
     unfinished: dict[str, Event] = field(default_factory=dict)
+    meters: Meters = field(default_factory=Meters)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes made durable."""
+        return self.meters.stored_bytes.total()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class Pool:
     """Claims files and works on them until there is nothing left to wait for."""
 
     def __init__(self, mirror: Mirror, outage: Outage, rules: PoolRules, more_to_come: Callable[[], bool]) -> None:
-        self.outcome = Outcome()
+        self.outcome = Outcome(meters=mirror.meters)
         self.wake = asyncio.Event()
         self._mirror = mirror
         self._outage = outage
@@ -160,6 +166,7 @@ class Pool:
     async def _work(self, claim: Claim, slot: Slot) -> None:
         with fenced_by(self._check_lease):
             event = await work(self._mirror, claim, slot, self._outage, self._rules.retry)
+        self._mirror.meters.ended(claim.dataset, event)
         if event in {Event.COMPLETE, Event.REVISE, Event.RELEASE, None}:
             self.outcome.unfinished.pop(claim.key, None)
             self.outcome.completed += event is Event.COMPLETE
@@ -199,6 +206,7 @@ class Pool:
                 await self._mirror.ledger.renew(self._worker)
                 self._lease_until_s = began_s + self._rules.lease_s
             except LeaseLostError as error:
+                self._mirror.meters.leases_lost += 1
                 words = "%s: stopping its transfers and beginning with a new one"
                 log.warning(words, error, extra=told(LogEvent.LEASE_LOST))
                 self._worker = None
