@@ -32,7 +32,8 @@ from polyb2.flow.watch import Watch
 from polyb2.flow.work import RetryRules
 from polyb2.notify.teller import Scene, telling
 from polyb2.opening import open_mirror
-from polyb2.web import serve_health
+from polyb2.web.server import serve
+from polyb2.web.sight import Subject
 
 log = logging.getLogger(__name__)
 SWEEP_EVERY_S = 300.0
@@ -150,7 +151,7 @@ class _Run:
 
     async def _supervise(self) -> RunResult:
         with _signals(self._on_signal):
-            async with serve_health(self._settings.polyb2_http_addr, self._problems):
+            async with serve(self._settings.polyb2_http_addr, self._subject()):
                 try:
                     async with asyncio.TaskGroup() as roots:
                         sweeper = roots.create_task(self._sweep_now_and_then(), name="sweeper")
@@ -221,6 +222,13 @@ class _Run:
         if self._mirror.draining.is_set():
             return waited_s < STOPPING_LEDGER_S
         return self._options.watch or waited_s < self._settings.polyb2_give_up
+
+    def _subject(self) -> Subject:
+        """What those who look from outside may see."""
+        settings = self._settings
+        return Subject(
+            self._mirror, settings.database_path, self._datasets(), lambda: self._discovering, self._problems
+        )
 
     def _problems(self) -> list[str]:
         found = [str(error) for error in (self._outage.error, self._mirror.ledger.patience.problem) if error]

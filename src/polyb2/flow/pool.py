@@ -148,6 +148,7 @@ class Pool:
 
     def _start(self, claim: Claim, slot: Slot) -> None:
         self.outcome.claimed += 1
+        slot.begin()
         task = asyncio.create_task(self._work(claim, slot), name=f"file {claim.key}")
         self._tasks.add(task)
         task.add_done_callback(self._ended)

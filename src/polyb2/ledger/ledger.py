@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from polyb2.clock import Clock
 from polyb2.core.compare import Change
@@ -225,6 +226,10 @@ class Ledger:
         """The bytes that became durable in each second (epoch) of the last hour of work."""
         rows = await self._database.read(lambda tx: tx.rows("throughput_history"))
         return [(row["second"], row["bytes"]) for row in rows]
+
+    async def last_errors(self, limit: int) -> list[dict[str, Any]]:
+        """The newest failures that still stand, as ``status --json`` shows some of them."""
+        return await self._database.read(lambda tx: reports.last_errors(tx, limit))
 
     async def waiting_since(self) -> dict[str, int]:
         """Since when the oldest waiting file of each dataset waits, epoch milliseconds; of a ledger that is up to date."""

@@ -90,7 +90,7 @@ def status(tx: Transaction, now: Moment) -> StatusReport:
             # A file in work whose newer revision is smaller may have done more than it has left.
             report.bytes_left += max(0, row["bytes"] - row["bytes_done"])
     report.in_flight = [dict(row) for row in tx.rows("in_flight", limit=IN_FLIGHT_MAX)]
-    report.last_errors = [_error_json(row) for row in tx.rows("last_errors", limit=LAST_ERRORS_MAX)]
+    report.last_errors = last_errors(tx, LAST_ERRORS_MAX)
     report.rate_bytes_per_s = rate(tx, now)
     return report
 
@@ -105,6 +105,11 @@ def rate(tx: Transaction, now: Moment) -> float | None:
     started_ms = start["started_ms"] if start is not None and start["started_ms"] is not None else since_ms
     elapsed_ms = max(1000, now.wall_ms - max(started_ms, since_ms))
     return float(recent["bytes"]) * 1000 / min(elapsed_ms, RATE_WINDOW_MS)
+
+
+def last_errors(tx: Transaction, limit: int) -> list[dict[str, Any]]:
+    """The newest failures that still stand."""
+    return [_error_json(row) for row in tx.rows("last_errors", limit=limit)]
 
 
 def _error_json(row: Row) -> dict[str, Any]:
