@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
+import time
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from polyb2.core.compare import SOURCE_GONE
 from polyb2.core.status import Status
+from polyb2.flow.mirror import InFlight
 from polyb2.web.chart import rate_chart
 from polyb2.web.cures import cure
 from polyb2.web.markup import h
@@ -44,6 +46,14 @@ def test_a_chart_says_in_words_what_it_draws_and_stays_inside(rates: list[float]
 
 def test_a_chart_without_samples_says_so() -> None:
     assert "begins with the first samples" in rate_chart([])
+
+
+def test_the_time_left_is_by_what_this_attempt_sent() -> None:
+    """What an earlier attempt left behind came at no rate of ours."""
+    entry = InFlight("key", "dataset", size=100, attempt=2, kept_bytes=40, settled_bytes=40)
+    assert entry.left_s is None
+    entry.settled_bytes, entry.began_s = 60, time.monotonic() - 10
+    assert entry.left_s == pytest.approx(20, rel=0.1)
 
 
 @pytest.mark.parametrize(

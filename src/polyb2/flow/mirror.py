@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -27,19 +28,33 @@ class DrainedError(Polyb2Error):
 
 @dataclass(slots=True)
 class InFlight:
-    """A file at work, for those who watch."""
+    """A file at work, for those who watch.
+
+    Attributes:
+        kept_bytes: with receipts of earlier attempts.
+        settled_bytes: with receipts, of earlier attempts or of this one.
+        began_s: when this attempt began, on the monotonic clock.
+    """
 
     key: str
     dataset: str
     size: int
     attempt: int
+    kept_bytes: int = 0
     settled_bytes: int = 0
     relays: set[Relay] = field(default_factory=set)
+    began_s: float = field(default_factory=time.monotonic)
 
     @property
     def bytes_done(self) -> int:
         """Bytes with a receipt, and those on their way."""
         return min(self.size, self.settled_bytes + sum(relay.seen for relay in self.relays))
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds to its end at the rate of this attempt so far; None before it has one."""
+        gained = self.bytes_done - self.kept_bytes
+        return (time.monotonic() - self.began_s) * (self.size - self.bytes_done) / gained if gained > 0 else None
 
 
 @dataclass(slots=True)

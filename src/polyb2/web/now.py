@@ -123,21 +123,21 @@ def in_flight(sight: Sight, picture: Picture) -> Markup:
         return h("p", "No file is in flight.", class_="quiet")
     more = len(rows) - IN_FLIGHT_SHOWN
     caption = f"{len(rows)} files in flight" if len(rows) > 1 else "1 file in flight"
-    head = h("tr", [h("th", name, scope="col") for name in ("File", "Progress", "Size")])
+    head = h("tr", [h("th", name, scope="col") for name in ("File", "Progress", "Size", "Left")])
     table = h("table", h("caption", caption), h("thead", head), h("tbody", [_row(*row) for row in rows[:IN_FLIGHT_SHOWN]]),
               class_="files")  # fmt: skip
     return h("div", table, h("p", f"and {more} more", class_="quiet") if more > 0 else None)
 
 
-def _merged(sight: Sight, picture: Picture) -> list[tuple[str, int, int, int]]:
-    """Key, size, bytes done and attempt; this process knows of its own files what is under way."""
+def _merged(sight: Sight, picture: Picture) -> list[tuple[str, int, int, int, float | None]]:
+    """Key, size, bytes done, attempt, seconds left; this process knows of its own files what is under way and how fast."""
     own = dict(sight.subject.mirror.in_flight)
     found: dict[str, Any] = {row["key"]: row for row in picture.report.in_flight}
-    rows = [(key, row["size"], row["bytes_done"], row["attempt"]) for key, row in found.items() if key not in own]
-    return [(entry.key, entry.size, entry.bytes_done, entry.attempt) for entry in own.values()] + rows
+    rows = [(key, row["size"], row["bytes_done"], row["attempt"], None) for key, row in found.items() if key not in own]
+    return [(entry.key, entry.size, entry.bytes_done, entry.attempt, entry.left_s) for entry in own.values()] + rows
 
 
-def _row(key: str, size: int, done: int, attempt: int) -> Markup:
+def _row(key: str, size: int, done: int, attempt: int, left_s: float | None) -> Markup:
     share = done / size if size else 0.0
     note = h("span", f"attempt {attempt}", class_="quiet") if attempt > 1 else None
     return h(
@@ -145,4 +145,5 @@ def _row(key: str, size: int, done: int, attempt: int) -> Markup:
         h("th", file_link(key), " ", note, scope="row"),
         h("td", bar(share), h("span", f"{100 * share:.0f} %", class_="num"), class_="progress"),
         h("td", format_size(size), class_="num"),
+        h("td", format_duration(left_s) if left_s else NOTHING, class_="num"),
     )
