@@ -37,8 +37,9 @@ package: $(VENV)/run.stamp  ## build sdist and wheel, install them into a clean 
 image: $(VENV)/run.stamp  ## build the container image and try it: killed, restarted, stopped (needs root, see tools/try-image.sh)
 	@tools/try-image.sh
 
-test-servers:  ## install the real S3 server that some tests use (Debian packages, needs root or sudo)
+test-servers:  ## install what some tests use: a real S3 server, a browser, promtool (Debian packages, needs root or sudo)
 	@tools/install-test-servers.sh
+	@tools/install-page-tools.sh
 
 clean:  ## remove the virtual environments and caches
 	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .coverage

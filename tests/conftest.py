@@ -14,12 +14,12 @@ from typing import Any
 import hypothesis
 import pytest
 
-from polyb2 import engine
+from polyb2 import opening
 from polyb2.clock import Clock
 from polyb2.config import Settings
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.selection import EVERYTHING, Selection
-from polyb2.engine import RunOptions, RunResult, open_mirror, run
+from polyb2.engine import RunOptions, RunResult, run
 from polyb2.flow.consent import Consent
 from polyb2.flow.consent import discover as discover_with
 from polyb2.flow.discover import Discovery
@@ -27,6 +27,7 @@ from polyb2.flow.report import Report
 from polyb2.ledger.database import Row
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.reports import file_json
+from polyb2.opening import open_mirror
 from polyb2.sandbox import Sandbox
 from tests.swift import SwiftServer, swift_missing
 
@@ -181,7 +182,7 @@ def bench(box: Sandbox, tmp_path: Path) -> Bench:
 def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """The policy's back-off, a hundred times faster, for the engine in process."""
     make: Callable[..., RequestPolicy] = RequestPolicy
-    monkeypatch.setattr(engine, "RequestPolicy", lambda tries: make(tries=tries, first_s=0.01, limit_s=0.1))
+    monkeypatch.setattr(opening, "RequestPolicy", lambda tries: make(tries=tries, first_s=0.01, limit_s=0.1))
 
 
 async def until(condition: Callable[[], bool]) -> None:

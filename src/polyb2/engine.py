@@ -10,39 +10,32 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from polyb2 import __version__
-from polyb2.clock import Clock, minute_of_day, time_zone, unknown_local_zone
+from polyb2.clock import Clock
 from polyb2.config import Settings
 from polyb2.core.errors import AccountStoppedError, LedgerError, RemoteError, Scope, Side
 from polyb2.core.logevents import LogEvent, told
-from polyb2.core.retry import RequestPolicy
 from polyb2.core.selection import Selection
 from polyb2.core.units import format_duration
 from polyb2.flow.consent import Consent, discover
 from polyb2.flow.discover import Discovery
-from polyb2.flow.mirror import OPAQUE, Mirror
+from polyb2.flow.mirror import Mirror
 from polyb2.flow.outage import Outage
 from polyb2.flow.pool import Outcome, Pool, PoolRules
 from polyb2.flow.recover import abort_all_abandoned
 from polyb2.flow.report import Report
-from polyb2.flow.streams import Streams
 from polyb2.flow.watch import Watch
 from polyb2.flow.work import RetryRules
-from polyb2.ledger.binding import TARGET_ETAGS, Binding
-from polyb2.ledger.ledger import Ledger
 from polyb2.notify.teller import Scene, telling
-from polyb2.remote.clients import Account, Http, open_client
-from polyb2.remote.guards import Bandwidth, Guard
-from polyb2.remote.source import Source
-from polyb2.remote.target import Target
-from polyb2.web import serve_health
+from polyb2.opening import open_mirror
+from polyb2.web.server import serve
+from polyb2.web.sight import Subject
 
 log = logging.getLogger(__name__)
-SOURCE_REGION = "us-east-1"
 SWEEP_EVERY_S = 300.0
 YOUNG_OBJECTS = 10_000
 """How many more objects than were freed the collector waits for: 0.5 MB or so."""
@@ -78,84 +71,6 @@ class RunResult:
     outcome: Outcome = field(default_factory=Outcome)
     report: Report | None = None
     signal: int | None = None
-
-
-def binding_of(settings: Settings) -> Binding:
-    """The pair that a ledger used with these settings belongs to."""
-    return Binding(
-        settings.polygon_s3_endpoint_url,
-        settings.polygon_s3_bucket,
-        settings.b2_endpoint_url or "",
-        settings.b2_bucket_name or "",
-        settings.b2_key_prefix,
-    )
-
-
-@asynccontextmanager
-async def open_mirror(
-    settings: Settings, clock: Clock | None = None, *, read_only: bool = False
-) -> AsyncIterator[Mirror]:
-    """Both stores and the ledger, open and bound to each other; ``read_only`` neither makes nor binds a ledger.
-
-    Raises:
-        UsageError: settings are missing, or the ledger may not be used with them.
-    """
-    settings.require_remote()
-    async with AsyncExitStack() as stack:
-        ledger = await Ledger.open(settings.database_path, clock, read_only=read_only)
-        stack.push_async_callback(ledger.close)
-        await (ledger.check_binding if read_only else ledger.bind)(binding_of(settings))
-        policy = RequestPolicy(tries=settings.polyb2_part_tries)
-        yield Mirror(
-            source=await stack.enter_async_context(open_source(settings, policy)),
-            target=await stack.enter_async_context(open_target(settings, policy)),
-            ledger=ledger,
-            streams=Streams(settings.polyb2_concurrency),
-            bandwidth=_bandwidth(settings, ledger.clock),
-            stall_timeout_s=settings.polyb2_stall_timeout,
-            part_bytes=settings.polyb2_part_size,
-            opaque_etags=await ledger.fact(TARGET_ETAGS) == OPAQUE,
-        )
-
-
-def _bandwidth(settings: Settings, clock: Clock) -> Bandwidth:
-    schedule = settings.polyb2_max_bandwidth
-    zone = time_zone(schedule.zone)
-    if schedule.windows and schedule.zone is None and (unknown := unknown_local_zone()):
-        log.warning("TZ=%s is not a known time zone: POLYB2_MAX_BANDWIDTH goes by UTC", unknown)
-    return Bandwidth(schedule, lambda: minute_of_day(clock.utc(), zone))
-
-
-@asynccontextmanager
-async def open_source(settings: Settings, policy: RequestPolicy) -> AsyncIterator[Source]:
-    """The source that the settings name; they are complete as far as it goes."""
-    secret = settings.polygon_s3_secret_access_key
-    account = Account(
-        settings.polygon_s3_endpoint_url,
-        settings.polygon_s3_bucket,
-        SOURCE_REGION,
-        settings.polygon_s3_access_key_id or "",
-        secret.get_secret_value() if secret else "",
-    )
-    guard = Guard(Side.SOURCE, policy, settings.polyb2_source_rps, settings.polyb2_stall_timeout)
-    async with open_client(account) as client, Http(account.endpoint) as http:
-        yield Source(account, client, http, guard)
-
-
-@asynccontextmanager
-async def open_target(settings: Settings, policy: RequestPolicy) -> AsyncIterator[Target]:
-    """The target that the settings name; they are complete as far as it goes."""
-    secret = settings.b2_application_key
-    account = Account(
-        settings.b2_endpoint_url or "",
-        settings.b2_bucket_name or "",
-        settings.b2_region or "",
-        settings.b2_key_id or "",
-        secret.get_secret_value() if secret else "",
-    )
-    guard = Guard(Side.TARGET, policy, settings.polyb2_b2_rps, settings.polyb2_stall_timeout)
-    async with open_client(account) as client, Http(account.endpoint) as http:
-        yield Target(account, settings.b2_key_prefix, client, http, guard)
 
 
 async def run(settings: Settings, options: RunOptions, clock: Clock | None = None) -> RunResult:
@@ -195,7 +110,6 @@ class _Run:
             mirror, self._datasets(), options.consent, settings.polyb2_poll_interval, self._pool.wake.set
         )
         mirror.ledger.patience.rule = self._waits_for_ledger
-        mirror.on_progress = self._count
 
     def _datasets(self) -> tuple[str, ...]:
         """What the watch looks after: the datasets of the command line, which replace those of the settings."""
@@ -237,7 +151,7 @@ class _Run:
 
     async def _supervise(self) -> RunResult:
         with _signals(self._on_signal):
-            async with serve_health(self._settings.polyb2_http_addr, self._problems):
+            async with serve(self._settings.polyb2_http_addr, self._subject()):
                 try:
                     async with asyncio.TaskGroup() as roots:
                         sweeper = roots.create_task(self._sweep_now_and_then(), name="sweeper")
@@ -248,9 +162,6 @@ class _Run:
                 except* Exception as group:  # noqa: BLE001 - unwrapped, not handled
                     raise _first(group) from None
         return self._result
-
-    def _count(self, count: int) -> None:
-        self._pool.outcome.bytes += count
 
     async def _work(self, sweeper: asyncio.Task[None]) -> None:
         self._result.outcome = self._pool.outcome
@@ -311,6 +222,13 @@ class _Run:
         if self._mirror.draining.is_set():
             return waited_s < STOPPING_LEDGER_S
         return self._options.watch or waited_s < self._settings.polyb2_give_up
+
+    def _subject(self) -> Subject:
+        """What those who look from outside may see."""
+        settings = self._settings
+        return Subject(
+            self._mirror, settings.database_path, self._datasets(), lambda: self._discovering, self._problems
+        )
 
     def _problems(self) -> list[str]:
         found = [str(error) for error in (self._outage.error, self._mirror.ledger.patience.problem) if error]

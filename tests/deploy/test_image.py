@@ -6,12 +6,12 @@ import asyncio
 import re
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-import pytest
 from aiohttp import web
 
 from polyb2.config import Settings
-from polyb2.web import serve_health
+from polyb2.web.health import health_routes
 from tests.deploy.files import DOCKERFILE, HEALTHCHECK, ROOT, words
 
 
@@ -29,14 +29,13 @@ async def asked(address: str | None) -> tuple[int, str]:
     return process.returncode, err.decode()
 
 
-@pytest.fixture
-async def broken() -> AsyncIterator[str]:
-    """The address of a server that answers 500 to everything."""
-    runner = web.ServerRunner(web.Server(_internal_error))
+@asynccontextmanager
+async def served(runner: web.BaseRunner, port: int = 0) -> AsyncIterator[str]:
+    """The address of a server that is up while the block runs."""
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0]
-    yield f"{host}:{port}"
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    host, found = runner.addresses[0]
+    yield f"{host}:{found}"
     await runner.cleanup()
 
 
@@ -49,7 +48,9 @@ async def test_the_health_check_asks_the_page(unused_tcp_port: int) -> None:
     code, err = await asked(address)
     assert code == 1
     assert err.startswith(f"no answer from {address}: ")
-    async with serve_health(address, lambda: ["B2 refuses the keys"]):
+    app = web.Application()
+    app.add_routes(health_routes(lambda: ["B2 refuses the keys"]))
+    async with served(web.AppRunner(app), unused_tcp_port):
         assert await asked(address) == (0, ""), "alive, though not ready"
         assert await asked(f"0.0.0.0:{unused_tcp_port}") == (0, "")
 
@@ -58,8 +59,9 @@ async def test_the_health_check_of_a_page_that_is_turned_off_has_nothing_to_say(
     assert await asked("") == (0, "")
 
 
-async def test_the_health_check_wants_a_200(broken: str) -> None:
-    assert await asked(broken) == (1, f"{broken} answers 'HTTP/1.0 500 Internal Server Error'\n")
+async def test_the_health_check_wants_a_200() -> None:
+    async with served(web.ServerRunner(web.Server(_internal_error))) as address:
+        assert await asked(address) == (1, f"{address} answers 'HTTP/1.0 500 Internal Server Error'\n")
 
 
 def test_the_health_check_knows_the_default_address() -> None:

@@ -22,13 +22,14 @@ from polyb2.core.records import Claim, Receipt, Upload
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.selection import EVERYTHING
 from polyb2.core.status import FAILED, Status
-from polyb2.engine import RunOptions, RunResult, open_mirror, run
+from polyb2.engine import RunOptions, RunResult, run
 from polyb2.flow.consent import Consent, discover
 from polyb2.flow.discover import Discovery
 from polyb2.flow.mirror import Mirror
 from polyb2.ledger.database import Row, Transaction
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.reports import Filter
+from polyb2.opening import open_mirror
 from polyb2.remote.relay import Relay
 from polyb2.remote.target import Target
 from polyb2.sandbox import GeneratedGzip, Sandbox
@@ -274,7 +275,7 @@ async def a_world(**options: Any) -> AsyncIterator[World]:
     make: Callable[..., RequestPolicy] = RequestPolicy
     with ExitStack() as stack:
         stack.enter_context(
-            patch("polyb2.engine.RequestPolicy", lambda tries: make(tries=tries, first_s=0.01, limit_s=0.05))
+            patch("polyb2.opening.RequestPolicy", lambda tries: make(tries=tries, first_s=0.01, limit_s=0.05))
         )
         stack.enter_context(patch("polyb2.flow.outage.PROBE_FIRST_S", 0.1))
         stack.enter_context(patch("polyb2.flow.outage.PROBE_FRESH_S", 0.05))

@@ -12,11 +12,11 @@ from polyb2.clock import FAKE_NOW, Clock
 from polyb2.core.coverage import DayState
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import EVERYTHING, DateRange, Mode, Selection, historical, named_dates
-from polyb2.engine import open_mirror
 from polyb2.flow import coverage
 from polyb2.flow.discover import Discovery
 from polyb2.ledger.binding import DISCOVERED
 from polyb2.ledger.ledger import Ledger
+from polyb2.opening import open_mirror
 from tests.conftest import DAY_AGGS, Bench, key
 
 TRADES = "us_stocks_sip/trades_v1"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import time
 
 import pytest
 
 from polyb2.clock import Clock
 from polyb2.core.selection import daily, named_dates
-from polyb2.sandbox import GeneratedGzip
+from polyb2.sandbox import Call, Fault, GeneratedGzip
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
 
 SMALL, LARGE = key("2024-01-02"), key("2024-01-03", QUOTES)
@@ -271,6 +272,15 @@ async def test_sync_mirrors_while_it_lists(bench: Bench) -> None:
     result = await bench.run(named_dates(["2024-01-01..2024-01-05"], (DAY_AGGS,)))
     assert result.report is not None
     assert (result.report.total("queued"), result.outcome.completed) == (5, 5)
+
+
+async def test_a_run_that_lost_its_lease_goes_on_with_a_new_one(bench: Bench) -> None:
+    """The process stands still for longer than its lease; what it had in hand is not left behind."""
+    bench.box.source.put(SMALL, b"x" * 1000)
+    await bench.discover()
+    bench.box.source.inject(Fault("get", Call(lambda: time.sleep(1.2))))
+    assert (await bench.run(polyb2_lease_seconds=1.0)).outcome.completed == 1
+    bench.assert_mirrored(SMALL)
 
 
 async def test_limit_claims_that_many_files(bench: Bench) -> None:

@@ -38,6 +38,18 @@ async def test_a_quarter_is_kept_for_whoever_waits_to_claim() -> None:
     assert await taken(more), "with nobody left to claim, parts take all"
 
 
+async def test_a_slot_that_waits_for_a_file_is_held_but_not_busy() -> None:
+    streams = Streams(4)
+    slots = [await streams.for_claim(), *streams.free_for_claims(2)]
+    assert (streams.in_use, streams.busy) == (3, 0)
+    slots[0].begin()
+    await streams.for_part()
+    assert (streams.in_use, streams.busy) == (4, 2)
+    for slot in slots:
+        slot.release()
+    assert (streams.in_use, streams.busy) == (1, 1)
+
+
 async def test_a_slot_is_given_back_once_and_a_cancelled_wait_loses_none() -> None:
     streams = Streams(1)
     slot = await streams.for_claim()
@@ -81,6 +93,7 @@ def test_slots_are_never_lost_nor_made(total: int, steps: list[str]) -> None:
             held = sum(task.done() for task in waiting)
             assert 0 <= streams.in_use <= total
             assert held <= streams.in_use
+            assert 0 <= streams.busy <= streams.in_use
         for task in waiting:
             task.cancel()
         for found in await asyncio.gather(*waiting, return_exceptions=True):

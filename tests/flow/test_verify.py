@@ -9,8 +9,8 @@ import pytest
 
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import EVERYTHING, Selection, historical
-from polyb2.engine import open_mirror
 from polyb2.flow.verify import Findings, repair, verify
+from polyb2.opening import open_mirror
 from polyb2.sandbox import Fault, GeneratedGzip, Reset
 from polyb2.sandbox.target import Version
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key

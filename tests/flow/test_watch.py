@@ -15,11 +15,12 @@ from polyb2.clock import FAKE_NOW, Clock
 from polyb2.core.coverage import Day, DayState
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Mode, Selection, named_dates
-from polyb2.engine import RunResult, open_mirror
+from polyb2.engine import RunResult
 from polyb2.flow import watch
 from polyb2.flow.consent import Consent
 from polyb2.ledger.binding import DISCOVERED, FULL_LISTING
 from polyb2.ledger.ledger import Ledger
+from polyb2.opening import open_mirror
 from polyb2.sandbox import Answer, Fault
 from tests.conftest import DAY_AGGS, Bench, key, until
 

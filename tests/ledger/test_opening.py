@@ -17,6 +17,7 @@ from polyb2.core.errors import LedgerError, UsageError
 from polyb2.ledger import database, opening
 from polyb2.ledger.binding import get_meta, set_meta
 from polyb2.ledger.database import Transaction, open_database
+from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.lock import FileLock
 from polyb2.ledger.opening import APPLICATION_ID
 from polyb2.ledger.queries import load_migrations
@@ -165,6 +166,24 @@ async def test_a_migration_that_fails_leaves_the_ledger_as_it_was(path: Path, mo
             await open_database(path)
     assert read_sql(path, "SELECT name FROM sqlite_schema") == schema
     await (await open_database(path)).close()
+
+
+async def test_a_ledger_of_the_first_version_is_brought_up_to_date(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits in it waits since its newest revision was seen."""
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "load_migrations", lambda: load_migrations()[:1])
+        await (await open_database(path)).close()
+    with closing(sqlite3.connect(path)) as old, old:
+        old.execute(
+            "INSERT INTO files (id, key, dataset, date, size, source_etag, source_last_modified_ms, revision, dest_key,"
+            " discovered_at_ms) VALUES (1, 'k', 'a/b', '2024-01-02', 5, 'e', 0, 2, 'k', 1000)"
+        )
+        old.executemany(
+            "INSERT INTO revisions VALUES (1, ?, 'e', 5, 0, ?, NULL, NULL, NULL, NULL)", [(1, 1000), (2, 7000)]
+        )
+    ledger = await Ledger.open(path)
+    assert await ledger.waiting_since() == {"a/b": 7000}
+    await ledger.close()
 
 
 async def test_two_processes_may_make_the_ledger_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

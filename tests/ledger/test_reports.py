@@ -183,3 +183,37 @@ async def test_a_ledger_whose_making_was_cut_off_counts_nothing(path: Path) -> N
         assert await database.read(lambda tx: tx.rows("counts")) == []
     finally:
         await database.close()
+
+
+async def test_a_file_waits_since_it_entered_the_queue(books: Books) -> None:
+    """A retry does not make it younger; a new revision of a mirrored file does not make it older."""
+
+    async def waiting() -> dict[str, float]:
+        since_ms = await books.ledger.waiting_since()
+        return {name: (books.clock.moment.wall_ms - ms) / 1000 for name, ms in since_ms.items()}
+
+    await books.discover(listed("2024-01-01", dataset=QUOTES), listed(DAY))
+    books.clock.go_on(10)
+    await books.discover(listed("2024-01-03"))
+    worker = await books.worker()
+    for _ in range(2):
+        await books.ledger.complete(await books.claim(worker), SENT)
+    assert await waiting() == {QUOTES: 10}
+    await books.fail(await books.claim(worker), delay_s=1)
+    books.clock.go_on(5)
+    assert await waiting() == {QUOTES: 15}
+    await books.discover(listed(DAY, "b"))
+    books.clock.go_on(7)
+    assert await waiting() == {DAY_AGGS: 7, QUOTES: 22}
+    await books.fail(await books.claim(await books.worker()), kind=Kind.REFUSED)
+    assert await waiting() == {QUOTES: 22}
+    assert await books.ledger.requeue(await books.found(key(DAY))) == 1
+    assert await waiting() == {DAY_AGGS: 0, QUOTES: 22}
+
+
+async def test_a_last_error_tells_when_it_was_and_when_it_is_tried_again(books: Books) -> None:
+    await books.discover(listed(DAY))
+    await books.fail(await books.claim(), delay_s=30)
+    (error,) = (await books.ledger.status()).last_errors
+    assert (error["key"], error["status"]) == (key(DAY), "failed_download")
+    assert (error["failed_at"], error["next_attempt_at"]) == ("2026-01-01T00:00:00.000Z", "2026-01-01T00:00:30.000Z")

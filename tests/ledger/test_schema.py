@@ -17,7 +17,7 @@ from polyb2.ledger.queries import load_migrations, load_queries
 
 ARCHITECTURE = Path(__file__).parents[2] / "ARCHITECTURE.md"
 BY_KEY, BY_ROW = "sqlite_autoindex_files_1", "INTEGER PRIMARY KEY"
-PARTIAL = r"files_pending|files_pending_dataset|files_waiting|files_held"
+PARTIAL = r"files_pending|files_pending_dataset|files_waiting|files_held|files_queued"
 
 
 class Anything(dict[str, object]):
@@ -75,6 +75,7 @@ def test_statements_and_their_parameters_are_all_named() -> None:
         ("queue_pending", ["files_pending"]),
         ("queue_held", ["files_held"]),
         ("in_flight", ["files_held"]),
+        ("waiting_since", [r"files_queued \(dataset=\?\)"]),
         ("last_errors", ["attempts_failed", "f USING INTEGER PRIMARY KEY"]),
         ("files_of_days", [f"{BY_KEY} \\(key>\\? AND key<\\?\\)"]),
         ("files_first", [f"{BY_KEY} \\(key>\\? AND key<\\?\\)"]),

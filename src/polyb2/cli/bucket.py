@@ -56,10 +56,10 @@ def verify(
 
 
 async def _verify(settings: Settings, selection: Selection, *, deep: bool, mend: bool) -> Findings:
-    from polyb2.engine import open_mirror
     from polyb2.flow import verify as flow
     from polyb2.notify.notifier import tell_once
     from polyb2.notify.reporter import verified
+    from polyb2.opening import open_mirror
 
     async with open_mirror(settings, read_only=not mend) as mirror:
         findings = await flow.verify(mirror, selection, deep=deep)
@@ -87,8 +87,8 @@ def cleanup(
 
 
 async def _cleanup(settings: Settings, older_than_s: float, *, dry_run: bool) -> Swept:
-    from polyb2.engine import open_mirror
     from polyb2.flow import cleanup as flow
+    from polyb2.opening import open_mirror
 
     async with open_mirror(settings, read_only=dry_run) as mirror:
         now_ms = mirror.ledger.clock.wall_ms()

@@ -73,9 +73,9 @@ async def _entries(settings: Settings, patterns: tuple[str, ...], *, probing: bo
 
 async def _probed(settings: Settings, ledger: Ledger, patterns: tuple[str, ...]) -> list[Entry]:
     from polyb2.core.retry import RequestPolicy
-    from polyb2.engine import open_source
     from polyb2.flow.datasets import known_datasets, probe
     from polyb2.flow.discover import resolve_datasets
+    from polyb2.opening import open_source
 
     settings.require_remote(target=False)
     async with open_source(settings, RequestPolicy(tries=PROBE_TRIES)) as source:

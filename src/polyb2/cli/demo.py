@@ -49,8 +49,8 @@ def demo() -> None:
 
 
 async def _demo(folder: Path) -> Findings:
-    from polyb2.engine import open_mirror
     from polyb2.flow.verify import verify
+    from polyb2.opening import open_mirror
     from polyb2.sandbox import Sandbox, scenario
 
     bucket = folder / "bucket"

@@ -66,8 +66,8 @@ def plan(
 async def _survey(
     settings: Settings, selection: Selection, given: Rate | None, prices: Prices
 ) -> tuple[Report, Estimate]:
-    from polyb2.engine import open_mirror
     from polyb2.flow.discover import Discovery
+    from polyb2.opening import open_mirror
 
     async with open_mirror(settings, read_only=True) as mirror:
         report = await Discovery(mirror, selection).survey()

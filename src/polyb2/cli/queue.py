@@ -159,7 +159,7 @@ def unqueue(
 
 def rebind() -> None:
     """Tell the ledger that its source or target endpoint has a new name."""
-    from polyb2.engine import binding_of
+    from polyb2.opening import binding_of
 
     settings = configured()
     settings.require_remote()

@@ -130,11 +130,11 @@ def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _discover(settings: Settings, selection: Selection, consent: Consent) -> Report:
-    from polyb2.engine import open_mirror
     from polyb2.flow.consent import discover as discover_with
     from polyb2.flow.discover import Discovery
     from polyb2.notify.notifier import tell_once
     from polyb2.notify.reporter import revised
+    from polyb2.opening import open_mirror
 
     replaced: list[str] = []
     async with open_mirror(settings) as mirror:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from polyb2.core.records import Claim
 from polyb2.flow.streams import Streams
 from polyb2.ledger.binding import TARGET_ETAGS
 from polyb2.ledger.ledger import Ledger
+from polyb2.meters import Meters
 from polyb2.remote.guards import Bandwidth
 from polyb2.remote.relay import Relay, StallWatch
 from polyb2.remote.source import Source
@@ -26,18 +28,33 @@ class DrainedError(Polyb2Error):
 
 @dataclass(slots=True)
 class InFlight:
-    """A file at work, for those who watch."""
+    """A file at work, for those who watch.
+
+    Attributes:
+        kept_bytes: with receipts of earlier attempts.
+        settled_bytes: with receipts, of earlier attempts or of this one.
+        began_s: when this attempt began, on the monotonic clock.
+    """
 
     key: str
+    dataset: str
     size: int
     attempt: int
+    kept_bytes: int = 0
     settled_bytes: int = 0
     relays: set[Relay] = field(default_factory=set)
+    began_s: float = field(default_factory=time.monotonic)
 
     @property
     def bytes_done(self) -> int:
         """Bytes with a receipt, and those on their way."""
         return min(self.size, self.settled_bytes + sum(relay.seen for relay in self.relays))
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds to its end at the rate of this attempt so far; None before it has one."""
+        gained = self.bytes_done - self.kept_bytes
+        return (time.monotonic() - self.began_s) * (self.size - self.bytes_done) / gained if gained > 0 else None
 
 
 @dataclass(slots=True)
@@ -55,8 +72,8 @@ class Mirror:
         opaque_etags: the target's part ETags are known not to be MD5s.
         draining: set once the process is asked to stop.
         in_flight: the files at work, by key.
-        on_progress: called when bytes became durable.
         on_revised: called with the key of a file that was found replaced, once it is queued.
+        meters: what was counted so far; the guards of both sides count into it as well.
     """
 
     source: Source
@@ -69,8 +86,11 @@ class Mirror:
     opaque_etags: bool = False
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: dict[str, InFlight] = field(default_factory=dict)
-    on_progress: Callable[[int], None] = lambda _bytes: None
     on_revised: Callable[[str], None] = lambda _key: None
+    meters: Meters = field(default_factory=Meters)
+
+    def __post_init__(self) -> None:
+        self.source.guard.meters = self.target.guard.meters = self.meters
 
     def dest_key(self, claim: Claim) -> str:
         return self.target.prefix + claim.key

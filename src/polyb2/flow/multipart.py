@@ -127,7 +127,7 @@ async def _send_missing(mirror: Mirror, claim: Claim, upload: Upload, done: dict
     sender = _Sender(mirror, claim, upload, done)
     sender.missing.extend(plan.part(number) for number in range(1, plan.count + 1) if number not in done)
     if entry := mirror.in_flight.get(claim.key):
-        entry.settled_bytes = sum(receipt.part.length for receipt in done.values())
+        entry.kept_bytes = entry.settled_bytes = sum(receipt.part.length for receipt in done.values())
     async with asyncio.TaskGroup() as group:
         expansion = group.create_task(sender.expand(group), name=f"expand {claim.key}")
         await sender.lane(slot)
@@ -181,7 +181,7 @@ class _Sender:
                 self._failure = error
             return
         self._done[part.number] = receipt
-        self._mirror.on_progress(part.length)
+        self._mirror.meters.stored_bytes[self._claim.dataset] += part.length
         if entry := self._mirror.in_flight.get(self._claim.key):
             entry.settled_bytes += part.length
 

@@ -23,6 +23,7 @@ from polyb2.flow.outage import Outage
 from polyb2.flow.streams import Slot
 from polyb2.flow.work import RetryRules, work
 from polyb2.ledger.leases import Worker
+from polyb2.meters import Meters
 from polyb2.remote.guards import fenced_by
 
 log = logging.getLogger(__name__)
@@ -37,14 +38,19 @@ class Outcome:
     Attributes:
         claimed: claims made.
         completed: files that were completed.
-        bytes: bytes made durable.
         unfinished: files that this process attempted and left failed or parked, by key.
+        meters: what the process counted.
     """
 
     claimed: int = 0
     completed: int = 0
-    bytes: int = 0
     unfinished: dict[str, Event] = field(default_factory=dict)
+    meters: Meters = field(default_factory=Meters)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes made durable."""
+        return self.meters.stored_bytes.total()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,7 @@ class Pool:
     """Claims files and works on them until there is nothing left to wait for."""
 
     def __init__(self, mirror: Mirror, outage: Outage, rules: PoolRules, more_to_come: Callable[[], bool]) -> None:
-        self.outcome = Outcome()
+        self.outcome = Outcome(meters=mirror.meters)
         self.wake = asyncio.Event()
         self._mirror = mirror
         self._outage = outage
@@ -137,10 +143,12 @@ class Pool:
             return await self._mirror.ledger.claim_up_to(self._worker, count)
         except LeaseLostError:
             # The heartbeat notices as well, and begins with a new lease.
+            self._lease_until_s = 0.0
             return []
 
     def _start(self, claim: Claim, slot: Slot) -> None:
         self.outcome.claimed += 1
+        slot.begin()
         task = asyncio.create_task(self._work(claim, slot), name=f"file {claim.key}")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -159,6 +167,7 @@ class Pool:
     async def _work(self, claim: Claim, slot: Slot) -> None:
         with fenced_by(self._check_lease):
             event = await work(self._mirror, claim, slot, self._outage, self._rules.retry)
+        self._mirror.meters.ended(claim.dataset, event)
         if event in {Event.COMPLETE, Event.REVISE, Event.RELEASE, None}:
             self.outcome.unfinished.pop(claim.key, None)
             self.outcome.completed += event is Event.COMPLETE
@@ -170,7 +179,7 @@ class Pool:
 
     async def _is_finished(self) -> bool:
         """Whether nothing is pending, waiting for a retry, in our hands or in another runner's."""
-        if self._more_to_come() or self._tasks or self._worker is None:
+        if self._more_to_come() or self._tasks or self._worker is None or not self._has_lease():
             return False
         return (await self._mirror.ledger.queue_state(self._worker)).is_empty
 
@@ -198,14 +207,18 @@ class Pool:
                 await self._mirror.ledger.renew(self._worker)
                 self._lease_until_s = began_s + self._rules.lease_s
             except LeaseLostError as error:
+                self._mirror.meters.leases_lost += 1
                 words = "%s: stopping its transfers and beginning with a new one"
                 log.warning(words, error, extra=told(LogEvent.LEASE_LOST))
                 self._worker = None
                 await _cancel(self._tasks)
                 await self._register()
 
+    def _has_lease(self) -> bool:
+        return time.monotonic() < self._lease_until_s
+
     def _check_lease(self) -> None:
-        if time.monotonic() >= self._lease_until_s:
+        if not self._has_lease():
             raise LeaseLostError(f"the lease of worker {self._rules.worker_id} ran out")
 
     # -- the end ------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ async def publish(mirror: Mirror, claim: Claim, upload: Upload, receipts: Sequen
         RemoteError: the object cannot be had from this upload any more, or a side fails.
     """
     await mirror.ledger.note_state(claim, upload, UploadState.COMPLETING)
-    tries = Tries(mirror.target.guard.policy)
+    tries = Tries(mirror.target.guard.policy, mirror.meters)
     while True:
         try:
             await mirror.target.complete(upload, receipts)

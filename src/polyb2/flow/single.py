@@ -76,6 +76,7 @@ async def _put_buffered(mirror: Mirror, claim: Claim, slot: Slot) -> tuple[Store
             async with mirror.source.read(claim.key, claim.revision, None, fresh=fresh) as incoming:
                 relay = Relay(incoming, size, watch, mirror.bandwidth).hashing()
                 body = await relay.collect()
+                mirror.meters.read_bytes[claim.dataset] += relay.seen
             md5 = relay.md5 or ""
             stored = await mirror.target.put(mirror.dest_key(claim), body, size, md5, headers, fresh=fresh)
             return stored, md5

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 async def tried(mirror: Mirror, slot: Slot, once: Callable[[bool], Awaitable[T]]) -> T:
     """Run ``once`` until it succeeds or the policy says stop; it is told whether to use a new connection."""
-    tries = Tries(mirror.target.guard.policy)
+    tries = Tries(mirror.target.guard.policy, mirror.meters)
     while True:
         try:
             return await once(tries.failures > 0)
@@ -109,6 +109,7 @@ def shown(mirror: Mirror, claim: Claim, relay: Relay) -> Iterator[None]:
         return
     entry.relays.add(relay)
     try:
-        yield
+        with mirror.meters.sending(claim.dataset, relay):
+            yield
     finally:
         entry.relays.discard(relay)

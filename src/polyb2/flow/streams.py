@@ -16,13 +16,21 @@ RESERVED_SHARE = 4
 class Slot:
     """The right to one stream; given back by :meth:`release`, any number of times."""
 
-    def __init__(self, streams: Streams, *, extra: bool) -> None:
+    def __init__(self, streams: Streams, *, extra: bool, idle: bool) -> None:
         self._streams = streams
         self.extra = extra
+        self.idle = idle
         self._held = True
+
+    def begin(self) -> None:
+        """There is a file for it; until then it is held, but no stream is busy."""
+        if self.idle:
+            self.idle = False
+            self._streams.idle -= 1
 
     def release(self) -> None:
         if self._held:
+            self.begin()
             self._held = False
             self._streams.give_back(self)
 
@@ -41,12 +49,20 @@ class Streams:
         self.total = total
         self._free = total
         self._extra = 0
+        self.idle = 0
+        """Slots that are held while the ledger is asked whether there is a file for them."""
         self._claims: deque[asyncio.Future[Slot]] = deque()
         self._parts: deque[asyncio.Future[Slot]] = deque()
 
     @property
     def in_use(self) -> int:
+        """Slots that are held."""
         return self.total - self._free
+
+    @property
+    def busy(self) -> int:
+        """Slots that are held for a file."""
+        return self.in_use - self.idle
 
     async def for_claim(self) -> Slot:
         """A slot to claim a file with."""
@@ -60,8 +76,7 @@ class Streams:
         """Up to ``count`` further slots that nobody waits for."""
         taken: list[Slot] = []
         while len(taken) < count and self._free and not self._claims and not self._parts:
-            self._free -= 1
-            taken.append(Slot(self, extra=False))
+            taken.append(self._take(extra=False, idle=True))
         return taken
 
     def give_back(self, slot: Slot) -> None:
@@ -91,9 +106,13 @@ class Streams:
             if turn.done():
                 continue
             extra = queue is self._parts
-            self._free -= 1
-            self._extra += extra
-            turn.set_result(Slot(self, extra=extra))
+            turn.set_result(self._take(extra=extra, idle=not extra))
+
+    def _take(self, *, extra: bool, idle: bool) -> Slot:
+        self._free -= 1
+        self._extra += extra
+        self.idle += idle
+        return Slot(self, extra=extra, idle=idle)
 
     def _next_queue(self) -> deque[asyncio.Future[Slot]] | None:
         reserved = self.total // RESERVED_SHARE if self._claims else 0

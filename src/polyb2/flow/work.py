@@ -38,7 +38,7 @@ class RetryRules:
 
 async def work(mirror: Mirror, claim: Claim, slot: Slot, outage: Outage, rules: RetryRules) -> Event | None:
     """Transfer a claimed file and settle it; the event, or None if the claim was lost and nothing was settled."""
-    mirror.in_flight[claim.key] = InFlight(claim.key, claim.revision.size, claim.attempt)
+    mirror.in_flight[claim.key] = InFlight(claim.key, claim.dataset, claim.revision.size, claim.attempt)
     try:
         return await _attempt(mirror, claim, slot, outage)
     except LeaseLostError as error:
@@ -65,9 +65,9 @@ async def _attempt(mirror: Mirror, claim: Claim, slot: Slot, outage: Outage) -> 
     mirrored, new_bytes = await transfer(mirror, claim, slot)
     newest = await mirror.ledger.complete(claim, mirrored, new_bytes)
     outage.proved()
-    if new_bytes:
-        mirror.on_progress(new_bytes)
+    mirror.meters.stored_bytes[claim.dataset] += new_bytes
     seconds, proof = time.monotonic() - began_s, mirrored.verification
+    mirror.meters.file_seconds[claim.dataset].observe(seconds)
     extra = _told(LogEvent.FILE_COMPLETED, claim, seconds=seconds, verification=proof)
     log.info("done %s (%s, proof %s)", claim.key, size, proof, extra=extra)
     return Event.COMPLETE if newest else Event.REVISE

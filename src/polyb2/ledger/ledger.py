@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from polyb2.clock import Clock
 from polyb2.core.compare import Change
@@ -226,6 +227,14 @@ class Ledger:
         rows = await self._database.read(lambda tx: tx.rows("throughput_history"))
         return [(row["second"], row["bytes"]) for row in rows]
 
+    async def last_errors(self, limit: int) -> list[dict[str, Any]]:
+        """The newest failures that still stand, as ``status --json`` shows some of them."""
+        return await self._database.read(lambda tx: reports.last_errors(tx, limit))
+
+    async def waiting_since(self) -> dict[str, int]:
+        """Since when the oldest waiting file of each dataset waits, epoch milliseconds; of a ledger that is up to date."""
+        return await self._database.read(reports.waiting_since)
+
     async def datasets(self) -> list[str]:
         return await self._database.read(reports.datasets)
 
@@ -257,18 +266,18 @@ class Ledger:
 
     async def requeue(self, rows: Sequence[Row], *, disown: bool = False) -> int:
         """Put rows back into the queue, uncharged; ``disown`` also makes what the target has unrecognisable as ours."""
-        return await self._database.write("requeue", lambda tx: _requeue(tx, rows, disown=disown))
+        return await self._database.write("requeue", lambda tx: _requeue(tx, rows, self.clock.wall_ms(), disown=disown))
 
     async def unqueue(self, rows: Sequence[Row]) -> int:
         """Take waiting rows out of the queue: new files leave the ledger, re-published ones keep what is mirrored."""
         return await self._database.write("unqueue", lambda tx: sum(_unqueue(tx, id_) for id_ in reports.ids(rows)))
 
 
-def _requeue(tx: Transaction, rows: Sequence[Row], *, disown: bool) -> int:
+def _requeue(tx: Transaction, rows: Sequence[Row], now_ms: int, *, disown: bool) -> int:
     changed = 0
     for row in rows:
         # A row that moved on since it was looked at is left alone.
-        moved = tx.run("file_requeue", file_id=row["id"], status=row["status"])
+        moved = tx.run("file_requeue", file_id=row["id"], status=row["status"], now_ms=now_ms)
         if moved and disown:
             tx.run("attempts_disown", file_id=row["id"])
         changed += moved

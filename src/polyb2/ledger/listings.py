@@ -49,7 +49,7 @@ def record(tx: Transaction, found: Sequence[Discovered], dest_prefix: str, now_m
         elif change is Change.REVISED:
             revise(tx, row.file_id, item.listed, now_ms)
         elif change is Change.RELISTED:
-            tx.run("file_requeue", file_id=row.file_id, status=row.status)
+            tx.run("file_requeue", file_id=row.file_id, status=row.status, now_ms=now_ms)
         if row is not None and change in {Change.TOUCHED, Change.RELISTED}:
             tx.run("file_touch", file_id=row.file_id, last_modified_ms=item.listed.last_modified_ms)
     return changes
@@ -82,7 +82,7 @@ def adopt(tx: Transaction, file_id: int, revision: int, adopted: Mirrored, now_m
 def revise(tx: Transaction, file_id: int, listed: ListedObject, now_ms: int) -> None:
     """A newer revision of a row: queued at once, or when the worker that holds the row ends."""
     facts = {"etag": listed.etag, "size": listed.size, "last_modified_ms": listed.last_modified_ms}
-    row = tx.row("file_revise", file_id=file_id, **facts)
+    row = tx.row("file_revise", file_id=file_id, now_ms=now_ms, **facts)
     if row is not None:
         tx.run("uploads_abandon", file_id=file_id, revision=row["revision"])
     else:

@@ -156,11 +156,12 @@ def _migrate(connection: sqlite3.Connection) -> None:
 
 
 def _stand_in(connection: sqlite3.Connection, version: int) -> None:
-    """To a reader of an older ledger, later tables are there and empty: migrations after the first only add tables."""
+    """To a reader of an older ledger, later tables are there and empty; of later columns it asks nothing."""
     connection.execute("PRAGMA temp_store = MEMORY")
     for script in load_migrations()[version:]:
         for statement in _statements(script):
-            connection.execute(statement.replace("CREATE TABLE", "CREATE TEMP TABLE"))
+            if "CREATE TABLE" in statement:
+                connection.execute(statement.replace("CREATE TABLE", "CREATE TEMP TABLE"))
 
 
 def _statements(script: str) -> Iterator[str]:

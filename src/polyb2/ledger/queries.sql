@@ -7,6 +7,10 @@
     THEN w.lease_mono_ms BETWEEN :mono_ms AND :mono_ms + w.lease_ms
     ELSE w.lease_wall_ms BETWEEN :wall_ms AND :wall_ms + w.lease_ms END)
 
+-- define: queued
+-- Since when a row that enters the queue waits: from now, unless it waited before.
+CASE WHEN status IN ('completed', 'permanent_failure', 'not_entitled') THEN :now_ms ELSE queued_at_ms END
+
 -- name: meta_get
 SELECT value FROM meta WHERE name = :name;
 
@@ -56,15 +60,15 @@ SELECT id, key, status, reason, size, source_etag, source_last_modified_ms, revi
 FROM files WHERE key > :after AND key <= :last ORDER BY key LIMIT :limit;
 
 -- name: file_insert
-INSERT INTO files (key, dataset, date, size, source_etag, source_last_modified_ms, dest_key, discovered_at_ms)
-VALUES (:key, :dataset, :date, :size, :etag, :last_modified_ms, :dest_key, :now_ms) RETURNING id;
+INSERT INTO files (key, dataset, date, size, source_etag, source_last_modified_ms, dest_key, discovered_at_ms, queued_at_ms)
+VALUES (:key, :dataset, :date, :size, :etag, :last_modified_ms, :dest_key, :now_ms, :now_ms) RETURNING id;
 
 -- name: file_revise
 -- A newer revision: back to pending with nothing charged, unless a worker holds the row; then it queues when that ends.
 UPDATE files SET revision = revision + 1, size = :size, source_etag = :etag, source_last_modified_ms = :last_modified_ms,
     status = 'pending', reason = NULL, error_message = NULL, retry_count = 0, forbidden = 0, next_attempt_ms = NULL,
     resumable = 0, bytes_done = 0, parts_total = NULL, parts_done = 0, parts_mark = 0,
-    worker = NULL, worker_id = NULL
+    worker = NULL, worker_id = NULL, queued_at_ms = {queued}
 WHERE id = :file_id AND status <> 'processing' RETURNING revision;
 
 -- name: file_revise_held
@@ -91,7 +95,7 @@ WHERE id = :file_id AND status IN ('pending', 'failed_download', 'failed_upload'
 -- name: file_requeue
 -- retry, a relisted key, verify --repair: to be done, at once, with nothing charged. A live upload is kept.
 UPDATE files SET status = 'pending', reason = NULL, error_message = NULL, retry_count = 0, forbidden = 0,
-    next_attempt_ms = NULL, worker_id = NULL, parts_mark = 0,
+    next_attempt_ms = NULL, worker_id = NULL, parts_mark = 0, queued_at_ms = {queued},
     bytes_done = CASE WHEN status = 'completed' THEN 0 ELSE bytes_done END,
     parts_done = CASE WHEN status = 'completed' THEN 0 ELSE parts_done END
 WHERE id = :file_id AND status = :status AND status NOT IN ('processing', 'pending');
@@ -339,13 +343,19 @@ WHERE worker = :worker;
 -- name: counts
 SELECT dataset, status, files, bytes, bytes_done FROM counts WHERE files > 0 ORDER BY dataset, status;
 
+-- name: waiting_since
+-- Since when the oldest waiting file of each dataset waits.
+SELECT d.dataset, (SELECT min(f.queued_at_ms) FROM files AS f INDEXED BY files_queued
+    WHERE f.dataset = d.dataset AND f.status IN ('pending', 'failed_download', 'failed_upload')) AS since_ms
+FROM datasets AS d WHERE since_ms IS NOT NULL ORDER BY d.dataset;
+
 -- name: in_flight
 SELECT key, size, bytes_done, attempt, worker_id FROM files INDEXED BY files_held
 WHERE worker IS NOT NULL ORDER BY started_at_ms, key LIMIT :limit;
 
 -- name: last_errors
 -- The newest failures that still stand; of the last thousand, so that it is instant.
-SELECT f.key, f.status, f.reason, f.error_message
+SELECT f.key, f.status, f.reason, f.error_message, a.ended_ms, f.next_attempt_ms
 FROM (SELECT file_id, attempt, ended_ms FROM attempts INDEXED BY attempts_failed
       WHERE outcome IN ('fail_download', 'fail_upload', 'park', 'refuse') ORDER BY ended_ms DESC LIMIT 1000) AS a
 JOIN files AS f ON f.id = a.file_id

@@ -15,6 +15,7 @@ from polyb2.ledger.database import Row, Transaction
 
 RATE_WINDOW_MS = 60_000
 IN_FLIGHT_MAX = 1000
+LAST_ERRORS_MAX = 5
 _UNDONE = WAITING | {Status.PROCESSING}
 _TIMES = ("discovered_at", "started_at", "completed_at", "next_attempt")
 
@@ -89,7 +90,7 @@ def status(tx: Transaction, now: Moment) -> StatusReport:
             # A file in work whose newer revision is smaller may have done more than it has left.
             report.bytes_left += max(0, row["bytes"] - row["bytes_done"])
     report.in_flight = [dict(row) for row in tx.rows("in_flight", limit=IN_FLIGHT_MAX)]
-    report.last_errors = [dict(row) for row in tx.rows("last_errors", limit=5)]
+    report.last_errors = last_errors(tx, LAST_ERRORS_MAX)
     report.rate_bytes_per_s = rate(tx, now)
     return report
 
@@ -104,6 +105,21 @@ def rate(tx: Transaction, now: Moment) -> float | None:
     started_ms = start["started_ms"] if start is not None and start["started_ms"] is not None else since_ms
     elapsed_ms = max(1000, now.wall_ms - max(started_ms, since_ms))
     return float(recent["bytes"]) * 1000 / min(elapsed_ms, RATE_WINDOW_MS)
+
+
+def last_errors(tx: Transaction, limit: int) -> list[dict[str, Any]]:
+    """The newest failures that still stand."""
+    return [_error_json(row) for row in tx.rows("last_errors", limit=limit)]
+
+
+def _error_json(row: Row) -> dict[str, Any]:
+    shown = {name: row[name] for name in ("key", "status", "reason", "error_message")}
+    return {**shown, "failed_at": iso_utc(row["ended_ms"]), "next_attempt_at": iso_utc(row["next_attempt_ms"])}
+
+
+def waiting_since(tx: Transaction) -> dict[str, int]:
+    """Since when the oldest waiting file of each dataset waits, epoch milliseconds; none where nothing waits."""
+    return {row["dataset"]: row["since_ms"] for row in tx.rows("waiting_since")}
 
 
 def files_page(tx: Transaction, after: str, limit: int) -> list[Row]:

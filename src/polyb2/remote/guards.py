@@ -20,6 +20,7 @@ from polyb2.core.pace import Pace
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.schedule import NO_LIMIT, Schedule
 from polyb2.failpoints import failpoint
+from polyb2.meters import Meters
 from polyb2.remote.translate import FOREIGN, translate
 
 log = logging.getLogger(__name__)
@@ -122,8 +123,9 @@ class Bandwidth:
 class Tries:
     """The tries of one request: asks the policy, waits, or lets the error through when they are used up."""
 
-    def __init__(self, policy: RequestPolicy) -> None:
+    def __init__(self, policy: RequestPolicy, meters: Meters) -> None:
         self._policy = policy
+        self._meters = meters
         self.failures = 0
 
     def delay_s(self, error: RemoteError) -> float:
@@ -133,9 +135,11 @@ class Tries:
             RemoteError: ``error``, when there is no next try.
         """
         self.failures += 1
+        self._meters.failed(error)
         delay_s = self._policy.delay_s(self.failures, error, random.random())  # noqa: S311 - jitter
         if delay_s is None:
             raise error
+        self._meters.retries[error.side] += 1
         extra = told(
             LogEvent.REQUEST_RETRIED, attempt=self.failures, seconds=delay_s, side=error.side, reason=error.kind
         )
@@ -151,6 +155,7 @@ class Guard:
     ) -> None:
         self.side = side
         self.policy = policy
+        self.meters = Meters()
         self._answer_within_s = answer_within_s
         self._pacer = Pacer(per_second)
         self._slots = asyncio.Semaphore(slots)
@@ -187,7 +192,7 @@ class Guard:
     async def once(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
         """One control call that is not retried: answered within the stall time-out, or an error (``stalled``)."""
         async with self.request(operation), asyncio.timeout(self._answer_within_s):
-            return await request()
+            return await self.meters.answer(self.side, operation, request())
 
     async def call(self, operation: str, request: Callable[[], Awaitable[T]], needs: tuple[str, ...] = ()) -> T:
         """One control call, retried by the policy.
@@ -213,7 +218,7 @@ class Guard:
 
     async def tried(self, once: Callable[[], Awaitable[T]]) -> T:
         """Run ``once`` until it succeeds or the policy says stop (RemoteError)."""
-        tries = Tries(self.policy)
+        tries = Tries(self.policy, self.meters)
         while True:
             try:
                 return await once()

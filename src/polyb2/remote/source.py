@@ -7,6 +7,7 @@ answer to a range GET is checked for status, ETag, Content-Range and length befo
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -128,11 +129,13 @@ class Source:
         if part is not None:
             headers["Range"] = f"bytes={part.offset}-{part.offset + part.length - 1}"
         url = URL(self._presigner.presign("GET", key), encoded=True)
+        began_s = time.monotonic()
         async with (
             self.guard.request("get"),
             self._http.session(fresh=fresh).get(url, headers=headers, allow_redirects=False) as response,
         ):
             try:
+                self.guard.meters.answer_seconds[Side.SOURCE, "get"].observe(time.monotonic() - began_s)
                 if response.status == _NOT_IMPLEMENTED and self._knows_if_match:
                     # The ETag of each answer is compared as well: it protects alone then.
                     self._knows_if_match = False

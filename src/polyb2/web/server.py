@@ -1,0 +1,138 @@
+"""The HTTP server: routes, and what stands around every answer.
+
+Invariants: GET and HEAD only; nothing from elsewhere is loaded or run (CSP); on loopback only loopback names are answered,
+so that a foreign page cannot read this one by a name that it points here; a port in use is a warning, never an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Handler, Middleware
+from yarl import URL
+
+from polyb2.core.errors import LedgerError
+from polyb2.web.health import health_routes
+from polyb2.web.metrics import Metrics
+from polyb2.web.pages import Pages
+from polyb2.web.shell import problem_page
+from polyb2.web.sight import Sight, Subject
+
+log = logging.getLogger(__name__)
+requests_log = logging.getLogger("polyb2.web.requests")
+# What is no HTTP is answered 400; a port scanner must not fill the log with tracebacks.
+requests_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+IDLE_S = 30.0
+END_S = 1.0
+"""For how long answers under way may hold up the end."""
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+@asynccontextmanager
+async def serve(address: str, subject: Subject) -> AsyncIterator[None]:
+    """Serve health, metrics and the page while the block runs.
+
+    Args:
+        address: ``host:port``; empty serves nothing.
+        subject: what is looked at.
+    """
+    if not address:
+        yield
+        return
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    sight = Sight(subject)
+    runner = web.AppRunner(
+        _app(host, sight),
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=END_S,
+        keepalive_timeout=IDLE_S,
+        logger=requests_log,
+    )
+    await runner.setup()
+    sampling = asyncio.create_task(sight.rates.run(), name="rates")
+    try:
+        try:
+            await web.TCPSite(runner, host, int(port)).start()
+        except OSError as error:
+            log.warning("no health page on %s: %s; set POLYB2_HTTP_ADDR to a free address", address, error.strerror)
+        yield
+    finally:
+        sampling.cancel()
+        await asyncio.gather(sampling, return_exceptions=True)
+        await runner.cleanup()
+        await sight.close()
+
+
+def _app(host: str, sight: Sight) -> web.Application:
+    metrics, pages = Metrics(sight), Pages(sight)
+
+    async def exposed(request: web.Request) -> web.Response:
+        text, content_type = await metrics.text(request.headers.get("Accept", ""))
+        return web.Response(body=text, headers={"Content-Type": content_type})
+
+    app = web.Application(middlewares=[_guarded(host)])
+    app.add_routes([*health_routes(sight.subject.problems), web.get("/metrics", exposed), *pages.routes()])
+    return app
+
+
+def _guarded(host: str) -> Middleware:
+    on_loopback = is_loopback(host)
+
+    @web.middleware
+    async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if on_loopback and not is_ours(request.host, host):
+            answer: web.StreamResponse = problem_page(421, "Not by this name", "Open it by its loopback address.")
+        elif request.method not in {"GET", "HEAD"}:
+            answer = problem_page(405, "This page only shows", "It answers GET and HEAD; use the command line to act.")
+            answer.headers["Allow"] = "GET, HEAD"
+        else:
+            answer = await _answered(request, handler)
+        for name, value in HEADERS.items():
+            answer.headers.setdefault(name, value)
+        answer.headers.setdefault("Cache-Control", "no-store")
+        return answer
+
+    return guarded
+
+
+async def _answered(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPNotFound as error:
+        return problem_page(404, "Not here", error.text or "")
+    except web.HTTPException as error:
+        return problem_page(error.status, error.reason, error.text or "")
+    except LedgerError as error:
+        return problem_page(503, "The ledger cannot be read just now", str(error))
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost" or host.lower().endswith(".localhost")
+
+
+def is_ours(named: str, host: str) -> bool:
+    """Whether a Host header names loopback, or the host that the settings name."""
+    try:
+        name = URL(f"http://{named}").host or ""
+    except ValueError:
+        return False
+    return is_loopback(name) or name.lower() == host.lower()

@@ -1,0 +1,1 @@
+"""The page, the metrics and health over real sockets; the page also in a real browser."""
