@@ -57,6 +57,28 @@ async def test_kill_9_in_a_large_file_goes_on_from_its_parts(bench: Bench) -> No
     assert (await bench.row(LARGE))["attempt"] == 2
 
 
+async def test_status_shows_the_streams_and_the_pace_of_a_run(bench: Bench) -> None:
+    bench.box.source.put(LARGE, GeneratedGzip(61 * MIB))
+    await bench.discover()
+    bench.box.source.inject(Fault("get", Drip(1), times=0))
+    process = await bench.start("run", "--concurrency", "2", POLYB2_LEASE_SECONDS="1", POLYB2_B2_RPS="7")
+    found: list[dict[str, object]] = []
+
+    async def shown() -> bool:
+        found[:] = (await bench.cli("status", "--json")).json()["runners"]
+        return any(item["streams_in_use"] for item in found)
+
+    async with asyncio.timeout(30):
+        while not await shown():
+            await asyncio.sleep(0.1)
+    words = (await bench.cli("status")).out
+    process.kill()
+    await process.wait()
+    (runner,) = found
+    assert (runner["streams_allowed"], runner["source_rps"], runner["target_rps"]) == (2, None, 7)
+    assert "of 2 streams in use, target at most 7 requests/s" in words
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 async def test_a_signal_drains(bench: Bench, number: signal.Signals, code: int) -> None:
     bench.box.source.put(LARGE, GeneratedGzip(61 * MIB))

@@ -13,6 +13,7 @@ from polyb2.core.errors import Kind
 from polyb2.core.selection import EVERYTHING
 from polyb2.core.status import Status
 from polyb2.ledger.database import open_database
+from polyb2.ledger.leases import Load
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.reports import file_json
 from tests.conftest import DAY_AGGS, QUOTES, key
@@ -152,6 +153,19 @@ async def test_rows_come_in_key_order_over_pages_while_the_ledger_is_written(
     await books.ledger.unqueue(await books.found(key(days[4])))
     seen += [row["date"] async for row in rows]
     assert seen == [day for day in days if day != days[4]]
+
+
+async def test_status_shows_who_is_at_work_and_their_load(books: Books) -> None:
+    living, dead = await books.worker("living"), await books.worker("dead")
+    await books.ledger.renew(dead, Load(1, 2))
+    await books.ledger.end_worker(dead, "interrupted")
+    await books.ledger.renew(living, Load(3, 32, source_rps=None, target_rps=12.5))
+    (runner,) = (await books.ledger.status()).as_json()["runners"]
+    begun = runner.pop("started_at")
+    assert runner == {
+        "worker_id": "living", "streams_in_use": 3, "streams_allowed": 32, "source_rps": None, "target_rps": 12.5,
+    }  # fmt: skip
+    assert begun.endswith("Z")
 
 
 async def test_a_reader_reports_what_the_writer_does(books: Books) -> None:

@@ -49,7 +49,7 @@ async def watch_status(look: Callable[[], Awaitable[StatusReport]]) -> None:
 
 
 def _standing(out: Console, report: StatusReport) -> RenderableType:
-    lines: list[RenderableType] = [_table(out, report), *_speed(report)]
+    lines: list[RenderableType] = [_table(out, report), *_speed(report), *map(_runner, report.runners)]
     lines += [_in_flight(out, item) for item in report.in_flight[:NAMED_MAX]]
     if len(report.in_flight) > NAMED_MAX:
         lines.append(Text(f"in flight: {len(report.in_flight) - NAMED_MAX} more (--json names them)"))
@@ -93,6 +93,19 @@ def _speed(report: StatusReport) -> list[RenderableType]:
         return []
     eta = "" if report.eta_s is None else f", {format_duration(report.eta_s)} left"
     return [Text(f"{format_size(report.rate_bytes_per_s)}/s{eta}")]
+
+
+def _runner(item: dict[str, object]) -> RenderableType:
+    limits = [
+        f"{side} at most {float(str(rps)):.3g} requests/s"
+        for side, rps in (("source", item["source_rps"]), ("target", item["target_rps"]))
+        if rps is not None
+    ]
+    # Before its first renewal, some seconds after its start, a process has said nothing yet.
+    streams = (
+        [f"{item['streams_in_use']} of {item['streams_allowed']} streams in use"] if item["streams_allowed"] else []
+    )
+    return Text(f"running: {', '.join([str(item['worker_id']), *streams, *limits])}")
 
 
 def _in_flight(out: Console, item: dict[str, object]) -> RenderableType:

@@ -12,6 +12,7 @@ from polyb2.core.parts import Part
 from polyb2.core.records import Claim
 from polyb2.flow.streams import Streams
 from polyb2.ledger.binding import TARGET_ETAGS
+from polyb2.ledger.leases import Load
 from polyb2.ledger.ledger import Ledger
 from polyb2.meters import Meters
 from polyb2.remote.guards import Bandwidth
@@ -102,6 +103,12 @@ class Mirror:
         """Wait until a stream, one request to each side, may begin."""
         await self.source.guard.pace()
         await self.target.guard.pace()
+
+    @property
+    def load(self) -> Load:
+        """What this process is up to now."""
+        streams, source, target = self.streams, self.source.guard, self.target.guard
+        return Load(streams.busy, streams.total, source.per_second, target.per_second)
 
     def check_draining(self) -> None:
         """Raise :class:`DrainedError` if nothing new may begin."""

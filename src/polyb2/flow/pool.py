@@ -204,7 +204,7 @@ class Pool:
                 continue
             try:
                 began_s = time.monotonic()
-                await self._mirror.ledger.renew(self._worker)
+                await self._mirror.ledger.renew(self._worker, self._mirror.load)
                 self._lease_until_s = began_s + self._rules.lease_s
             except LeaseLostError as error:
                 self._mirror.meters.leases_lost += 1

@@ -21,6 +21,29 @@ class Worker:
     worker_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a process is up to: streams, and requests a second that a side is asked at most (None: nothing limits them)."""
+
+    streams_in_use: int = 0
+    streams_allowed: int = 0
+    source_rps: float | None = None
+    target_rps: float | None = None
+
+    @property
+    def parameters(self) -> dict[str, int | float | None]:
+        """As named parameters of a statement."""
+        return {
+            "streams_in_use": self.streams_in_use,
+            "streams_allowed": self.streams_allowed,
+            "source_rps": self.source_rps,
+            "target_rps": self.target_rps,
+        }
+
+
+IDLE = Load()
+
+
 def register(tx: Transaction, worker_id: str, lease_ms: int, now: Moment) -> Worker:
     """A new worker with a fresh lease."""
     tx.run("workers_prune", before_ms=now.wall_ms - HISTORY_MS, **now.parameters)
@@ -30,14 +53,15 @@ def register(tx: Transaction, worker_id: str, lease_ms: int, now: Moment) -> Wor
     return Worker(int(row["id"]), worker_id)
 
 
-def renew(tx: Transaction, worker: Worker, now: Moment) -> None:
-    """Extend the lease.
+def renew(tx: Transaction, worker: Worker, load: Load, now: Moment) -> None:
+    """Extend the lease, and note what its process is up to.
 
     Raises:
         LeaseLostError: it had run out; its rows may be another's, and none may be settled under it.
     """
     if tx.run("worker_renew", worker=worker.row, **now.parameters) == 0:
         raise LeaseLostError(f"the lease of worker {worker.worker_id} ran out")
+    tx.run("load_set", worker=worker.row, **load.parameters)
     tx.run("throughput_prune", before_s=(now.wall_ms - HISTORY_MS) // 1000)
 
 

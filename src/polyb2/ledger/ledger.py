@@ -26,7 +26,7 @@ from polyb2.ledger.binding import Binding
 from polyb2.ledger.claims import QueueState
 from polyb2.ledger.coverage import ListedDays
 from polyb2.ledger.database import Database, Row, Transaction, open_database
-from polyb2.ledger.leases import Worker
+from polyb2.ledger.leases import IDLE, Load, Worker
 from polyb2.ledger.listings import Discovered
 from polyb2.ledger.patience import Patience
 from polyb2.ledger.reports import Filter, StatusReport
@@ -92,9 +92,9 @@ class Ledger:
         now = self.clock.now()
         return await self._database.write("register", lambda tx: leases.register(tx, worker_id, lease_ms, now))
 
-    async def renew(self, worker: Worker) -> None:
-        """Extend the worker's lease (LeaseLostError if it had run out)."""
-        await self._database.write("renew", lambda tx: leases.renew(tx, worker, self.clock.now()))
+    async def renew(self, worker: Worker, load: Load = IDLE) -> None:
+        """Extend the worker's lease (LeaseLostError if it had run out); ``status`` shows its ``load``."""
+        await self._database.write("renew", lambda tx: leases.renew(tx, worker, load, self.clock.now()))
 
     async def end_worker(self, worker: Worker, reason: str) -> None:
         """Give the worker's rows back, uncharged, and end its lease."""

@@ -46,7 +46,12 @@ DELETE FROM workers AS w WHERE w.lease_wall_ms < :before_ms AND NOT {live}
 AND NOT EXISTS (SELECT 1 FROM files INDEXED BY files_held WHERE worker = w.id);
 
 -- name: workers_live
-SELECT w.id, w.worker_id, w.started_ms FROM workers AS w WHERE {live};
+SELECT w.worker_id, w.started_ms, l.streams_in_use, l.streams_allowed, l.source_rps, l.target_rps
+FROM workers AS w LEFT JOIN loads AS l ON l.worker = w.id WHERE {live} ORDER BY w.id;
+
+-- name: load_set
+INSERT OR REPLACE INTO loads (worker, streams_in_use, streams_allowed, source_rps, target_rps)
+VALUES (:worker, :streams_in_use, :streams_allowed, :source_rps, :target_rps);
 
 -- name: known_by_key
 SELECT id, key, status, reason, size, source_etag, source_last_modified_ms, revision, mirrored_revision,

@@ -48,6 +48,7 @@ class StatusReport:
     datasets: dict[str, Tally] = field(default_factory=dict)
     in_flight: list[dict[str, Any]] = field(default_factory=list)
     last_errors: list[dict[str, Any]] = field(default_factory=list)
+    runners: list[dict[str, Any]] = field(default_factory=list)
     bytes_left: int = 0
     rate_bytes_per_s: float | None = None
 
@@ -77,6 +78,7 @@ class StatusReport:
             "rate_bytes_per_s": self.rate_bytes_per_s,
             "eta_s": self.eta_s,
             "last_errors": self.last_errors,
+            "runners": self.runners,
         }
 
 
@@ -91,6 +93,7 @@ def status(tx: Transaction, now: Moment) -> StatusReport:
             report.bytes_left += max(0, row["bytes"] - row["bytes_done"])
     report.in_flight = [dict(row) for row in tx.rows("in_flight", limit=IN_FLIGHT_MAX)]
     report.last_errors = last_errors(tx, LAST_ERRORS_MAX)
+    report.runners = [_runner_json(row) for row in tx.rows("workers_live", **now.parameters)]
     report.rate_bytes_per_s = rate(tx, now)
     return report
 
@@ -110,6 +113,11 @@ def rate(tx: Transaction, now: Moment) -> float | None:
 def last_errors(tx: Transaction, limit: int) -> list[dict[str, Any]]:
     """The newest failures that still stand."""
     return [_error_json(row) for row in tx.rows("last_errors", limit=limit)]
+
+
+def _runner_json(row: Row) -> dict[str, Any]:
+    names = ("worker_id", "streams_in_use", "streams_allowed", "source_rps", "target_rps")
+    return {**{name: row[name] for name in names}, "started_at": iso_utc(row["started_ms"])}
 
 
 def _error_json(row: Row) -> dict[str, Any]:
