@@ -1,0 +1,145 @@
+"""The short way of a body: whole, counted, and the connection fit for the next request, or an error that says which side."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+import aiohttp
+import pytest
+
+from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.remote.guards import Bandwidth
+from polyb2.remote.pump import BUFFER_BYTES, Incoming
+from polyb2.remote.relay import Relay, StallWatch
+
+Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
+BODY = bytes(range(251)) * 8000  # two million bytes that no shift leaves equal
+
+
+@contextmanager
+def closed(writer: asyncio.StreamWriter) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        writer.close()
+
+
+@asynccontextmanager
+async def serving(answer: Answer) -> AsyncIterator[tuple[str, list[int]]]:
+    """A server that answers each GET with ``answer``; its address, and how many connections were made."""
+    connections: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(1)
+        with closed(writer), suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                await answer(writer)
+                await writer.drain()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", connections
+
+
+@asynccontextmanager
+async def receiving(bodies: list[bytes], *, nap_s: float = 0.0) -> AsyncIterator[str]:
+    """A server that takes PUTs, after ``nap_s`` for each piece."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closed(writer), suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                left = int(head.split("content-length:")[1].split("\r\n")[0])
+                body = bytearray()
+                while len(body) < left:
+                    body += await reader.read(left - len(body))
+                    await asyncio.sleep(nap_s)
+                bodies.append(bytes(body))
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+def answering(body: bytes, *, announced: int | None = None, step: int = 0) -> Answer:
+    """The body with its length, in pieces of ``step`` bytes."""
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (len(body) if announced is None else announced))
+        for start in range(0, len(body), step or len(body)):
+            writer.write(body[start : start + (step or len(body))])
+            await writer.drain()
+        if announced is not None:
+            writer.close()
+
+    return answer
+
+
+@asynccontextmanager
+async def relayed(session: aiohttp.ClientSession, url: str, length: int) -> AsyncIterator[Relay]:
+    async with StallWatch(20) as watch, session.get(url) as response:
+        yield Relay(Incoming(response), length, watch, Bandwidth()).hashing()
+
+
+@pytest.mark.parametrize("size", [BUFFER_BYTES + 1, 2 * BUFFER_BYTES, len(BODY)])
+@pytest.mark.parametrize("nap_s", [0.0, 0.001], ids=["quick", "slow"])
+async def test_a_body_passes_whole_and_both_connections_serve_again(size: int, nap_s: float) -> None:
+    bodies: list[bytes] = []
+    async with (
+        serving(answering(BODY[:size], step=100_003)) as (url, connections),
+        receiving(bodies, nap_s=nap_s) as target,
+        aiohttp.ClientSession() as session,
+    ):
+        for _ in range(3):
+            async with relayed(session, url, size) as relay:
+                headers = {"Content-Length": str(size)}
+                async with session.put(target, data=relay.as_payload(), headers=headers) as response:
+                    assert response.status == 200
+            assert (relay.seen, relay.md5) == (size, hashlib.md5(BODY[:size]).hexdigest())
+        assert bodies == [BODY[:size]] * 3
+        assert len(connections) == 1, "the connection was not used again"
+
+
+async def test_what_is_read_for_its_hash_alone_is_seen_whole() -> None:
+    async with serving(answering(BODY)) as (url, _), aiohttp.ClientSession() as session:
+        seen = bytearray()
+        async with relayed(session, url, len(BODY)) as relay:
+            await relay.drain(seen.extend)
+        assert seen == BODY
+
+
+@pytest.mark.parametrize("arrives", [0, 1, BUFFER_BYTES, len(BODY) - 1])
+async def test_a_body_that_ends_too_early_is_the_sources_fault(arrives: int) -> None:
+    bodies: list[bytes] = []
+    async with (
+        serving(answering(BODY[:arrives], announced=len(BODY))) as (url, _),
+        receiving(bodies) as target,
+        aiohttp.ClientSession() as session,
+        relayed(session, url, len(BODY)) as relay,
+    ):
+        with pytest.raises((RemoteError, aiohttp.ClientError)):
+            async with session.put(target, data=relay.as_payload(), headers={"Content-Length": str(len(BODY))}):
+                pass
+        assert relay.failure is not None
+        assert (relay.failure.side, relay.failure.kind) == (Side.SOURCE, Kind.TRUNCATED)
+        assert bodies == []
+
+
+async def test_a_target_that_hangs_up_is_not_booked_on_the_source() -> None:
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with (
+        serving(answering(BODY)) as (url, _),
+        await asyncio.start_server(hang_up, "127.0.0.1", 0) as server,
+        aiohttp.ClientSession() as session,
+        relayed(session, url, len(BODY)) as relay,
+    ):
+        target = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        with pytest.raises((aiohttp.ClientError, OSError)):
+            async with session.put(target, data=relay.as_payload(), headers={"Content-Length": str(len(BODY))}):
+                pass
+        assert relay.failure is None
