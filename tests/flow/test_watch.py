@@ -7,14 +7,14 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 
 from polyb2.clock import FAKE_NOW, Clock
 from polyb2.core.coverage import Day, DayState
 from polyb2.core.errors import UsageError
-from polyb2.core.selection import Mode, Selection, named_dates
+from polyb2.core.selection import Mode, Selection, daily, named_dates
 from polyb2.engine import RunResult
 from polyb2.flow import watch
 from polyb2.flow.consent import Consent
@@ -71,6 +71,16 @@ async def test_datasets_named_on_the_command_line_replace_the_setting_later_on_a
         bench.box.source.put(named, b"replaced")
         await until(lambda: len(bench.box.target.versions(named)) == 2)
     assert set(await bench.rows()) == {named}
+
+
+async def test_a_watch_that_began_with_more_days_goes_on_looking_back_as_many(bench: Bench) -> None:
+    today = Clock().today()
+    first, older = key(today.isoformat()), key((today - timedelta(days=20)).isoformat())
+    bench.box.source.put(first, b"x")
+    async with watching(bench, daily(today, 30, (DAY_AGGS,))):
+        await until(lambda: bench.box.target.current(first) is not None)
+        bench.box.source.put(older, b"listed late")
+        await until(lambda: bench.box.target.current(older) is not None)
 
 
 # -- the schedule ------------------------------------------------------------------------------------------------------

@@ -66,14 +66,20 @@ class Watch:
         self._unasked = replace(consent, ask=None)
         self._interval_s = interval_s
         self._on_queued = on_queued
+        self._lookback_days = LOOKBACK_DAYS
         self._told_late: set[tuple[str, date]] = set()
 
     async def run(self, first: Selection | None) -> None:
         """Discover ``first`` if there is one, then the last days again and again, until the process is asked to stop.
 
+        The last days are seven, or as many as a ``first`` of the mode ``daily`` looks back.
+
         Raises:
             UsageError: ``first`` cannot be meant so.
         """
+        if first is not None and first.mode is Mode.DAILY:
+            (span,) = first.ranges
+            self._lookback_days = (span.last - span.first).days
         while not self._mirror.draining.is_set():
             try:
                 if first is not None:
@@ -115,7 +121,7 @@ class Watch:
         return max(pause_s, min(self._interval_s, PAUSE_S_MIN))
 
     async def _look_around(self) -> None:
-        lately = daily(self._mirror.ledger.clock.today(), LOOKBACK_DAYS, self._datasets)
+        lately = daily(self._mirror.ledger.clock.today(), self._lookback_days, self._datasets)
         refused: PlanTooLargeError | None = None
         try:
             report = await self._look(lately, self._unasked)
