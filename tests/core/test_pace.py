@@ -74,13 +74,31 @@ def test_a_single_503_is_routine_and_a_tenth_of_all_is_a_limit() -> None:
     assert pace.per_second(1.0) == pytest.approx(CUT * 89, rel=0.02)
 
 
+def test_one_file_that_is_throttled_for_ever_holds_up_nobody_and_a_known_limit_is_heeded_at_once() -> None:
+    pace = Pace()
+    for number in range(200):
+        pace.start(number / 100)
+        if number % 20 == 0:
+            pace.throttled(number / 100, sure=True)
+    assert pace.per_second(2.0) is None
+    for _ in range(30):
+        pace.throttled(2.0, sure=True)
+    found = pace.per_second(2.0)
+    assert found is not None
+    for number in range(200):
+        pace.start(3.5 + number / found)
+    pace.throttled(5.5, sure=True)
+    assert (pace.per_second(5.5) or 0) < found
+
+
 def test_a_throttle_that_passed_is_forgotten_and_the_ceiling_stays() -> None:
     pace = Pace(300)
     for number in range(100):
         pace.start(number / 100)
-    pace.throttled(1.0, sure=True)
-    assert pace.per_second(1.0) == pytest.approx(CUT * 99, rel=0.02)
-    assert pace.per_second(21.0) == pytest.approx(CUT * 99 * 1.2, rel=0.02)
+    for _ in range(10):
+        pace.throttled(1.0, sure=True)
+    assert pace.per_second(1.0) == pytest.approx(CUT * 90, rel=0.02)
+    assert pace.per_second(21.0) == pytest.approx(CUT * 90 * 1.2, rel=0.02)
     assert pace.per_second(600.0) == 300
 
 

@@ -66,13 +66,16 @@ class Pace:
     def throttled(self, now_s: float, *, sure: bool) -> None:
         """A request was answered that there are too many (``sure``), or with a 503 that may mean that.
 
-        A single 503 is routine for a large store; a tenth of all requests is a limit.
+        A single 503 is routine for a large store; a tenth of all requests is a limit. Where none is known yet, the same goes
+        for a throttle that is sure: it may be one file's, and the others are not to be held up by it.
         """
         self._rejections.append(now_s)
         self._forget(now_s)
         if now_s - self._cut_s < HOLD_S:
             return
-        if not sure and (len(self._rejections) < DOUBT_MIN or len(self._rejections) < DOUBT_SHARE * len(self._starts)):
+        is_known = sure and self._limit is not None
+        is_much = len(self._rejections) >= max(DOUBT_MIN, DOUBT_SHARE * len(self._starts))
+        if not (is_known or is_much):
             return
         accepted = max(0, len(self._starts) - len(self._rejections)) / self._measured_s(now_s)
         rate = self.per_second(now_s)

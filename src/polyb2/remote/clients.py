@@ -85,12 +85,23 @@ def _boto_session() -> aioboto3.Session:
 
 
 def parse_timestamp(text: str) -> datetime:
-    """A time of a listing. botocore's own parser guesses the format, which takes half of the time of a long listing."""
+    """A time of a listing. botocore's own parser guesses the format, which takes half of the time of a long listing.
+
+    Raises:
+        ValueError: it is none.
+    """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        return botocore_timestamp(text)
+        return _guessed(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _guessed(text: str) -> datetime:
+    try:
+        return botocore_timestamp(text)
+    except (RuntimeError, OverflowError):
+        raise ValueError(f"{text[:30]!r} is no time") from None
 
 
 class Http:

@@ -68,7 +68,7 @@ class Endpoint:
                 date = answer.headers.get("Date", "")
         except FOREIGN as error:
             raise translate(self._side, "head", error) from None
-        with suppress(ValueError, TypeError):
+        with suppress(ValueError, TypeError, IndexError, OverflowError):
             theirs = parsedate_to_datetime(date)
             return (theirs.replace(tzinfo=theirs.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
         return None

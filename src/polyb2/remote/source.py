@@ -6,7 +6,6 @@ answer to a range GET is checked for status, ETag, Content-Range and length befo
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from polyb2.core.proof import clean_etag
 from polyb2.core.records import ListedObject, Revision
 from polyb2.remote.clients import Account, Http
 from polyb2.remote.guards import Guard
+from polyb2.remote.pages import believable
 from polyb2.remote.pump import Incoming
 from polyb2.remote.signing import Presigner
 from polyb2.remote.translate import from_body
@@ -28,7 +28,6 @@ from polyb2.remote.translate import from_body
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 LISTING = ("IsTruncated", "Name", "Bucket", "KeyCount", "MaxKeys", "Contents", "CommonPrefixes")
 """What a listing tells, an empty one as well: some of it, as not every server tells all."""
 _NOT_TOLD = {Kind.REFUSED, Kind.SERVER_ERROR, Kind.CHANGED, Kind.BAD_ANSWER, Kind.NOT_FOUND, Kind.FORBIDDEN}
@@ -89,7 +88,16 @@ class Source:
         """
         try:
             answer = await self.guard.call(
-                "head", lambda: self._client.head_object(Bucket=self._account.bucket, Key=key, PartNumber=1), ("ETag",)
+                "head",
+                believable(
+                    Side.SOURCE,
+                    "head",
+                    self._client.head_object,
+                    Bucket=self._account.bucket,
+                    Key=key,
+                    PartNumber=1,
+                ),
+                ("ETag",),
             )
         except RemoteError as error:
             if error.kind in _NOT_TOLD:
@@ -148,9 +156,8 @@ class Source:
                     response.close()
 
     async def _list(self, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - botocore's
-        return await self.guard.call(
-            "list", lambda: self._client.list_objects_v2(Bucket=self._account.bucket, **parameters), LISTING
-        )
+        ask = believable(Side.SOURCE, "list", self._client.list_objects_v2, Bucket=self._account.bucket, **parameters)
+        return await self.guard.call("list", ask, LISTING)
 
 
 async def list_folders(list_page: Callable[..., Awaitable[Mapping[str, Any]]], prefix: str) -> list[str]:
@@ -194,8 +201,5 @@ async def _check_answer(response: aiohttp.ClientResponse, revision: Revision, pa
 
 
 def _is_range(header: str, part: Part, size: int) -> bool:
-    match = _CONTENT_RANGE.fullmatch(header.strip())
-    if match is None:
-        return False
-    total_fits = match[3] in {"*", str(size)}
-    return total_fits and (int(match[1]), int(match[2])) == (part.offset, part.offset + part.length - 1)
+    wanted = f"bytes {part.offset}-{part.offset + part.length - 1}"
+    return header.strip() in {f"{wanted}/{size}", f"{wanted}/*"}

@@ -7,7 +7,7 @@ is 403 for keys without listBuckets; buckets are versioned, so nothing finished 
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from polyb2.core.proof import clean_etag
 from polyb2.core.records import ListedObject, OpenUpload, Receipt, StoredObject, StoredPart, Upload
 from polyb2.remote.clients import Account, Http
 from polyb2.remote.guards import Guard
+from polyb2.remote.pages import Asks, believable
 from polyb2.remote.pump import Incoming
 from polyb2.remote.relay import Relay
 from polyb2.remote.signing import Presigner
@@ -60,7 +61,7 @@ class Target:
         named: dict[str, Any] = {"VersionId": version_id} if version_id else {}
         try:
             answer = await self.guard.call(
-                "head", lambda: self._client.head_object(Bucket=self._account.bucket, Key=dest_key, **named), ("ETag",)
+                "head", self._asked("head", self._client.head_object, Key=dest_key, **named), ("ETag",)
             )
         except RemoteError as error:
             if error.kind is Kind.NOT_FOUND:
@@ -230,8 +231,8 @@ class Target:
     async def _list_parts(self, upload: Upload, marker: Mapping[str, Any]) -> Mapping[str, Any]:
         return await self.guard.call(
             "list_parts",
-            lambda: self._client.list_parts(
-                Bucket=self._account.bucket, Key=upload.dest_key, UploadId=upload.upload_id, **marker
+            self._asked(
+                "list_parts", self._client.list_parts, Key=upload.dest_key, UploadId=upload.upload_id, **marker
             ),
             LISTING,
         )
@@ -263,7 +264,7 @@ class Target:
     async def _list_uploads(self, prefix: str, marker: Mapping[str, Any]) -> Mapping[str, Any]:
         return await self.guard.call(
             "list_uploads",
-            lambda: self._client.list_multipart_uploads(Bucket=self._account.bucket, Prefix=prefix, **marker),
+            self._asked("list_uploads", self._client.list_multipart_uploads, Prefix=prefix, **marker),
             LISTING,
         )
 
@@ -281,7 +282,7 @@ class Target:
     async def _list_versions(self, prefix: str, marker: Mapping[str, Any]) -> Mapping[str, Any]:
         return await self.guard.call(
             "list_versions",
-            lambda: self._client.list_object_versions(Bucket=self._account.bucket, Prefix=prefix, **marker),
+            self._asked("list_versions", self._client.list_object_versions, Prefix=prefix, **marker),
             LISTING,
         )
 
@@ -295,9 +296,10 @@ class Target:
     # -- requests -----------------------------------------------------------------------------------------------------
 
     async def _list(self, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - botocore's
-        return await self.guard.call(
-            "list", lambda: self._client.list_objects_v2(Bucket=self._account.bucket, **parameters), LISTING
-        )
+        return await self.guard.call("list", self._asked("list", self._client.list_objects_v2, **parameters), LISTING)
+
+    def _asked(self, operation: str, ask: Asks, **parameters: Any) -> Callable[[], Awaitable[Mapping[str, Any]]]:  # noqa: ANN401 - botocore's
+        return believable(Side.TARGET, operation, ask, Bucket=self._account.bucket, **parameters)
 
     async def _send(
         self,

@@ -98,7 +98,7 @@ def from_body(side: Side, operation: str, status: int, headers: Mapping[str, str
 def _skew_s(headers: Mapping[str, str], now: datetime) -> float:
     try:
         theirs = parsedate_to_datetime(headers.get("date") or headers.get("Date") or "")
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return 0.0
     return abs((theirs.replace(tzinfo=theirs.tzinfo or UTC) - now).total_seconds())
 

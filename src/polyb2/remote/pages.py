@@ -1,0 +1,77 @@
+"""Answers that are lists, or parts of one: each is looked through before anybody believes it.
+
+The library parses what it finds and leaves out what it does not. A page without what its reader needs, or one that leads
+back to itself, is an answer like a proxy's: an error of its side, asked again and then told, never an endless listing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from polyb2.core.errors import Kind, RemoteError, Side
+
+_FACTS = {"head": ("ContentLength",)}
+"""What an answer must tell, by operation."""
+_ENTRIES = {
+    "Contents": ("Key", "Size", "ETag", "LastModified"),
+    "CommonPrefixes": ("Prefix",),
+    "Parts": ("PartNumber", "Size", "ETag"),
+    "Uploads": ("Key", "UploadId", "Initiated"),
+    "Versions": ("Key", "VersionId"),
+    "DeleteMarkers": ("Key", "VersionId"),
+}
+"""What each entry of a list must tell."""
+_NEXT = {
+    "list": ("NextContinuationToken",),
+    "list_parts": ("NextPartNumberMarker",),
+    "list_uploads": ("NextKeyMarker", "NextUploadIdMarker"),
+    "list_versions": ("NextKeyMarker", "NextVersionIdMarker"),
+}
+"""What a page that is not the last must tell, by operation."""
+_SIZE_MAX = 2**63 - 1
+Asks = Callable[..., Awaitable[Mapping[str, Any]]]
+
+
+def believable(
+    side: Side,
+    operation: str,
+    ask: Asks,
+    **parameters: Any,  # noqa: ANN401 - botocore's
+) -> Callable[[], Awaitable[Mapping[str, Any]]]:
+    """``ask`` as ``Guard.call`` wants it, with an error of ``side`` for an answer that its readers cannot use."""
+
+    async def asked() -> Mapping[str, Any]:
+        try:
+            answer = await ask(**parameters)
+            _check(operation, answer, parameters)
+        except ValueError as error:  # the library's own as well, of a number or a time that is none
+            words = f"{operation} was answered with something that cannot be: {str(error)[:100]}"
+            raise RemoteError(side, Kind.BAD_ANSWER, words) from None
+        return answer
+
+    return asked
+
+
+def _check(operation: str, answer: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    for fact in _FACTS.get(operation, ()):
+        if fact not in answer:
+            raise ValueError(f"no {fact}")
+    for name, facts in _ENTRIES.items():
+        for entry in answer.get(name, ()):
+            _check_entry(name, entry, facts)
+    if not answer.get("IsTruncated"):
+        return
+    markers = {name: answer.get(name) for name in _NEXT.get(operation, ())}
+    if None in markers.values():
+        raise ValueError("more pages, and not where they begin")
+    if all(str(parameters.get(name.removeprefix("Next"))) == str(marker) for name, marker in markers.items()):
+        raise ValueError("a page that leads back to itself")
+
+
+def _check_entry(name: str, entry: Mapping[str, Any], facts: tuple[str, ...]) -> None:
+    for fact in facts:
+        if entry.get(fact) in {None, ""}:
+            raise ValueError(f"an entry of {name} without {fact}")
+    if not 0 <= entry.get("Size", 0) <= _SIZE_MAX:
+        raise ValueError(f"an entry of {name} of {str(entry['Size'])[:30]} bytes")
