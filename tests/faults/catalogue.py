@@ -6,102 +6,19 @@ A case is a scene (what was there before), a fault, and how long it lasts. ``onc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-from polyb2.ledger.database import Row
-from polyb2.sandbox import Answer, Call, Cut, Drip, Fault, FlipBody, FlipStored, Reset, Shape, Stall
+from polyb2.sandbox import Answer, Cut, Fault, FlipBody, FlipStored, Reset, Shape, Stall
 from polyb2.sandbox.exchange import Reply
 from polyb2.sandbox.faults import Action
-from polyb2.sandbox.server import SandboxServer
-from tests.faults.world import LARGE, SMALL, Scene, World, must
-
-
-@dataclass(frozen=True)
-class Case:
-    """One thing that goes wrong.
-
-    Attributes:
-        step: where.
-        fault: what.
-        lasts: ``once`` or ``always``.
-        arm: puts it into the world, just before the run.
-        scene: what happened before.
-        heals: the run itself must end with every file completed.
-        selected: the run also lists (``sync``).
-    """
-
-    step: str
-    fault: str
-    lasts: str
-    arm: Callable[[World], object]
-    scene: Scene
-    heals: bool = False
-    selected: bool = False
-
-    @property
-    def name(self) -> str:
-        return f"{self.step}: {self.fault}, {self.lasts}"
-
-
-# -- scenes -------------------------------------------------------------------------------------------------------------
-
-
-async def nothing(_world: World) -> None:
-    """Not even a listing."""
-
-
-async def queued(world: World) -> None:
-    """Three files wait."""
-    await world.discover()
-
-
-async def half_sent(world: World) -> None:
-    """An attempt at the large file left two parts and an open upload."""
-    await world.discover()
-    fault = world.box.target.inject(Fault("upload_part", Answer(500, "InternalError"), key=LARGE, part=3, times=0))
-    row = await _until_large_was_tried(world)
-    fault.times = -1
-    must((row["status"], row["parts_done"]) == ("failed_upload", 2), "the scene is not what it should be")
-
-
-async def _until_large_was_tried(world: World) -> Row:
-    """One claim after the other, one part after the other, until it was the large file's turn."""
-    world.settings = {"polyb2_part_tries": 1, "polyb2_concurrency": 1, "polyb2_retry_base": 3.0}
-    row = await world.row(LARGE)
-    while not row["attempt"]:
-        await world.run(limit=1)
-        row = await world.row(LARGE)
-    world.settings = {}
-    await world.make_due()
-    return row
-
-
-async def superseded(world: World) -> None:
-    """As half sent, and then the source replaced the file: an upload waits for its abort."""
-    await half_sent(world)
-    world.replace(LARGE)
-    await world.discover()
-
-
-async def landed(world: World) -> None:
-    """PUTs and a Complete took place, and all their answers were lost."""
-    await world.discover()
-    lost = [
-        world.box.target.inject(Fault(operation, Reset("after"), times=0)) for operation in ("put", "complete", "head")
-    ]
-    row = await _until_large_was_tried(world)
-    for fault in lost:
-        fault.times = -1
-    must(
-        (row["status"], world.stored(LARGE) is not None) == ("failed_upload", True),
-        "the scene is not what it should be",
-    )
-
-
-# -- faults -------------------------------------------------------------------------------------------------------------
+from tests.faults.books import ledger_cases
+from tests.faults.clocks import clock_cases
+from tests.faults.network import network_cases
+from tests.faults.outside import outside_cases
+from tests.faults.scenes import Case, half_sent, landed, nothing, queued, superseded
+from tests.faults.world import LARGE, SMALL, Scene, World
 
 
 def _status(status: int) -> Shape:
@@ -126,15 +43,15 @@ def _garbage(reply: Reply) -> None:
     reply.body, reply.length = b"\x00<<not xml", 10
 
 
-def _soon() -> str:
-    return format_datetime(datetime.now(UTC) + timedelta(seconds=1), usegmt=True)
+def _later() -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
 
 
 ANSWERS: dict[str, Action] = {
     "500": Answer(500, "InternalError", "Please retry your upload"),
     "503 no tomes": Answer(503, "ServiceUnavailable", "no tomes available"),
     "503 with Retry-After": Answer(503, "SlowDown", headers={"Retry-After": "1"}),
-    "503 with a date to retry after": Answer(503, "SlowDown", headers={"Retry-After": _soon()}),
+    "503 with a date to retry after": Answer(503, "SlowDown", headers={"Retry-After": _later()}),
     "503 unread": Answer(503, "ServiceUnavailable", read_body=False, close=True),
     "429": Answer(429, "TooManyRequests"),
     "408": Answer(408),
@@ -182,6 +99,19 @@ SENT: dict[str, Action] = {
 }
 
 
+CUTS: dict[str, Action] = {
+    "early end, right length": Cut(60),
+    "early end, short length": Cut(60, "short"),
+    "early end, no length": Cut(60, "none"),
+    "stall in the answer": Stall(60),
+}
+
+
+TOOK_PLACE: dict[str, Action] = {"500 though it took place": Answer(500, "InternalError", took_place=True)}
+TWICE: dict[str, Action] = {"sent twice by a proxy": Answer(404, "NoSuchUpload", took_place=True)}
+"""The first request took place, and the answer to the second comes back."""
+
+
 def void(_value: object) -> None:
     """A result that nobody wants."""
 
@@ -193,29 +123,30 @@ def catalogue() -> list[Case]:
         *_requests("whole GET", "source", "get", queued, ANSWERS | REFUSALS | BODIES, key=SMALL),
         *_ranges(),
         *_requests("PUT", "target", "put", queued, ANSWERS | REFUSALS | SENT, key=SMALL),
-        *_requests("Create", "target", "create", queued, ANSWERS | REFUSALS | _took_place()),
+        *_requests("Create", "target", "create", queued, ANSWERS | REFUSALS | TOOK_PLACE),
         *_requests("UploadPart", "target", "upload_part", queued, ANSWERS | REFUSALS | SENT, part=1),
         *_requests("a later UploadPart", "target", "upload_part", queued, ANSWERS | SENT, part=2),
-        *_requests("Complete", "target", "complete", queued, ANSWERS | REFUSALS | _took_place()),
+        *_requests("Complete", "target", "complete", queued, ANSWERS | REFUSALS | TOOK_PLACE | TWICE),
         *_requests("ListParts", "target", "list_parts", half_sent, ANSWERS | REFUSALS),
         *_requests("HEAD of the target", "target", "head", half_sent, ANSWERS | REFUSALS),
         *_requests("HEAD after a lost answer", "target", "head", landed, ANSWERS | REFUSALS),
-        *_requests("Abort", "target", "abort", superseded, ANSWERS | REFUSALS | _took_place()),
+        *_requests("Abort", "target", "abort", superseded, ANSWERS | REFUSALS | TOOK_PLACE | TWICE),
         *_requests("ListMultipartUploads", "target", "list_uploads", half_sent, ANSWERS | REFUSALS),
         *_requests("HEAD of the source", "source", "head", queued, ANSWERS | REFUSALS, key=LARGE),
-        *_requests("list of the source", "source", "list", nothing, ANSWERS | REFUSALS, selected=True),
-        *_requests("list of the target", "target", "list", nothing, ANSWERS | REFUSALS, selected=True),
-        *_replaced(),
-        *_behind_our_back(),
-        *_outside(),
+        *_requests("list of the source", "source", "list", nothing, ANSWERS | REFUSALS | CUTS, selected=True),
+        *_requests("list of the target", "target", "list", nothing, ANSWERS | REFUSALS | CUTS, selected=True),
+        *_requests("answer to Create", "target", "create", queued, CUTS),
+        *_requests("answer to Complete", "target", "complete", queued, CUTS),
+        *_requests("answer to ListParts", "target", "list_parts", half_sent, CUTS),
+        *_requests("answer to ListMultipartUploads", "target", "list_uploads", half_sent, CUTS),
+        *outside_cases(),
+        *network_cases(),
+        *ledger_cases(),
+        *clock_cases(),
     ]
     names = [case.name for case in cases]
     assert len(names) == len(set(names)), "two cases have one name"
     return cases
-
-
-def _took_place() -> dict[str, Action]:
-    return {"500 though it took place": Answer(500, "InternalError", took_place=True)}
 
 
 _NEVER_HEAL = set(REFUSALS)
@@ -239,14 +170,10 @@ def _requests(
                 continue  # a source that always sends these bytes has these bytes
 
             def arm(world: World, action: Action = action, times: int = times) -> None:
-                _server(world, side).inject(Fault(operation, action, key=key, part=part, times=times))
+                world.server(side).inject(Fault(operation, action, key=key, part=part, times=times))
 
             heals = lasts == "once" and fault not in _NEVER_HEAL
             yield Case(step, fault, lasts, arm, scene, heals, selected)
-
-
-def _server(world: World, side: str) -> SandboxServer:
-    return world.box.source if side == "source" else world.box.target
 
 
 def _ranges() -> Iterator[Case]:
@@ -257,94 +184,3 @@ def _ranges() -> Iterator[Case]:
         "the range before": _header("Content-Range", "bytes 0-5242879/5242880"),
     }
     yield from _requests("range GET", "source", "get", queued, bends, key=LARGE)
-
-
-def _replaced() -> Iterator[Case]:
-    """The source replaces a file at some moment; with If-Match honoured, and ignored."""
-    moments = {
-        "between list and GET": ("source", "get", 0, "before"),
-        "between two parts": ("source", "get", 1, "before"),
-        "while a part is on its way": ("target", "upload_part", 1, "before"),
-        "before Complete": ("target", "complete", 0, "before"),
-        "after Complete": ("target", "complete", 0, "after"),
-    }
-    for key, what in ((LARGE, "large"), (SMALL, "small")):
-        for fault, (side, operation, skip, when) in moments.items():
-            if key == SMALL and (skip or side == "target"):
-                continue
-            for honours in (True, False):
-
-                def arm(
-                    world: World,
-                    key: str = key,
-                    side: str = side,
-                    operation: str = operation,
-                    skip: int = skip,
-                    when: str = when,
-                    honours: bool = honours,
-                ) -> None:
-                    world.box.source.honours_if_match = honours
-                    call = Call(lambda: world.replace(key), "before" if when == "before" else "after")
-                    _server(world, side).inject(Fault(operation, call, key=key, skip=skip))
-
-                ignored = "" if honours else ", If-Match ignored"
-                yield Case("source", f"replaces the {what} file {fault}{ignored}", "once", arm, queued)
-
-
-def _behind_our_back() -> Iterator[Case]:
-    def drop(world: World) -> None:
-        for upload in world.box.target.open_uploads():
-            world.box.target.drop_upload(upload.upload_id)
-
-    for operation, part in (("upload_part", 1), ("upload_part", 3), ("complete", None)):
-        for lasts, times in (("once", 1), ("always", 0)):
-
-            def arm(world: World, operation: str = operation, part: int | None = part, times: int = times) -> None:
-                call = Call(lambda: drop(world))
-                world.box.target.inject(Fault(operation, call, part=part, times=times))
-
-            what = f"aborted behind our back at {operation} {part or ''}".strip()
-            yield Case("upload", what, lasts, arm, queued, heals=lasts == "once")
-
-
-def _outside() -> Iterator[Case]:
-    """A whole side is away, or refuses everything."""
-
-    def revoke(side: str) -> Callable[[World], None]:
-        def arm(world: World) -> None:
-            _server(world, side).keys_revoked = True
-
-        return arm
-
-    def clock(side: str, hours: float) -> Callable[[World], None]:
-        def arm(world: World) -> None:
-            _server(world, side).clock_offset_s = hours * 3600
-
-        return arm
-
-    def cap(world: World) -> None:
-        world.box.target.cap_exceeded = True
-
-    for side in ("source", "target"):
-        yield Case(side, "keys revoked", "always", revoke(side), queued)
-        yield Case(side, "clock an hour ahead", "always", clock(side, 1), queued)
-        yield Case(side, "clock an hour behind", "always", clock(side, -1), queued)
-        for fault, action in {
-            "throttles for ever": Answer(503, "SlowDown"),
-            "resets every connection": Reset("before"),
-            "answers nothing": Stall(),
-            "is a proxy's error page": Answer(502, html=True),
-        }.items():
-
-            def arm(world: World, side: str = side, action: Action = action) -> None:
-                _server(world, side).inject(Fault("*", action, times=0))
-
-            yield Case(side, fault, "always", arm, queued)
-
-        def soon_over(world: World, side: str = side) -> None:
-            _server(world, side).inject(Fault("*", Reset("before"), times=12))
-
-        yield Case(side, "is away for a while", "once", soon_over, queued, heals=True)
-    yield Case("target", "cap exceeded", "always", cap, queued)
-    yield Case("target", "slow drip", "always", lambda world: world.box.source.inject(Fault("get", Drip(8 << 20), times=0)),
-               queued, heals=True)  # fmt: skip

@@ -14,15 +14,16 @@ import sqlite3
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
-from typing import Any
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from typing import IO, Any
 from unittest.mock import patch
 
 from polyb2 import failpoints
 from polyb2.sandbox import Drip, Fault, GeneratedGzip
 from polyb2.sandbox.objects import InMemory
-from tests.faults.catalogue import superseded
-from tests.faults.world import LARGE, MIB, PART_BYTES, World, a_world, must
+from tests.faults.scenes import superseded
+from tests.faults.watch import must
+from tests.faults.world import LARGE, MIB, PART_BYTES, World, a_world
 
 STREAMS = 4
 LEASE_S = 1
@@ -68,8 +69,8 @@ async def _world(scene: str) -> AsyncIterator[World]:
         yield world
 
 
-async def start(world: World, *words: str, **extra: str) -> asyncio.subprocess.Process:
-    """A real process of polyb2 on the world's ledger."""
+async def start(world: World, *words: str, told: IO[bytes] | None = None, **extra: str) -> asyncio.subprocess.Process:
+    """A real process of polyb2 on the world's ledger; what it says on stderr goes to ``told``, or is shown."""
     environment = {
         "PATH": os.environ["PATH"],
         **world.box.environment(),
@@ -82,7 +83,14 @@ async def start(world: World, *words: str, **extra: str) -> asyncio.subprocess.P
         **extra,
     }
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "polyb2", *words, cwd=world.folder, env=environment, stdout=asyncio.subprocess.DEVNULL
+        sys.executable,
+        "-m",
+        "polyb2",
+        *words,
+        cwd=world.folder,
+        env=environment,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=told,
     )
 
 
@@ -98,13 +106,13 @@ async def die_at(scene: str, point: str, nth: int) -> bool:
     async with _world(scene) as world:
         process = await start(world, *SYNC, POLYB2_FAILPOINTS=f"{point}=kill@{nth}")
         code = await process.wait()
-        await _settled(world)
+        await settled(world)
         must(code in {0, -signal.SIGKILL}, f"the process ended with {code}")
         await recover(world)
         return code != 0
 
 
-async def _settled(world: World) -> None:
+async def settled(world: World) -> None:
     """Until the servers are done with what a dead process had sent."""
     while world.box.target.in_flight or world.box.source.in_flight:
         await asyncio.sleep(0.005)
@@ -155,13 +163,16 @@ def bytes_of_parts(world: World) -> int:
 
 
 class Soak:
-    """Random kills under load; every few of them the source replaces or adds something."""
+    """Random kills under load, while the source replaces files. ``costs`` are the bytes sent again for each kill."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
-        self.kills = 0
-        self.again_bytes_max = 0
+        self.costs: list[int] = []
         self.starts = 0
+
+    @property
+    def kills(self) -> int:
+        return len(self.costs)
 
     async def run(self, kills: int) -> None:
         """Kill ``kills`` times; then recover.
@@ -171,7 +182,7 @@ class Soak:
         """
         async with a_world() as world:
             world.settings = {"polyb2_lease_seconds": float(LEASE_S), "polyb2_part_tries": 10}
-            world.box.source.inject(Fault("get", Drip(24 * MIB), times=0))
+            world.box.source.inject(Fault("get", Drip(8 * MIB), times=0))
             for day in range(4, 24):
                 world.publish(
                     f"us_stocks_sip/day_aggs_v1/2024/01/2024-01-{day:02}.csv.gz", InMemory(os.urandom(20_000))
@@ -182,30 +193,53 @@ class Soak:
             await recover_all(world)
 
     async def _one(self, world: World) -> None:
-        if self.starts % 3 == 0:
-            world.publish(LARGE, GeneratedGzip((20 + self.starts % 5) * MIB, seed=self.starts))
+        if self.starts % 2 == 0:
+            world.publish(LARGE, GeneratedGzip((30 + self.starts % 5) * MIB, seed=self.starts))
         if self.starts % 4 == 1:
             world.replace("us_stocks_sip/day_aggs_v1/2024/01/2024-01-03.csv.gz")
         self.starts += 1
-        before = bytes_of_parts(world), receipts_bytes(world)
+        cost = Cost(world)
+        requests = len(world.box.target.requests)
         process = await start(world, *SYNC)
-        try:
-            await asyncio.wait_for(process.wait(), self.chance.uniform(0.8, 2.6))
-        except TimeoutError:
-            process.kill()
+        while len(world.box.target.requests) == requests and process.returncode is None:
+            await asyncio.sleep(0.005)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), self.chance.uniform(0.0, 0.9))
+        if process.returncode is None:
+            with suppress(ProcessLookupError):  # it ended just now
+                process.kill()
             await process.wait()
-            await _settled(world)
-            self.kills += 1
-        else:
-            must(process.returncode == 0, f"a run ended with {process.returncode}")
-        sent, receipts = bytes_of_parts(world) - before[0], receipts_bytes(world) - before[1]
-        self.again_bytes_max = max(self.again_bytes_max, sent - receipts)
-        must(sent - receipts <= STREAMS * PART_BYTES, f"a kill cost {sent - receipts} bytes")
+        await settled(world)
+        must(process.returncode in {0, -signal.SIGKILL}, f"a run ended with {process.returncode}")
+        if process.returncode != 0:
+            self.costs.append(cost.so_far())
+        must(cost.so_far() <= STREAMS * PART_BYTES, f"a kill cost {cost.so_far()} bytes")
 
 
-def receipts_bytes(world: World) -> int:
-    """Bytes of all receipts that were ever written and are still on record."""
-    return int(_query(world, "SELECT coalesce(sum(length), 0) FROM parts")[0][0])
+def sent_bytes(world: World) -> int:
+    """Bytes of parts that reached the target, whatever became of them."""
+    return sum(item.bytes_in for item in world.box.target.requests if item.operation == "upload_part")
+
+
+def receipts_on_record(world: World) -> dict[tuple[str, int], int]:
+    """Bytes of every receipt by upload id and part number."""
+    sql = "SELECT u.upload_id, p.number, p.length FROM parts p JOIN uploads u ON u.id = p.upload"
+    return {(row[0], row[1]): row[2] for row in _query(world, sql)}
+
+
+class Cost:
+    """What a process makes the target take beyond what it has receipts for when it ends."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._sent, self._receipts = sent_bytes(world), receipts_on_record(world)
+
+    def so_far(self) -> int:
+        """Bytes."""
+        gained = {
+            name: length for name, length in receipts_on_record(self._world).items() if name not in self._receipts
+        }
+        return sent_bytes(self._world) - self._sent - sum(gained.values())
 
 
 async def recover_all(world: World) -> None:

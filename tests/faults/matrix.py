@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from dataclasses import dataclass
 
-from tests.faults.catalogue import Case
-from tests.faults.world import ViolationError, World, a_world, must
+from tests.faults.scenes import Case
+from tests.faults.watch import ViolationError, must
+from tests.faults.world import World, a_world
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,12 @@ class Played:
     ended: str
 
 
-async def play(case: Case, *, part_bytes: int | None = None) -> Played:
+async def play(case: Case) -> Played:
     """Play one case in a world of its own."""
     began_s = time.monotonic()
     violation, ended = "", ""
     try:
-        async with a_world(**({} if part_bytes is None else {"part_bytes": part_bytes})) as world:
+        async with a_world() as world:
             ended = await _play(case, world)
     except ViolationError as error:
         violation = str(error)
@@ -35,13 +37,23 @@ async def play(case: Case, *, part_bytes: int | None = None) -> Played:
 
 async def _play(case: Case, world: World) -> str:
     await case.scene(world)
-    case.arm(world)
-    ended = await world.act(selected=case.selected)
-    await world.check_meanwhile()
+    before = dict(world.settings)
+    world.settings = before | dict(case.settings)
+    armed = case.arm(world)
+    if inspect.isawaitable(armed):
+        await armed
+    ended = await world.act(selected=case.selected, watched=case.watched)
+    must(world.was_struck, "the fault never struck")
+    if not case.torn:
+        await world.check_meanwhile()
     if case.heals:
         left = [row["key"] for row in await world.rows() if row["status"] != "completed"]
         must(not ended and not left, f"did not heal by itself: {ended or left}")
-    world.heal()
+    if case.free:
+        charged = [row["key"] for row in await world.rows() if row["retry_count"]]
+        must(not charged, f"a retry was charged to {charged}")
+    await world.heal()
+    world.settings = before
     await world.recover()
     await world.check_after()
     return ended

@@ -6,12 +6,15 @@ import sys
 
 import pytest
 
-from tests.faults.catalogue import Case, catalogue
+from tests.faults.catalogue import catalogue
 from tests.faults.death import Soak, die_at, kill_points
+from tests.faults.drain import PEERS, Peer, drained_at, drained_beside
 from tests.faults.matrix import play
+from tests.faults.power import PowerLoss
 from tests.faults.runners import frozen_at
+from tests.faults.scenes import Case
 
-EVERY = 16
+EVERY = 21
 """Every so many cases of the matrix, in its stable order: a few of each step."""
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs signals and /proc of Linux")
 
@@ -41,3 +44,24 @@ async def test_random_kills_under_load_cost_little_and_lose_nothing() -> None:
 )
 async def test_a_process_frozen_past_its_lease_settles_nothing(point: str) -> None:
     assert await frozen_at(point), "it never came there"
+
+
+@linux
+async def test_a_process_woken_beside_its_successor_harms_nothing() -> None:
+    assert await frozen_at("target.upload_part.before", early=True), "it never came there"
+
+
+@linux
+async def test_a_copy_of_the_ledger_at_a_random_moment_is_whole_and_goes_on() -> None:
+    loss = PowerLoss(seed=1)
+    await loss.run()
+    assert loss.copies
+
+
+@pytest.mark.parametrize("peer", PEERS[4:20:7], ids=lambda peer: f"{peer.step}, {peer.fault}")
+async def test_a_stop_does_not_wait_for_a_peer_that_stands_still(peer: Peer) -> None:
+    assert await drained_beside(peer), "it never came there"
+
+
+async def test_a_stop_at_a_write_of_the_ledger_leaves_its_rows_free() -> None:
+    assert await drained_at("ledger.receipt.before"), "it never came there"

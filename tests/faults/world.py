@@ -7,9 +7,13 @@ patience in fractions of a second. What it does with parts and receipts is watch
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import socket
+import ssl
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +21,6 @@ from unittest.mock import patch
 
 from polyb2.config import Settings
 from polyb2.core.errors import Polyb2Error
-from polyb2.core.parts import Part
-from polyb2.core.records import Claim, Receipt, Upload
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.selection import EVERYTHING
 from polyb2.core.status import FAILED, Status
@@ -30,10 +32,10 @@ from polyb2.ledger.database import Row, Transaction
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.reports import Filter
 from polyb2.opening import open_mirror
-from polyb2.remote.relay import Relay
-from polyb2.remote.target import Target
 from polyb2.sandbox import GeneratedGzip, Sandbox
 from polyb2.sandbox.objects import Content, InMemory
+from polyb2.sandbox.server import SandboxServer
+from tests.faults.watch import Receipts, StepClock, must
 
 MIB = 1 << 20
 SMALL = "us_stocks_sip/day_aggs_v1/2024/01/2024-01-03.csv.gz"
@@ -43,54 +45,7 @@ PART_BYTES = 5 * MIB
 STALL_S = 0.3
 MAX_RETRIES = 1
 RUN_WITHIN_S = 60.0
-
-
-class ViolationError(AssertionError):
-    """A guarantee did not hold."""
-
-
-def must(condition: object, words: str) -> None:
-    if not condition:
-        raise ViolationError(words)
-
-
-class Receipts:
-    """Watches that no part with a receipt is sent again while its upload stands."""
-
-    def __init__(self) -> None:
-        self._have: set[tuple[str, int]] = set()
-        self.checks = 0
-
-    def prime(self, have: set[tuple[str, int]]) -> None:
-        """Receipts that another process wrote: upload id and part number."""
-        self._have |= have
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        put_part, add, drop = Target.put_part, Ledger.add_receipt, Ledger.drop_receipts
-
-        async def putting(target: Target, upload: Upload, part: Part, body: Relay, *, fresh: bool) -> str:
-            self.checks += 1
-            must(
-                (upload.upload_id, part.number) not in self._have, f"part {part.number} has a receipt and is sent again"
-            )
-            return await put_part(target, upload, part, body, fresh=fresh)
-
-        async def adding(ledger: Ledger, claim: Claim, upload: Upload, receipt: Receipt) -> None:
-            await add(ledger, claim, upload, receipt)
-            self._have.add((upload.upload_id, receipt.part.number))
-
-        async def dropping(ledger: Ledger, claim: Claim, upload: Upload, numbers: Iterable[int]) -> None:
-            dropped = list(numbers)
-            await drop(ledger, claim, upload, dropped)
-            self._have -= {(upload.upload_id, number) for number in dropped}
-
-        with (
-            patch.object(Target, "put_part", putting),
-            patch.object(Ledger, "add_receipt", adding),
-            patch.object(Ledger, "drop_receipts", dropping),
-        ):
-            yield
+HURRIED_PACE = {"FLOOR": 20.0, "REST_S": 0.0025, "HOLD_S": 0.01, "GROWTH_A_SECOND": 1.0, "SLOW_FOR_S": 0.3}
 
 
 def _make_due(ids: list[int], tx: Transaction) -> None:
@@ -99,11 +54,24 @@ def _make_due(ids: list[int], tx: Transaction) -> None:
 
 
 class World:
-    """A sandbox with three files, a ledger, and everything that the source ever published."""
+    """A sandbox with three files, a ledger, and everything that the source ever published.
 
-    def __init__(self, box: Sandbox, folder: Path, *, part_bytes: int | None = PART_BYTES) -> None:
+    Attributes:
+        settings: what is set otherwise than usual.
+        cures: what puts right what was broken, the last first.
+        patches: what is undone when the world ends.
+        lost_ports: those of servers whose names do not resolve.
+        clock: the engine's.
+    """
+
+    def __init__(self, box: Sandbox, folder: Path, patches: ExitStack, *, part_bytes: int | None = PART_BYTES) -> None:
         self.box = box
         self.folder = folder
+        self.patches = patches
+        self.cures: list[Callable[[], Awaitable[None] | None]] = []
+        self.lost_ports: set[int] = set()
+        self.clock = StepClock()
+        self._later: set[asyncio.Task[None]] = set()
         self.receipts = Receipts()
         self.mirror: Mirror | None = None
         self._part_bytes = part_bytes
@@ -129,6 +97,22 @@ class World:
         else:
             self.publish(key, InMemory(f"revision {number}\n".encode() * 700))
 
+    def retouch(self, key: str) -> None:
+        """A newer revision of as many bytes, one of them another."""
+        content = self.newest(key)
+        data = bytearray(content.read(0, content.size))
+        data[content.size // 2] ^= 1
+        self.publish(key, InMemory(bytes(data)))
+
+    def withdraw(self, key: str) -> None:
+        """The source has the file no longer, until the trouble is over."""
+        if key in self.box.source._keys:
+            self.box.source.remove(key)
+            self.cures.append(lambda: self.publish(key, self.newest(key)))
+
+    def server(self, side: str) -> SandboxServer:
+        return self.box.source if side == "source" else self.box.target
+
     def configured(self) -> Settings:
         given: dict[str, Any] = {name.lower(): value for name, value in self.box.environment().items()}
         mine: dict[str, Any] = {
@@ -152,27 +136,56 @@ class World:
         async with open_mirror(self.configured()) as mirror:
             await discover(Discovery(mirror, EVERYTHING), Consent(10**15, given=True))
 
-    async def run(self, limit: int | None = None, *, selected: bool = False) -> RunResult:
+    async def run(self, limit: int | None = None, *, selected: bool = False, watch: bool = False) -> RunResult:
         options = RunOptions(
             EVERYTHING if selected else None,
-            watch=False,
+            watch=watch,
             limit=limit,
             consent=Consent(10**15, given=True),
             on_start=self._started,
         )
         async with asyncio.timeout(RUN_WITHIN_S):
-            return await run(self.configured(), options)
+            return await run(self.configured(), options, self.clock)
 
     def _started(self, mirror: Mirror, _outage: object) -> None:
         self.mirror = mirror
 
-    async def act(self, *, selected: bool = False) -> str:
+    async def act(self, *, selected: bool = False, watched: bool = False) -> str:
         """Run with whatever is wrong; the error that ended it, in words, or nothing."""
         try:
-            await self.run(selected=selected)
+            await (self._run_until_all_is_done() if watched else self.run(selected=selected))
         except Polyb2Error as error:
             return str(error)
         return ""
+
+    async def _run_until_all_is_done(self) -> None:
+        """A run that stays up, stopped when every file is completed."""
+        running = asyncio.create_task(self.run(watch=True, selected=True))
+        while not running.done():
+            done = [row for row in await self.rows() if row["status"] == Status.COMPLETED]
+            if len(done) == len(self._published):
+                os.kill(os.getpid(), signal.SIGTERM)
+                break
+            await asyncio.sleep(0.05)
+        await running
+
+    def later(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
+        """Do something while the run goes on."""
+
+        async def acting() -> None:
+            await asyncio.sleep(seconds)
+            await act()
+
+        task = asyncio.create_task(acting())
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    async def cure(self) -> None:
+        """Put right what a case broke."""
+        while self.cures:
+            cured = self.cures.pop()()
+            if cured is not None:
+                await cured
 
     async def recover(self) -> None:
         """What was wrong is over: list again, put back what was parked, run to the end."""
@@ -256,8 +269,35 @@ class World:
         must(len(await self.rows()) == len(self._published), "a file is missing in the ledger")
         await self.check_meanwhile()
 
-    def heal(self) -> None:
-        """What was wrong with the servers is over."""
+    def trust(self, certificates: Path) -> None:
+        """Take these certificates as ``SSL_CERT_FILE`` would have them taken by a process of its own."""
+        context = ssl.create_default_context(cafile=certificates)
+        self.patches.enter_context(patch("aiohttp.connector._SSL_CONTEXT_VERIFIED", context))
+        self.patches.enter_context(patch.dict(os.environ, SSL_CERT_FILE=str(certificates)))
+
+    def resolver_of(self, resolve: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """The event loop's resolver, which does not know the hosts of the lost ports."""
+
+        async def resolving(
+            loop: asyncio.AbstractEventLoop, host: object, port: object, *args: object, **named: object
+        ) -> object:
+            if port in self.lost_ports:
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            return await resolve(loop, host, port, *args, **named)
+
+        return resolving
+
+    @property
+    def was_struck(self) -> bool:
+        """Whether a fault of a server, if there is one, struck."""
+        faults = [*self.box.source._faults, *self.box.target._faults]
+        return not faults or any(fault.hits for fault in faults)
+
+    async def heal(self) -> None:
+        """What was wrong is over."""
+        if self._later:
+            await asyncio.wait(self._later)
+        await self.cure()
         source, target = self.box.source, self.box.target
         for server in (source, target):
             server.clear_faults()
@@ -270,22 +310,35 @@ class World:
 
 
 @asynccontextmanager
-async def a_world(**options: Any) -> AsyncIterator[World]:
-    """A world of its own, with the engine's patience shortened."""
+async def a_world(*, hashes_only: bool = False, hurried: bool = True, **options: Any) -> AsyncIterator[World]:
+    """A world of its own, with the engine's patience shortened.
+
+    Args:
+        hashes_only: the target keeps hashes for bytes.
+        hurried: back-offs of requests, and the pace of a side that throttles, are a hundred times faster.
+        options: of the world.
+    """
     make: Callable[..., RequestPolicy] = RequestPolicy
     with ExitStack() as stack:
-        stack.enter_context(
-            patch("polyb2.opening.RequestPolicy", lambda tries: make(tries=tries, first_s=0.01, limit_s=0.05))
-        )
+        if hurried:
+            hurry = patch("polyb2.opening.RequestPolicy", lambda tries: make(tries=tries, first_s=0.01, limit_s=0.05))
+            stack.enter_context(hurry)
+            for name, value in HURRIED_PACE.items():
+                stack.enter_context(patch(f"polyb2.core.pace.{name}", value))
         stack.enter_context(patch("polyb2.flow.outage.PROBE_FIRST_S", 0.1))
         stack.enter_context(patch("polyb2.flow.outage.PROBE_FRESH_S", 0.05))
         stack.enter_context(patch("polyb2.flow.pool.POLL_S", 0.05))
         stack.enter_context(patch("polyb2.flow.publish.LOOK_FOR_S", 0.5))
         stack.enter_context(patch("polyb2.core.retry.RETRY_AFTER_MAX_S", 0.2))
         stack.enter_context(patch("polyb2.ledger.patience.BUSY_S", 3.0))
+        stack.enter_context(patch("polyb2.ledger.patience._PAUSE_S", 0.05))
+        stack.enter_context(patch("polyb2.ledger.lock.BUSY_TRY_S", 0.05))
+        stack.enter_context(patch("polyb2.ledger.opening.BUSY_TRY_S", 0.05))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="polyb2-faults-"))
-        async with Sandbox() as box:
-            world = World(box, Path(folder), **options)
+        async with Sandbox(hashes_only=hashes_only) as box:
+            world = World(box, Path(folder), stack, **options)
+            resolver = world.resolver_of(asyncio.BaseEventLoop.getaddrinfo)
+            stack.enter_context(patch.object(asyncio.BaseEventLoop, "getaddrinfo", resolver))
             with world.receipts.watched():
                 yield world
 

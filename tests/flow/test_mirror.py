@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from polyb2 import __version__
 from polyb2.clock import Clock
 from polyb2.core.selection import daily, named_dates
 from polyb2.sandbox import Call, Fault, GeneratedGzip
@@ -99,6 +100,7 @@ async def test_metadata_tells_whose_object_it_is(bench: Bench) -> None:
         assert current is not None
         assert len(current.metadata["polyb2-token"]) == 32
         assert current.metadata["polyb2-proof"] == "before"
+        assert current.metadata["polyb2-version"] == __version__
         assert current.metadata["polyb2-source-etag"] == bench.box.source.object(name).etag
     current = bench.box.target.current(SMALL)
     assert current is not None

@@ -77,6 +77,7 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._worker: Worker | None = None
         self._lease_until_s = 0.0
+        self._has_lost_lease = False
         self._failure: BaseException | None = None
         self._failed = asyncio.Event()
 
@@ -179,9 +180,12 @@ class Pool:
 
     async def _is_finished(self) -> bool:
         """Whether nothing is pending, waiting for a retry, in our hands or in another runner's."""
-        if self._more_to_come() or self._tasks or self._worker is None or not self._has_lease():
+        worker = self._worker
+        if self._more_to_come() or self._tasks or worker is None:
             return False
-        return (await self._mirror.ledger.queue_state(self._worker)).is_empty
+        is_empty = (await self._mirror.ledger.queue_state(worker)).is_empty
+        # Without the lease a row that still names this worker is in nobody's hands: it waits for the next lease.
+        return is_empty and worker is self._worker and not self._lease_is_over()
 
     async def _wait(self) -> None:
         """Until a task ends or something is queued; a second at most, for what other processes do."""
@@ -196,6 +200,7 @@ class Pool:
         began_s = time.monotonic()
         self._worker = await self._mirror.ledger.register(self._rules.worker_id, int(self._rules.lease_s * 1000))
         self._lease_until_s = began_s + self._rules.lease_s
+        self._has_lost_lease = False
 
     async def _heartbeat(self) -> None:
         while True:
@@ -203,8 +208,11 @@ class Pool:
             if self._worker is None:
                 continue
             try:
+                self._check_lease()
                 began_s = time.monotonic()
                 await self._mirror.ledger.renew(self._worker, self._mirror.load)
+                if self._has_lost_lease:
+                    self._check_lease()
                 self._lease_until_s = began_s + self._rules.lease_s
             except LeaseLostError as error:
                 self._mirror.meters.leases_lost += 1
@@ -214,11 +222,16 @@ class Pool:
                 await _cancel(self._tasks)
                 await self._register()
 
-    def _has_lease(self) -> bool:
-        return time.monotonic() < self._lease_until_s
+    def _lease_is_over(self) -> bool:
+        return self._has_lost_lease or time.monotonic() >= self._lease_until_s
 
     def _check_lease(self) -> None:
-        if not self._has_lease():
+        """Raise once the lease ran out; from then on it is lost, even if the ledger would still renew it.
+
+        Who was told so has dropped its claim unsettled, and a renewed lease would keep that row from everybody.
+        """
+        if self._lease_is_over():
+            self._has_lost_lease = True
             raise LeaseLostError(f"the lease of worker {self._rules.worker_id} ran out")
 
     # -- the end ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,128 @@
+"""Everything that ``make faults`` plays, each as an act that comes to a line of the report."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+
+from tests.faults.catalogue import catalogue
+from tests.faults.death import Soak, die_at, kill_points
+from tests.faults.drain import PEERS, WRITES, drained_at, drained_beside
+from tests.faults.hammer import hammer
+from tests.faults.isolation import NEIGHBOURS, beside, quiet_while_away
+from tests.faults.large import LargeTransfer
+from tests.faults.matrix import play
+from tests.faults.power import PowerLoss
+from tests.faults.runners import EARLY_STOPS, STOPS, frozen_at
+from tests.faults.scenes import Case
+from tests.ledger.test_model import check_model
+
+MODEL_EXAMPLES, MODEL_STEPS = 200, 50
+POWER_LOSSES = 12
+LARGE_KILLS = 8
+AWAY = (("source", "gone"), ("target", "gone"), ("source", "keys_revoked"), ("target", "keys_revoked"),
+        ("target", "cap_exceeded"))  # fmt: skip
+Result = Awaitable[bool | str]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the report."""
+
+    part: str
+    step: str
+    fault: str
+    seed: int
+    result: str
+    seconds: float
+    note: str = ""
+
+
+Act = Callable[[], Awaitable[Line]]
+
+
+async def side_by_side(seed: int) -> list[Act]:
+    """What may be played by several processes at once, in a stable order."""
+    acts: list[Act] = [partial(_matrix, case, seed + number) for number, case in enumerate(catalogue())]
+    for scene, point, nth in await kill_points():
+        acts.append(
+            _act("death", f"{point} ({scene})", f"kill -9 at passing {nth}", partial(die_at, scene, point, nth))
+        )
+    acts += [_act("drain", peer.step, f"SIGTERM, {peer.fault}", partial(drained_beside, peer)) for peer in PEERS]
+    for verb in WRITES:
+        for when in ("before", "after"):
+            act = partial(drained_at, f"ledger.{verb}.{when}")
+            acts.append(_act("drain", f"ledger write: {verb}", f"SIGTERM {when}", act))
+    fault = "SIGSTOP past the lease, SIGCONT after the successor"
+    acts += [_act("frozen", point, fault, partial(frozen_at, point)) for point in STOPS]
+    for point in EARLY_STOPS:
+        act = partial(frozen_at, point, early=True)
+        acts.append(_act("frozen", point, "SIGSTOP past the lease, SIGCONT beside the successor", act))
+    for number in range(POWER_LOSSES):
+        fault = "power lost at random moments, then an older copy restored"
+        acts.append(_act("power", "ledger", fault, partial(_power, seed + number), seed + number))
+    for side, condition in AWAY:
+        words = f"{condition.replace('_', ' ')} under a run that stays up, 240 files queued"
+        acts.append(_act("isolation", side, words, partial(quiet_while_away, side, condition)))
+    for writers, readers in ((2, 2), (6, 2)):
+        words = f"{writers} processes write, checkpoint, open and close, {readers} read"
+        acts.append(_act("locks", "ledger", words, partial(hammer, writers, readers)))
+    acts.append(_act("model", "ledger", "verbs in any order", _model))
+    return acts
+
+
+def alone(seed: int) -> list[Act]:
+    """What is measured, and needs the machine for itself."""
+    measured = [_act("isolation", "run", f"beside {item.words}", partial(beside, item)) for item in NEIGHBOURS]
+    words = "kill -9 at random moments, 8 streams, parts of 16 MiB"
+    return [*measured, _act("large", "2 GB", words, LargeTransfer(seed, LARGE_KILLS).run, seed)]
+
+
+def soak(seed: int, kills: int) -> list[Act]:
+    """Random kills under load, one after the other."""
+    return [_act("soak", "any moment", "kill -9 under load", partial(_soak, seed, kills), seed)]
+
+
+def _act(part: str, step: str, fault: str, act: Callable[[], Result], seed: int = 0) -> Act:
+    async def timed() -> Line:
+        began_s = time.monotonic()
+        try:
+            told = await act()
+            result, note = "ok", told if isinstance(told, str) else "" if told else "did not come there"
+        except Exception as error:  # noqa: BLE001 - whatever comes out is the row's result
+            result, note = f"{type(error).__name__}: {error}", ""
+        return Line(part, step, fault, seed, result, time.monotonic() - began_s, note)
+
+    return timed
+
+
+async def _matrix(case: Case, seed: int) -> Line:
+    random.seed(seed)
+    played = await play(case)
+    fault = f"{case.fault}, {case.lasts}"
+    return Line("matrix", case.step, fault, seed, played.violation or "ok", played.seconds, played.ended)
+
+
+async def _power(seed: int) -> str:
+    loss = PowerLoss(seed)
+    await loss.run()
+    return f"{loss.copies} copies"
+
+
+async def _model() -> str:
+    await asyncio.to_thread(check_model, examples=MODEL_EXAMPLES, steps=MODEL_STEPS)
+    return f"{MODEL_EXAMPLES} histories of up to {MODEL_STEPS} steps against a model of the statuses"
+
+
+async def _soak(seed: int, kills: int) -> str:
+    played = Soak(seed)
+    await played.run(kills)
+    costs = sorted(played.costs)
+    mean, most = sum(costs) / len(costs) / 2**20, costs[-1] / 2**20
+    free = sum(not cost for cost in costs)
+    sent = f"sent again for a kill: {mean:.1f} MiB on average, {most:.1f} at most, none for {free}"
+    return f"{played.kills} kills in {played.starts} runs; {sent}"

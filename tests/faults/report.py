@@ -1,0 +1,94 @@
+"""The report: what was played, what was asserted, and what came of it, a row each."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import defaultdict
+from datetime import UTC, datetime
+
+from polyb2 import __version__
+from tests.faults.lines import Line
+
+INTRODUCTION = """\
+# Fault report
+
+Written by `make faults`. What is played and what must hold is in `tests/faults/`: `catalogue.py`, `outside.py`,
+`network.py`, `books.py` and `clocks.py` have the cases of the matrix, `world.py` the guarantees, which are checked after
+the run that met the fault and again after it was cured. `death.py`, `drain.py`, `power.py`, `runners.py`, `hammer.py`,
+`large.py` and `isolation.py` kill, stop, freeze, copy and measure real processes.
+"""
+ASSERTED = """
+## What is asserted
+
+For each case of the matrix. *The fault struck.* *Meanwhile*: every version in the bucket is byte for byte a revision of
+the source; no row is left in processing, retries are bounded, failed rows say why, completed rows name the bucket's
+object; no slot, socket or task is left. A fault that comes *once* heals within the run, unless it is a refusal; trouble of
+a whole side, of the way to it or of the ledger charges no file a retry. *After the cure*: every file completed in its
+newest revision, no upload left over, no part with a receipt sent twice while its upload stood.
+
+- *Sudden death*: the same, and only what had no receipt is sent again. In the soak and in the large transfer the bytes that
+  the target took are counted: at most streams x part size more than there are receipts for, each kill.
+- *Drain*: exit within `POLYB2_DRAIN_SECONDS` + 5 s with 143, rows free and charged nothing, and the next run completes them.
+- *Frozen*: a process that was stopped past its lease and woken starts no new request and settles nothing.
+- *Power loss*: each copy of database and log, its tail torn, passes `integrity_check`, its kept counts are right, and the run
+  that goes on from it ends right; from an older copy as well.
+- *Isolation*: beside what is wrong 240 small files take less than 1.5 times as long as alone (with half a second for the
+  start of a run on both sides), and no request is sent more often than the rules say. While a side is away a run that stays
+  up takes less than a tenth of a core and says so once.
+
+## What cannot be known without a live account
+
+- The words and codes of some refusals: `core/answers.py` takes the documented and the reported ones, and judges unknown ones
+  by their status.
+- Whether the source honours If-Match: the ETag of every answer is compared as well, and a 501 turns the header off.
+- Whether B2's part ETags are MD5s: part 1 of every upload is hashed; where they are none, the object is read back.
+- Whether the source's composite ETags tell its part size: where they do not, each part's own MD5 is the proof.
+- For how long B2 assembles after a Complete whose answer was lost: HEAD is polled for five minutes before starting over.
+"""
+TITLES = {
+    "matrix": "The matrix",
+    "death": "Sudden death",
+    "soak": "Random kills under load",
+    "large": "A large transfer, killed",
+    "drain": "Drain",
+    "frozen": "Frozen past the lease",
+    "power": "Power loss under the ledger",
+    "locks": "Processes on one ledger",
+    "isolation": "Isolation",
+    "model": "The ledger against its model",
+}
+
+
+def report(lines: list[Line], seconds: float, seed: int) -> str:
+    """The report as Markdown."""
+    parts: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        parts[line.part].append(line)
+    violations = sum(line.result != "ok" for line in lines)
+    counted = ", ".join(f"{len(parts[part])} {part}" for part in (*TITLES, "run") if parts[part])
+    cores = os.cpu_count() or 1
+    where = f"Python {platform.python_version()}, {platform.system()}, {cores} cores"
+    told = [
+        f"- {line.step}, {line.fault}: {line.note or line.result}" for part in ("soak", "large") for line in parts[part]
+    ]
+    steps = len({(line.step, line.fault.rpartition(", ")[0]) for line in parts["matrix"]})
+    text = [
+        INTRODUCTION,
+        f"- {datetime.now(UTC):%Y-%m-%d}, polyb2 {__version__}, {where}, seed {seed}; {seconds / 60:.0f} minutes",
+        f"- **{len(lines)} cases, {violations} violations**: {counted}",
+        f"- {steps} distinct pairs of step and fault in the matrix",
+        *told,
+        ASSERTED,
+    ]
+    for part, title in TITLES.items():
+        text += [f"## {title}\n", "| step | fault | seed | result | seconds |", "|---|---|---|---|---|"]
+        text += [_row(line) for line in sorted(parts[part], key=lambda line: (line.seed, line.step, line.fault))]
+        text.append("")
+    return "\n".join(text)
+
+
+def _row(line: Line) -> str:
+    # What a run said when it ended is for the matrix' reader of the code, not for this table.
+    note = f" ({line.note})" if line.note and line.part != "matrix" else ""
+    return f"| {line.step} | {line.fault} | {line.seed} | {line.result}{note} | {line.seconds:.1f} |"
