@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ DAY_AGGS = "us_stocks_sip/day_aggs_v1"
 QUOTES = "us_options_opra/quotes_v1"
 _OURS = ("POLYB2_", "POLYGON_", "MASSIVE_", "B2_", "DATABASE_URL", "WORKER_ID", "LOG_LEVEL", "AWS_")
 
+
+# A job that a shell runs in the background ignores SIGINT, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run; a failure that was found once is written down as an example, not kept in a database.
 hypothesis.settings.register_profile("polyb2", derandomize=True, database=None, deadline=None)
