@@ -112,10 +112,12 @@ class Tab:
             )
 
     async def picture(self) -> bytes:
-        """The whole page as PNG."""
+        """The whole page as WebP."""
         size = (await self.call("Page.getLayoutMetrics"))["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-        shot = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+        shot = await self.call(
+            "Page.captureScreenshot", format="webp", quality=50, captureBeyondViewport=True, clip=clip
+        )
         return base64.b64decode(shot["data"])
 
 

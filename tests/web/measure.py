@@ -39,10 +39,10 @@ from tests.web.scene import free_port
 DATASETS = [f"us_stocks_sip/kind_{number:02}" for number in range(33)]
 LAST = date(2023, 12, 29)
 PENDING_SHARE = 4
-WINDOW_S, WINDOWS = 8.0, 6
+WINDOW_S, WINDOWS = 8.0, 4
 SCRAPE_EVERY, LOOK_EVERY = 5, 2
 ROUNDS = 60
-LARGE_MIB = 114_688
+LARGE_MIB = 98_304
 
 
 async def fill(ledger: Ledger, rows: int) -> None:

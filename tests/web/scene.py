@@ -13,6 +13,7 @@ from typing import Any
 
 from polyb2.config import Settings
 from polyb2.core.calendar import closed
+from polyb2.core.schedule import Schedule
 from polyb2.core.selection import DateRange, Mode, Selection
 from polyb2.engine import RunOptions, RunResult, run
 from polyb2.flow.consent import Consent, discover
@@ -94,7 +95,7 @@ async def mirror_at_work(folder: Path) -> AsyncIterator[tuple[str, Mirror, Sandb
             since = Selection(Mode.HISTORICAL, (STOCKS, TRADES), (DateRange(date(2026, 10, 1), TODAY),))
             await discover(Discovery(mirror, since), Consent(10**15, given=True))
         address = f"127.0.0.1:{free_port()}"
-        working = settings.model_copy(update={"polyb2_http_addr": address, "polyb2_max_bandwidth": 9_000_000})
+        working = settings.model_copy(update={"polyb2_http_addr": address, "polyb2_max_bandwidth": Schedule(9_000_000)})
         async with running(lambda start: run(working, _options(None, watch=True, on_start=start))) as mirror:
             yield f"http://{address}", mirror, box
 

@@ -1,4 +1,4 @@
-"""Makes the pictures of the page: ``python -m tests.web.screenshots FOLDER``.
+"""Makes the pictures of the page, for docs/images and to look at: ``python -m tests.web.screenshots FOLDER``.
 
 A sandbox, the real engine and the real page, in a headless Chromium: light and dark, wide and on a phone.
 """
@@ -40,7 +40,7 @@ async def main() -> None:
         async with mirror_at_work(Path(folder)) as (url, mirror, _box), browser() as tab:
             await _work(mirror, asked.seconds)
             for name, width, dark, path in SHOTS:
-                (asked.folder / f"{name}.png").write_bytes(await _shot(tab, url + path, width, dark=dark))
+                (asked.folder / f"{name}.webp").write_bytes(await _shot(tab, url + path, width, dark=dark))
 
 
 async def _work(mirror: Mirror, seconds: float) -> None:

@@ -27,6 +27,7 @@ class Tally:
     files: int = 0
     bytes: int = 0
     bytes_done: int = 0
+    bytes_left: int = 0
     by_status: dict[Status, dict[str, int]] = field(
         default_factory=lambda: {status: {"files": 0, "bytes": 0} for status in Status}
     )
@@ -38,6 +39,9 @@ class Tally:
         here = self.by_status[Status(row["status"])]
         here["files"] += row["files"]
         here["bytes"] += row["bytes"]
+        if Status(row["status"]) in _UNDONE:
+            # A file in work whose newer revision is smaller may have done more than it has left.
+            self.bytes_left += max(0, row["bytes"] - row["bytes_done"])
 
 
 @dataclass(slots=True)
@@ -49,8 +53,11 @@ class StatusReport:
     in_flight: list[dict[str, Any]] = field(default_factory=list)
     last_errors: list[dict[str, Any]] = field(default_factory=list)
     runners: list[dict[str, Any]] = field(default_factory=list)
-    bytes_left: int = 0
     rate_bytes_per_s: float | None = None
+
+    @property
+    def bytes_left(self) -> int:
+        return self.totals.bytes_left
 
     @property
     def eta_s(self) -> float | None:
@@ -88,9 +95,6 @@ def status(tx: Transaction, now: Moment) -> StatusReport:
     for row in tx.rows("counts"):
         report.totals.add(row)
         report.datasets.setdefault(row["dataset"], Tally()).add(row)
-        if Status(row["status"]) in _UNDONE:
-            # A file in work whose newer revision is smaller may have done more than it has left.
-            report.bytes_left += max(0, row["bytes"] - row["bytes_done"])
     report.in_flight = [dict(row) for row in tx.rows("in_flight", limit=IN_FLIGHT_MAX)]
     report.last_errors = last_errors(tx, LAST_ERRORS_MAX)
     report.runners = [_runner_json(row) for row in tx.rows("workers_live", **now.parameters)]

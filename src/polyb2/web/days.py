@@ -9,7 +9,7 @@ from itertools import groupby
 from polyb2.core.coverage import Day, DayState, YearCalendar
 from polyb2.core.units import format_duration, format_size
 from polyb2.web.markup import Markup, h
-from polyb2.web.shell import breakable, file_url, scrolling, section
+from polyb2.web.shell import breakable, day_url, scrolling, section
 from polyb2.web.sight import Recent
 
 STRIP_DAYS = 14
@@ -122,7 +122,7 @@ def _cell(day: Day, shown: str) -> Markup:
     look, _, _ = SIGNS[day.state]
     if day.state in _WITHOUT_STORY:
         return h("span", shown, class_=look, title=_title(day))
-    return h("a", shown, class_=look, href=file_url(day.key), title=_title(day))
+    return h("a", shown, class_=look, href=day_url(day.dataset, day.date), title=_title(day))
 
 
 def _title(day: Day) -> str | None:

@@ -123,7 +123,8 @@ def in_flight(sight: Sight, picture: Picture) -> Markup:
         return h("p", "No file is in flight.", class_="quiet")
     more = len(rows) - IN_FLIGHT_SHOWN
     caption = f"{len(rows)} files in flight" if len(rows) > 1 else "1 file in flight"
-    head = h("tr", [h("th", name, scope="col") for name in ("File", "Progress", "Size", "Left")])
+    heads = [("File", None), ("Progress", None), ("Size", "num"), ("Left", "num")]
+    head = h("tr", [h("th", name, scope="col", class_=look) for name, look in heads])
     table = h("table", h("caption", caption), h("thead", head), h("tbody", [_row(*row) for row in rows[:IN_FLIGHT_SHOWN]]),
               class_="files")  # fmt: skip
     return h("div", table, h("p", f"and {more} more", class_="quiet") if more > 0 else None)

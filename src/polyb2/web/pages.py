@@ -18,7 +18,7 @@ from polyb2.web.now import as_of, now, state_line, trouble
 from polyb2.web.queue import errors, queue
 from polyb2.web.sharing import Shared
 from polyb2.web.shell import ASSETS, asset, document, section
-from polyb2.web.sight import Sight
+from polyb2.web.sight import Recent, Sight
 from polyb2.web.story import lookup, story_page, unknown_page
 
 KEY_MAX = 1024
@@ -30,6 +30,7 @@ class Pages:
     def __init__(self, sight: Sight) -> None:
         self._sight = sight
         self._parts = Shared(self._live_parts)
+        self._drawn: tuple[tuple[Recent, Mapping[str, range], YearCalendar | None], Markup] | None = None
 
     def routes(self) -> list[web.RouteDef]:
         assets = [web.get(f"/{name}", _serving(name, kind)) for name, kind in ASSETS.items()]
@@ -44,10 +45,17 @@ class Pages:
         main = [
             h("h1", "Mirror of flat files", class_="hidden"),
             [parts[name] for name in ("trouble", "now", "queue", "errors")],
-            coverage(await self._sight.recent(), years, calendar),
+            self._coverage(await self._sight.recent(), years, calendar),
             section("lookup", "A file's story", lookup()),
         ]
         return document("polyb2", header, main, live=True)
+
+    def _coverage(self, recent: Recent, years: Mapping[str, range], calendar: YearCalendar | None) -> Markup:
+        """The largest part of the page; drawn once as long as nothing new was read."""
+        facts = (recent, years, calendar)
+        if self._drawn is None or any(old is not new for old, new in zip(self._drawn[0], facts, strict=True)):
+            self._drawn = facts, coverage(*facts)
+        return self._drawn[1]
 
     async def live(self, _request: web.Request) -> web.Response:
         """The parts of the overview that change, for the script."""

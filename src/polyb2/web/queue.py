@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from polyb2.core.keys import parse_key
-from polyb2.core.status import FAILED, PARKED, WAITING, Status
+from polyb2.core.status import FAILED, PARKED, Status
 from polyb2.core.units import format_duration, format_size
 from polyb2.ledger.reports import Tally
 from polyb2.web.cures import cure
@@ -65,7 +65,6 @@ def _row(picture: Picture, dataset: str | None, tally: Tally, shown: list[Status
     name = (
         "All" if dataset is None else h("a", breakable(dataset), href=f"/?{urlencode({'dataset': dataset})}#coverage")
     )
-    left = sum(tally.by_status[status]["bytes"] for status in (*WAITING, Status.PROCESSING))
     since_ms = (
         picture.waiting_since_ms.get(dataset) if dataset else min(picture.waiting_since_ms.values(), default=None)
     )
@@ -76,7 +75,7 @@ def _row(picture: Picture, dataset: str | None, tally: Tally, shown: list[Status
         h("th", name, scope="row"),
         h("td", bar(share), percent, class_="progress"),
         [_count(tally, status) for status in shown],
-        h("td", format_size(left), class_="num"),
+        h("td", format_size(tally.bytes_left), class_="num"),
         h("td", waits, class_="num"),
     )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
-from functools import cache
+from datetime import UTC, date, datetime
+from functools import cache, lru_cache
 from importlib.resources import files
 from urllib.parse import quote
 
@@ -86,7 +86,18 @@ def file_url(key: str) -> str:
     name = parse_key(key)
     if name is None:
         return f"/file?key={quote(key, safe='/')}"
-    return f"/file/{quote(name.dataset, safe='/')}/{name.date.isoformat()}"
+    return day_url(name.dataset, name.date)
+
+
+def day_url(dataset: str, day: date) -> str:
+    """Where the story of a dataset's file of a day is told."""
+    return f"/file/{_quoted(dataset)}/{day.isoformat()}"
+
+
+@lru_cache(maxsize=256)
+def _quoted(dataset: str) -> str:
+    """A calendar asks for the same a thousand times."""
+    return quote(dataset, safe="/")
 
 
 def file_link(key: str) -> Markup:

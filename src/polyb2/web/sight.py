@@ -76,6 +76,7 @@ class Sight:
         self._opening = asyncio.Lock()
         self._picture = Shared(self._look)
         self._recent = Shared(self._look_back, RECENT_FRESH_S)
+        self._years = Shared(self._read_years, CALENDAR_FRESH_S)
         self._calendars: dict[tuple[str, int], Shared[YearCalendar]] = {}
 
     async def ledger(self) -> Ledger:
@@ -101,8 +102,8 @@ class Sight:
         return await self._recent.get_soon()
 
     async def years(self) -> Mapping[str, range]:
-        """The years of each dataset of which the ledger knows anything."""
-        return await (await self.ledger()).years()
+        """The years of each dataset of which the ledger knows anything, as it was some seconds ago."""
+        return await self._years.get()
 
     async def calendar(self, dataset: str, year: int) -> YearCalendar:
         """What became of each day of a year, as it was some seconds ago."""
@@ -137,6 +138,9 @@ class Sight:
         span = DateRange(today - timedelta(days=RECENT_DAYS), today)
         days = {dataset: await days_of(ledger, dataset, span) for dataset in datasets}
         return Recent(days, {dataset: lag_s(found, now) for dataset, found in days.items()})
+
+    async def _read_years(self) -> Mapping[str, range]:
+        return await (await self.ledger()).years()
 
     async def _read_calendar(self, dataset: str, year: int) -> YearCalendar:
         return await (await self.ledger()).calendar(dataset, year)
