@@ -178,6 +178,12 @@ def bench(box: Sandbox, tmp_path: Path) -> Bench:
 
 
 @pytest.fixture(autouse=True)
+def _collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process runs once and may keep what it has; hundreds of runs in one would keep all their sandboxes."""
+    monkeypatch.setattr(engine, "_spare_the_collector", lambda: None)
+
+
+@pytest.fixture(autouse=True)
 def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """The policy's back-off, a hundred times faster, for the engine in process."""
     make: Callable[..., RequestPolicy] = RequestPolicy
