@@ -81,15 +81,22 @@ async def run(settings: Settings, options: RunOptions, clock: Clock | None = Non
         UsageError: settings, ledger or selection are unusable.
     """
     async with open_mirror(settings, clock) as mirror:
-        _spare_the_collector()
-        return await _Run(settings, options, mirror).supervise()
+        with _spared_collector():
+            return await _Run(settings, options, mirror).supervise()
 
 
-def _spare_the_collector() -> None:
+@contextmanager
+def _spared_collector() -> Iterator[None]:
     """Let the garbage collector look at what comes and goes, and not over and over at all modules."""
+    thresholds = gc.get_threshold()
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
 
 
 class _Run:

@@ -37,6 +37,25 @@ async def test_cleanup_sweeps_orphans_only(bench: Bench) -> None:
     assert {item.key for item in bench.box.target.open_uploads()} == {LARGE, foreign.key, young.key}
 
 
+async def test_cleanup_keeps_to_its_prefix_and_the_layout(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"x")
+    await bench.mirror_all(b2_key_prefix="mirror/")
+    keys = [
+        f"mirror/{SMALL}",
+        SMALL,
+        f"mirrored/{SMALL}",
+        "mirror/notes.txt",
+        f"mirror/old/{SMALL}",
+        f"mirror/../{SMALL}",
+    ]
+    for name in keys:
+        upload = Upload(name, initiated_s=0)
+        bench.box.target._uploads[upload.upload_id] = upload
+    ended = await bench.cli("cleanup", B2_KEY_PREFIX="mirror/")
+    assert ended.code == 0, ended.err
+    assert sorted(item.key for item in bench.box.target.open_uploads()) == sorted(keys[1:])
+
+
 async def test_kill_9_in_a_large_file_goes_on_from_its_parts(bench: Bench) -> None:
     bench.box.source.put(LARGE, GeneratedGzip(61 * MIB))
     await bench.discover()

@@ -6,8 +6,10 @@ import asyncio
 import fcntl
 import logging
 import os
+import resource
 import signal
 import sqlite3
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
@@ -92,3 +94,29 @@ async def test_a_stop_does_not_wait_for_a_ledger_for_long(bench: Bench, monkeypa
     assert result.signal == signal.SIGTERM
     assert (await bench.row(SMALL))["status"] == "processing"
     assert (await bench.run()).outcome.completed == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of another process is set by prlimit")
+async def test_a_process_whose_files_cannot_grow_waits_for_room_and_goes_on(bench: Bench) -> None:
+    for day in range(1, 29):
+        bench.box.source.put(key(f"2024-02-{day:02}"), b"x")
+    await bench.discover()
+    gate = Gate()
+    bench.box.target.inject(Fault("put", Call(gate.hold), skip=3))
+    process = await bench.start("run", "--concurrency", "2", LOG_LEVEL="INFO")
+    await gate.reached.wait()
+    assert process.stderr is not None
+    _, before = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4096, before))
+    gate.open()
+    said = ""
+    while "waiting: the ledger cannot be used" not in said:
+        said = (await process.stderr.readline()).decode()
+        assert said, "it ended"
+    done = bench.box.target.count("put")
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (before, before))
+    _, rest = await process.communicate()
+    assert process.returncode == 0, rest.decode()
+    assert rest.decode().count("the ledger can be used again") == 1
+    assert done < 28
+    assert bench.box.target.count("put") == 28, "a file was sent twice, or not at all"

@@ -281,10 +281,18 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert (row["status"], row["attempt"]) == (Status.PROCESSING, held.claim.attempt)
 
 
-def check_model(*, examples: int, steps: int) -> None:
-    """Drive the ledger through that many histories; AssertionError where it left the model."""
+def check_model(*, examples: int, steps: int) -> int:
+    """Drive the ledger through that many histories; the steps that were made. AssertionError where it left the model."""
+    made = 0
+
+    class Counted(LedgerMachine):
+        @invariant()
+        def count(self) -> None:
+            nonlocal made
+            made += 1
+
     run_state_machine_as_test(
-        LedgerMachine,
+        Counted,
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
@@ -293,7 +301,8 @@ def check_model(*, examples: int, steps: int) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    return made
 
 
 def test_any_order_of_verbs_keeps_the_ledger_consistent() -> None:
-    check_model(examples=80, steps=50)
+    assert check_model(examples=80, steps=50) > 1000
