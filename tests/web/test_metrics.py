@@ -101,13 +101,14 @@ async def test_limits_are_told_where_there_are_any(bench: Bench, serving: Servin
     """By the settings, and of a side that throttles."""
     async with serving() as site:
         assert not {name for name in await series(site) if "_allowed_" in name}
-    bench.box.source.put(SMALL, b"x")
-    bench.box.target.inject(Fault("put", Answer(503, "SlowDown")))
+    for day in ("2024-01-02", "2024-01-03", "2024-01-04"):
+        bench.box.source.put(key(day), b"x")
+    bench.box.target.inject(Fault("put", Answer(503, "SlowDown"), times=3))
     await bench.discover()
     async with serving(polyb2_source_rps=500.0, polyb2_max_bandwidth=5_000_000) as site:
         assert await value(site, "polyb2_requests_allowed_per_second", side="source") == 500
         assert await value(site, "polyb2_bandwidth_allowed_bytes_per_second") == 5_000_000
-        await becomes(site, 1, SERIES, dataset=DAY_AGGS, status="completed")
+        await becomes(site, 3, SERIES, dataset=DAY_AGGS, status="completed")
         assert 0 < await value(site, "polyb2_requests_allowed_per_second", side="target") < 100
 
 
