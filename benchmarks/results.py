@@ -22,7 +22,7 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 _HEAD = """# What was measured
 
 Written by `make bench`; [README.md](README.md) says what each scenario is and how it is measured. A section is one run on
-one machine: compare within it.
+one machine: compare within it. It names its commit: later ones may be faster (CHANGELOG.md), and are not in it yet.
 """
 
 
