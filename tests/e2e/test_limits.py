@@ -85,7 +85,7 @@ async def test_workers_of_a_sync_start_while_the_listing_goes_on(bench: Bench) -
     """Where a yes was given; else the whole plan is looked at first, as it may be too large."""
     for month in range(1, 13):
         bench.box.source.put(key(f"2024-{month:02}-02"), b"x")
-    bench.box.source.inject(Fault("list", Delay(0.05), times=0))
+    bench.box.source.inject(Fault("list", Delay(0.2), times=0))
     ended = await bench.cli("sync", "--dates", "2024-01-01..2024-12-31", "--dataset", DAY_AGGS, "--yes")
     assert ended.code == 0, ended.err
     assert bench.box.target.count("put") == 12
