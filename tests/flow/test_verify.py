@@ -12,7 +12,7 @@ from polyb2.core.selection import EVERYTHING, Selection, historical
 from polyb2.flow.verify import Findings, repair, verify
 from polyb2.opening import open_mirror
 from polyb2.sandbox import Fault, GeneratedGzip, Reset
-from polyb2.sandbox.target import Version
+from polyb2.sandbox.versions import Version
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
 
 SMALL, LARGE = key("2024-01-02"), key("2024-01-03", QUOTES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -211,3 +212,16 @@ async def test_a_url_that_fails_is_a_line_and_no_exit_code(bench: Bench) -> None
     warnings = [line for line in ended.err.splitlines() if "WARNING" in line]
     assert ["nothing://..." in warnings[0], "POLYB2_PING_URL" in warnings[1], len(warnings)] == [True, True, 2]
     assert "t0ken" not in ended.err + ended.out
+
+
+async def test_a_stop_does_not_wait_for_a_service_that_keeps_silent(
+    bench: Bench, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teller, "STOPPING_S", 0.2)
+    bench.box.source.put(TUESDAY, b"x")
+    bench.box.source.put(WEDNESDAY, b"y")
+    mailbox.answers.clear()
+    async with watching(bench, mailbox):
+        await until(lambda: bool(mailbox.messages))
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < 2.5

@@ -144,7 +144,7 @@ class Pool:
             return await self._mirror.ledger.claim_up_to(self._worker, count)
         except LeaseLostError:
             # The heartbeat notices as well, and begins with a new lease.
-            self._lease_until_s = 0.0
+            self._has_lost_lease = True
             return []
 
     def _start(self, claim: Claim, slot: Slot) -> None:
@@ -212,6 +212,7 @@ class Pool:
                 began_s = time.monotonic()
                 await self._mirror.ledger.renew(self._worker, self._mirror.load)
                 if self._has_lost_lease:
+                    # Somebody was told so while the renewal was under way.
                     self._check_lease()
                 self._lease_until_s = began_s + self._rules.lease_s
             except LeaseLostError as error:

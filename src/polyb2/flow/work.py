@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from polyb2.core.compare import SOURCE_GONE
 from polyb2.core.errors import Kind, LeaseLostError, Polyb2Error, RemoteError, Side
-from polyb2.core.keys import parse_key
 from polyb2.core.logevents import LogEvent, told
 from polyb2.core.records import Claim
 from polyb2.core.retry import file_delay_s
@@ -160,6 +159,5 @@ def _tell(claim: Claim, event: Event, error: RemoteError) -> None:
 
 def _told(event: LogEvent, claim: Claim, **fields: object) -> dict[str, object]:
     """What a log line about a claimed file carries."""
-    name = parse_key(claim.key)
-    dataset = name.dataset if name else None
-    return told(event, key=claim.key, dataset=dataset, bytes=claim.revision.size, attempt=claim.attempt, **fields)
+    facts = {"dataset": claim.dataset, "bytes": claim.revision.size, "attempt": claim.attempt}
+    return told(event, key=claim.key, **facts, **fields)

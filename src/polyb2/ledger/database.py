@@ -102,7 +102,7 @@ class Database:
             try:
                 outcomes = carried_out(connection, works)
                 connection.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # whatever it is, it is raised again, and half a write must not stay open
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
@@ -156,7 +156,7 @@ async def _connected(connect: Callable[[], sqlite3.Connection]) -> aiosqlite.Con
     connection = aiosqlite.Connection(connect, iter_chunk_size=64)
     try:
         return await connection
-    except BaseException:
+    except BaseException:  # a cancellation as well; raised again
         # Its thread tells the loop when it has ended, so the loop must not be gone before.
         while connection._thread.is_alive():  # noqa: SLF001, ASYNC110 - a thread has no event to wait for
             await asyncio.sleep(0.005)

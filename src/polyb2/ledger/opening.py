@@ -87,7 +87,7 @@ def connect(path: Path, lock: FileLock, *, read_only: bool) -> sqlite3.Connectio
                 _prepare(connection)
             elif version:
                 _stand_in(connection, version)
-        except BaseException:
+        except BaseException:  # raised again; nobody else knows of the connection
             connection.close()
             raise
         if read_only and not version:
@@ -149,7 +149,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # raised again, with no half of a schema left
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

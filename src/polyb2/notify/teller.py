@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S = 5.0
 FINAL_S = 45.0
 """For how long the end of the process waits for its last message and ping."""
+STOPPING_S = 3.0
+"""And where it was asked to stop: within five seconds of the drain it must be gone."""
 
 
 @dataclass(slots=True)
@@ -93,11 +95,12 @@ class Teller:
 
     async def end(self, error: BaseException | None) -> None:
         """Tell how it ended. What nobody waits for any more, after a second signal, is not told."""
+        patience_s = FINAL_S if self._scene.signal() is None else STOPPING_S
         try:
-            async with asyncio.timeout(FINAL_S):
+            async with asyncio.timeout(patience_s):
                 await self._guarded(self._end(error))
         except TimeoutError:
-            log.warning("no notification within %.0f s", FINAL_S, extra=told(LogEvent.NOTIFY_FAILED))
+            log.warning("no notification within %.0f s", patience_s, extra=told(LogEvent.NOTIFY_FAILED))
 
     async def _look(self, ended: bool) -> None:
         news = self._standing()

@@ -65,7 +65,7 @@ class Store:
                     file.write(piece)
                 elif not self._hashes_only:
                     pieces.append(piece)
-        except BaseException:
+        except BaseException:  # a client that hung up cancels this; raised again
             if path:
                 path.unlink(missing_ok=True)
             raise

@@ -12,18 +12,17 @@ import hashlib
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 from xml.sax.saxutils import escape
 
-from polyb2.sandbox.exchange import Exchange, Reply, S3Error, http_date, xml_reply
+from polyb2.sandbox.exchange import Exchange, Reply, S3Error, xml_reply
 from polyb2.sandbox.listing import list_objects
 from polyb2.sandbox.multipart import Upload, listed_parts, listed_uploads, wanted_parts
 from polyb2.sandbox.server import SandboxServer
 from polyb2.sandbox.source import ranged
 from polyb2.sandbox.storage import Blob, Store
+from polyb2.sandbox.versions import Version, entry_xml, headers_of, metadata_of, version_xml
 
 CAP_WORDS = "Cannot upload files, storage cap exceeded. See the Caps & Alerts page to increase your cap."
 CAPABILITIES = frozenset({"listBuckets", "listFiles", "readFiles", "writeFiles", "deleteFiles"})
@@ -47,35 +46,6 @@ _OF_THE_BUCKET = {
     "object-lock": "lock",
 }
 _WRITES = {"put", "create", "upload_part", "complete"}
-
-
-@dataclass(slots=True)
-class Version:
-    """One version of a key; ``blobs`` is None for a hide marker."""
-
-    key: str
-    version_id: str
-    etag: str
-    metadata: dict[str, str]
-    blobs: list[Blob] | None
-    created_s: float = field(default_factory=time.time)
-
-    @property
-    def size(self) -> int:
-        return sum(blob.size for blob in self.blobs or ())
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Bytes from ``offset`` over all its parts."""
-        pieces: list[bytes] = []
-        for blob in self.blobs or ():
-            if offset < blob.size and length > 0:
-                piece = blob.read(offset, min(length, blob.size - offset))
-                pieces.append(piece)
-                length -= len(piece)
-                offset = 0
-            else:
-                offset -= min(offset, blob.size)
-        return b"".join(pieces)
 
 
 class TargetServer(SandboxServer):
@@ -192,22 +162,13 @@ class TargetServer(SandboxServer):
         )
 
     async def on_list(self, exchange: Exchange) -> Reply:
-        return list_objects(self.keys(), exchange.query, self.bucket, self._entry)
-
-    def _entry(self, key: str) -> str:
-        found = self.current(key)
-        stamp = datetime.fromtimestamp(found.created_s if found else 0, UTC).isoformat(timespec="milliseconds")
-        return (
-            f"<LastModified>{stamp.replace('+00:00', 'Z')}</LastModified>"
-            f"<ETag>&quot;{found.etag if found else ''}&quot;</ETag><Size>{found.size if found else 0}</Size>"
-            "<StorageClass>STANDARD</StorageClass>"
-        )
+        return list_objects(self.keys(), exchange.query, self.bucket, lambda key: entry_xml(self.current(key)))
 
     async def on_list_versions(self, exchange: Exchange) -> Reply:
         """All versions at once: nobody asks this of a large prefix."""
         prefix = exchange.query.get("prefix", "")
         body = "".join(
-            _version_xml(version, is_latest=version is self._versions[key][-1])
+            version_xml(version, is_latest=version is self._versions[key][-1])
             for key in self._keys
             if key.startswith(prefix)
             for version in reversed(self._versions[key])
@@ -328,29 +289,3 @@ class TargetServer(SandboxServer):
         if upload is None or upload.key != exchange.key:
             raise S3Error(404, "NoSuchUpload", "The specified multipart upload does not exist.")
         return upload
-
-
-def _version_xml(version: Version, *, is_latest: bool) -> str:
-    name = "DeleteMarker" if version.blobs is None else "Version"
-    return (
-        f"<{name}><Key>{escape(version.key)}</Key><VersionId>{version.version_id}</VersionId>"
-        f"<IsLatest>{str(is_latest).lower()}</IsLatest><Size>{version.size}</Size></{name}>"
-    )
-
-
-def metadata_of(exchange: Exchange) -> dict[str, str]:
-    start = "x-amz-meta-"
-    headers = exchange.request.headers
-    return {
-        name.lower().removeprefix(start): value for name, value in headers.items() if name.lower().startswith(start)
-    }
-
-
-def headers_of(version: Version) -> dict[str, str]:
-    return {
-        "ETag": f'"{version.etag}"',
-        "x-amz-version-id": version.version_id,
-        "Last-Modified": http_date(version.created_s),
-        "Content-Type": "application/gzip",
-        **{f"x-amz-meta-{name}": value for name, value in version.metadata.items()},
-    }
