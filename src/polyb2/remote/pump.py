@@ -115,10 +115,6 @@ class Pump(asyncio.BufferedProtocol):
         self.left -= len(arrived)
         return self._take(arrived) and self.left > 0
 
-    def renew_buffer(self) -> None:
-        """Leave the buffer to those who still read it, and receive into a new one."""
-        self._view = memoryview(bytearray(BUFFER_BYTES))
-
     # -- asyncio's side -----------------------------------------------------------------------------------------------
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature

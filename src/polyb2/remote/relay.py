@@ -177,9 +177,8 @@ class Relay:
             await self._flow(pump)
             if sink.is_closing():
                 raise ConnectionResetError("the connection ended while the body was being sent")
+            # The transport may still read the buffer until it has passed everything on.
             await writer.drain()
-            if sink.get_write_buffer_size():
-                pump.renew_buffer()
 
     async def _flow(self, pump: Pump) -> None:
         """Let bytes come in as long as nothing is in their way."""
