@@ -91,7 +91,7 @@ def _sums(tally: Tally) -> list[str | Text]:
 def _speed(report: StatusReport) -> list[RenderableType]:
     if report.rate_bytes_per_s is None:
         return []
-    eta = "" if report.eta_s is None else f", {format_duration(report.eta_s)} left"
+    eta = f", {format_duration(report.eta_s)} left" if report.eta_s else ""
     return [Text(f"{format_size(report.rate_bytes_per_s)}/s{eta}")]
 
 
