@@ -1,7 +1,8 @@
 """``python -m tests.faults``: every fault at every step, every death, every frozen process, a soak; and the report of it all.
 
 The work is shared out to twice as many processes as there are cores, as most of it waits; the soak has one of its own, and
-what is measured comes last and alone. The parent collects their lines and writes the report.
+what is measured comes last and alone. The parent draws up what is to be played, sees that every act of it was played once,
+and writes the report.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.faults.lines import Act, Line, alone, side_by_side, soak
+from tests.faults.death import kill_points
+from tests.faults.lines import Act, Line, alone, side_by_side, soak, unplayed
 from tests.faults.report import report
 
 SOAK_KILLS = 200
@@ -31,6 +33,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=SOAK_KILLS, help="random kills of the soak")
     parser.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1))
     parser.add_argument("--shard", help=argparse.SUPPRESS)
+    parser.add_argument("--kill-points", type=json.loads, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -43,15 +46,19 @@ async def _share(arguments: argparse.Namespace) -> None:
         acts = soak(arguments.seed, arguments.kills)
     else:
         index, count = map(int, arguments.shard.split("/"))
-        acts = (await side_by_side(arguments.seed))[index::count]
+        acts = side_by_side(arguments.seed, arguments.kill_points)[index::count]
     for act in acts:
-        sys.stdout.write(json.dumps(asdict(await act())) + "\n")
+        sys.stdout.write(json.dumps(asdict(await act.line())) + "\n")
         sys.stdout.flush()
 
 
 def _play(arguments: argparse.Namespace, shards: list[str]) -> list[Line]:
-    """Play shards at the same time, each in a process of its own."""
+    """Play shards at the same time, each in a process of its own.
+
+    They are handed the points of death: which requests a run sends, and so the points it passes, is decided by timing.
+    """
     words = [sys.executable, "-m", "tests.faults", "--seed", str(arguments.seed), "--kills", str(arguments.kills)]
+    words += ["--kill-points", json.dumps(arguments.kill_points)]
     shares = [subprocess.Popen([*words, "--shard", shard], stdout=subprocess.PIPE, text=True) for shard in shards]
     lines: list[Line] = []
     for share in shares:
@@ -65,13 +72,17 @@ def _play(arguments: argparse.Namespace, shards: list[str]) -> list[Line]:
 def main() -> int:
     """Play everything; the exit code is 1 if a guarantee did not hold."""
     arguments = _arguments()
+    logging.disable(logging.CRITICAL)
     if arguments.shard:
-        logging.disable(logging.CRITICAL)
         asyncio.run(_share(arguments))
         return 0
     began_s = time.monotonic()
+    arguments.kill_points = asyncio.run(kill_points())
     together = [SOAK, *(f"{index}/{arguments.workers}" for index in range(arguments.workers))]
     lines = _play(arguments, together) + _play(arguments, [ALONE])
+    planned = side_by_side(arguments.seed, arguments.kill_points)
+    planned += [*soak(arguments.seed, arguments.kills), *alone(arguments.seed)]
+    lines += unplayed(planned, lines)
     violations = [line for line in lines if line.result != "ok"]
     for line in violations:
         sys.stderr.write(f"{line.step}: {line.fault} (seed {line.seed}): {line.result}\n")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
 from tests.faults.catalogue import catalogue
-from tests.faults.death import Soak, die_at, kill_points
+from tests.faults.death import Soak, die_at
 from tests.faults.drain import PEERS, WRITES, drained_at, drained_beside
 from tests.faults.hammer import hammer
 from tests.faults.isolation import NEIGHBOURS, beside, quiet_while_away
@@ -42,69 +43,84 @@ class Line:
     note: str = ""
 
 
-Act = Callable[[], Awaitable[Line]]
+@dataclass(frozen=True)
+class Act:
+    """What comes to one row: its name, and how it is played (True, what to note, or False if it did not come there)."""
+
+    part: str
+    step: str
+    fault: str
+    play: Callable[[], Result]
+    seed: int = 0
+
+    @property
+    def name(self) -> tuple[str, str, str, int]:
+        """Tells it from every other act of the run."""
+        return (self.part, self.step, self.fault, self.seed)
+
+    async def line(self) -> Line:
+        """Play it."""
+        began_s = time.monotonic()
+        try:
+            told = await self.play()
+            result, note = "ok", told if isinstance(told, str) else "" if told else "did not come there"
+        except Exception as error:  # noqa: BLE001 - whatever comes out is the row's result
+            result, note = f"{type(error).__name__}: {error}", ""
+        return Line(*self.name, result, time.monotonic() - began_s, note)
 
 
-async def side_by_side(seed: int) -> list[Act]:
+def side_by_side(seed: int, kill_points: list[tuple[str, str, int]]) -> list[Act]:
     """What may be played by several processes at once, in a stable order."""
-    acts: list[Act] = [partial(_matrix, case, seed + number) for number, case in enumerate(catalogue())]
-    for scene, point, nth in await kill_points():
-        acts.append(
-            _act("death", f"{point} ({scene})", f"kill -9 at passing {nth}", partial(die_at, scene, point, nth))
-        )
-    acts += [_act("drain", peer.step, f"SIGTERM, {peer.fault}", partial(drained_beside, peer)) for peer in PEERS]
+    acts = [
+        Act("matrix", case.step, f"{case.fault}, {case.lasts}", partial(_matrix, case, seed + number), seed + number)
+        for number, case in enumerate(catalogue())
+    ]
+    for scene, point, nth in kill_points:
+        acts.append(Act("death", f"{point} ({scene})", f"kill -9 at passing {nth}", partial(die_at, scene, point, nth)))
+    acts += [Act("drain", peer.step, f"SIGTERM, {peer.fault}", partial(drained_beside, peer)) for peer in PEERS]
     for verb in WRITES:
         for when in ("before", "after"):
             act = partial(drained_at, f"ledger.{verb}.{when}")
-            acts.append(_act("drain", f"ledger write: {verb}", f"SIGTERM {when}", act))
+            acts.append(Act("drain", f"ledger write: {verb}", f"SIGTERM {when}", act))
     fault = "SIGSTOP past the lease, SIGCONT after the successor"
-    acts += [_act("frozen", point, fault, partial(frozen_at, point)) for point in STOPS]
+    acts += [Act("frozen", point, fault, partial(frozen_at, point)) for point in STOPS]
     for point in EARLY_STOPS:
         act = partial(frozen_at, point, early=True)
-        acts.append(_act("frozen", point, "SIGSTOP past the lease, SIGCONT beside the successor", act))
+        acts.append(Act("frozen", point, "SIGSTOP past the lease, SIGCONT beside the successor", act))
     for number in range(POWER_LOSSES):
         fault = "power lost at random moments, then an older copy restored"
-        acts.append(_act("power", "ledger", fault, partial(_power, seed + number), seed + number))
+        acts.append(Act("power", "ledger", fault, partial(_power, seed + number), seed + number))
     for side, condition in AWAY:
         words = f"{condition.replace('_', ' ')} under a run that stays up, 240 files queued"
-        acts.append(_act("isolation", side, words, partial(quiet_while_away, side, condition)))
+        acts.append(Act("isolation", side, words, partial(quiet_while_away, side, condition)))
     for writers, readers in ((2, 2), (6, 2)):
         words = f"{writers} processes write, checkpoint, open and close, {readers} read"
-        acts.append(_act("locks", "ledger", words, partial(hammer, writers, readers)))
-    acts.append(_act("model", "ledger", "verbs in any order", _model))
+        acts.append(Act("locks", "ledger", words, partial(hammer, writers, readers)))
+    acts.append(Act("model", "ledger", "verbs in any order", _model))
     return acts
 
 
 def alone(seed: int) -> list[Act]:
     """What is measured, and needs the machine for itself."""
-    measured = [_act("isolation", "run", f"beside {item.words}", partial(beside, item)) for item in NEIGHBOURS]
+    measured = [Act("isolation", "run", f"beside {item.words}", partial(beside, item)) for item in NEIGHBOURS]
     words = "kill -9 at random moments, 8 streams, parts of 16 MiB"
-    return [*measured, _act("large", "2 GB", words, LargeTransfer(seed, LARGE_KILLS).run, seed)]
+    return [*measured, Act("large", "2 GB", words, LargeTransfer(seed, LARGE_KILLS).run, seed)]
 
 
 def soak(seed: int, kills: int) -> list[Act]:
     """Random kills under load, one after the other."""
-    return [_act("soak", "any moment", "kill -9 under load", partial(_soak, seed, kills), seed)]
+    return [Act("soak", "any moment", "kill -9 under load", partial(_soak, seed, kills), seed)]
 
 
-def _act(part: str, step: str, fault: str, act: Callable[[], Result], seed: int = 0) -> Act:
-    async def timed() -> Line:
-        began_s = time.monotonic()
-        try:
-            told = await act()
-            result, note = "ok", told if isinstance(told, str) else "" if told else "did not come there"
-        except Exception as error:  # noqa: BLE001 - whatever comes out is the row's result
-            result, note = f"{type(error).__name__}: {error}", ""
-        return Line(part, step, fault, seed, result, time.monotonic() - began_s, note)
-
-    return timed
+def unplayed(planned: list[Act], lines: list[Line]) -> list[Line]:
+    """A row for each act that was not played exactly once."""
+    times = Counter((line.part, line.step, line.fault, line.seed) for line in lines)
+    return [Line(*act.name, f"was played {times[act.name]} times", 0.0) for act in planned if times[act.name] != 1]
 
 
-async def _matrix(case: Case, seed: int) -> Line:
+async def _matrix(case: Case, seed: int) -> str:
     random.seed(seed)
-    played = await play(case)
-    fault = f"{case.fault}, {case.lasts}"
-    return Line("matrix", case.step, fault, seed, played.violation or "ok", played.seconds, played.ended)
+    return await play(case)
 
 
 async def _power(seed: int) -> str:
