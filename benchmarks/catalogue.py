@@ -6,12 +6,19 @@ from benchmarks.alone import alone_scenarios
 from benchmarks.micro.commands import discovery, startup
 from benchmarks.micro.ledger import ledger
 from benchmarks.micro.presign import presign
-from benchmarks.scenarios import Scenario, copying_scenarios, line_scenarios
+from benchmarks.scenarios import Scenario, copying_scenarios, line_scenarios, own_scenarios
 from benchmarks.throttled import throttled_scenarios
 
 
 def all_scenarios() -> list[Scenario]:
-    return [*copying_scenarios(), *line_scenarios(), *throttled_scenarios(), *_steps(), *alone_scenarios()]
+    return [
+        *copying_scenarios(),
+        *own_scenarios(),
+        *line_scenarios(),
+        *throttled_scenarios(),
+        *_steps(),
+        *alone_scenarios(),
+    ]
 
 
 def _steps() -> list[Scenario]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -55,6 +56,23 @@ def polyb2(concurrency: int = 32, name: str = "polyb2", *options: str, **setting
 
     given = " ".join(f"{key}={value}" for key, value in settings.items())
     return Client(name, prepare, f"{given} polyb2 {' '.join(words)}".strip().replace("*/*", "'*/*'"))
+
+
+def polyb2_processes(count: int, concurrency: int = 32) -> Client:
+    """The queue fed by one process, then drained by ``count`` of them that share the ledger."""
+    words = ["--concurrency", str(concurrency)]
+
+    def prepare(pair: Pair, folder: Path) -> Invocation:
+        program = f"{shlex.quote(sys.executable)} -m polyb2"
+        script = (
+            f"{program} discover --historical --yes --dataset '*/*' || exit 1; "
+            f'for process in {" ".join(map(str, range(count)))}; do {program} run {" ".join(words)} & started="$started $!"; '
+            "done; for process in $started; do wait $process || exit 1; done"
+        )
+        return Invocation(["sh", "-c", script], environment_of(pair, folder))
+
+    name = "polyb2, 1 process" if count == 1 else f"polyb2, {count} processes"
+    return Client(name, prepare, f"polyb2 discover ...; {count} x polyb2 run {' '.join(words)}")
 
 
 def environment_of(pair: Pair, folder: Path) -> dict[str, str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from benchmarks import files
 from benchmarks.certificates import Certificates
-from benchmarks.clients import Client, available, copier, polyb2, pump, rclone, s5cmd
+from benchmarks.clients import Client, available, copier, polyb2, polyb2_processes, pump, rclone, s5cmd
 from benchmarks.pair import Conditions, open_pair
+from benchmarks.processes import CLIENT_CORE
 from benchmarks.rounds import alternate
 from benchmarks.tables import commands, comparison
 
@@ -60,6 +61,7 @@ class Copying:
         tells_parts: see ``Conditions``.
         by_file: the figure is CPU a file.
         line: see ``Conditions``.
+        core: where the client runs; None lets it have both, beside the servers.
     """
 
     make_files: Callable[[float], files.Files]
@@ -68,6 +70,7 @@ class Copying:
     tells_parts: bool = True
     by_file: bool = False
     line: dict[str, float] | None = None
+    core: int | None = CLIENT_CORE
 
     def __call__(self, options: Options) -> str:
         certificates = options.certificates if self.tls else None
@@ -75,7 +78,7 @@ class Copying:
             self.make_files(options.scale), certificates, tells_parts=self.tells_parts, line=self.line
         )
         with open_pair(conditions) as pair:
-            series = alternate(pair, options.chosen(self.clients), options.rounds)
+            series = alternate(pair, options.chosen(self.clients), options.rounds, core=self.core)
         shown = comparison(series, conditions.total_bytes, len(conditions.files), by_file=self.by_file)
         servers = max(one.median(lambda run: run.server_cpu_s / run.cost.wall_s) for one in series)
         return (
@@ -102,6 +105,8 @@ _DEFAULTS = rclone("rclone defaults", {})
 _PEERS = (_TUNED, _DEFAULTS, copier("obstore", "obstore_copy"), copier("boto3", "boto3_copy"), s5cmd())
 _AT_32 = rclone("rclone 32", _streams(32, 4, "16M"))
 _SMALL_PEERS = (_TUNED, _AT_32, _DEFAULTS, copier("obstore", "obstore_copy", 32), copier("boto3", "boto3_copy", 32))
+_FIXED = tuple(polyb2(number, f"polyb2 {number}") for number in (32, 2, 4, 8, 16))
+_CORES = (polyb2_processes(1), polyb2_processes(2), polyb2_processes(3))
 _MEMORY = (polyb2(32, "polyb2", POLYB2_PART_SIZE="64MiB"), rclone("rclone 4 x 8", _streams(4, 8, "64M")))
 
 
@@ -122,6 +127,20 @@ def copying_scenarios() -> list[Scenario]:
         }
         found += [Scenario(f"{name}-{way}", f"{title}, {over}", run) for name, (title, run) in made.items()]
     return found
+
+
+def own_scenarios() -> list[Scenario]:
+    """polyb2 beside itself: fixed settings where nothing throttles, and processes that share a ledger and both cores."""
+    large = Copying(files.large, _FIXED)
+    small = Copying(files.small, _FIXED, by_file=True)
+    mixed = Copying(files.mixed, _CORES, tls=True, core=None)
+    many = Copying(files.small, _CORES, by_file=True, core=None)
+    return [
+        Scenario("fixed-large", "4 files of 1 GiB at fixed settings, over HTTP", large),
+        Scenario("fixed-small", "5,000 files of 20 KB at fixed settings, over HTTP", small),
+        Scenario("cores-mixed", "a month of five datasets by processes on both cores, over TLS", mixed),
+        Scenario("cores-small", "5,000 files of 20 KB by processes on both cores, over HTTP", many),
+    ]
 
 
 def line_scenarios() -> list[Scenario]:

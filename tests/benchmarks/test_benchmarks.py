@@ -96,13 +96,16 @@ def test_a_section_replaces_itself_only(tmp_path: Path) -> None:
     assert "first" not in results.read_text()
 
 
-@pytest.mark.parametrize("scenario", ["large-tls", "wan-small-http"])
-def test_a_scenario_runs(scenario: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("scenario", "client"),
+    [("large-tls", "polyb2"), ("wan-small-http", "polyb2"), ("cores-small", "polyb2, 2 processes")],
+)
+def test_a_scenario_runs(scenario: str, client: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = tmp_path / "RESULTS.md"
-    words = [scenario, "--rounds", "1", "--scale", "0.01", "--only", "polyb2", "--write", str(results)]
+    words = [scenario, "--rounds", "1", "--scale", "0.01", "--only", client, "--write", str(results)]
     assert main(words) == 0
-    assert "| polyb2 " in results.read_text()
-    assert "| polyb2 " in capsys.readouterr().out
+    assert f"| {client} " in results.read_text()
+    assert f"| {client} " in capsys.readouterr().out
 
 
 def test_an_unknown_scenario_is_told() -> None:
