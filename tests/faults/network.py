@@ -53,7 +53,7 @@ def _for_a_while_and_for_good(
 
     async def arm_and_cure(world: World) -> None:
         await arm(world)
-        world.later(AWAY_S, world.cure)
+        world.later(AWAY_S, world.cure_once_it_waits)
 
     yield Case(step, fault, "always", arm, scene, free=True)
     yield Case(step, fault, "once", arm_and_cure, scene, heals=True, free=True, settings=PATIENT)

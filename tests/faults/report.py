@@ -35,7 +35,7 @@ newest revision, no upload left over, no part with a receipt sent twice while it
   that goes on from it ends right; from an older copy as well.
 - *Isolation*: beside what is wrong 240 small files take less than 1.5 times as long as alone (with half a second for the
   start of a run on both sides), and no request is sent more often than the rules say. While a side is away a run that stays
-  up takes less than a tenth of a core and says so once.
+  up takes less than a twentieth of a core, once what was under way has used up its tries, and says so once.
 
 ## What cannot be known without a live account
 

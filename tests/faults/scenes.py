@@ -70,7 +70,9 @@ async def half_sent(world: World) -> None:
 
 async def _until_large_was_tried(world: World) -> Row:
     """One claim after the other, one part after the other, until it was the large file's turn."""
-    world.settings = {"polyb2_part_tries": 1, "polyb2_concurrency": 1, "polyb2_retry_base": 3.0}
+    # Patient, as nothing stalls here: what goes wrong is what the scene wants.
+    patient = {"polyb2_stall_timeout": 30.0, "polyb2_lease_seconds": 60.0}
+    world.settings = {"polyb2_part_tries": 1, "polyb2_concurrency": 1, "polyb2_retry_base": 3.0, **patient}
     row = await world.row(LARGE)
     while not row["attempt"]:
         await world.run(limit=1)
