@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.alone import alone_scenarios
 from benchmarks.micro.commands import discovery, startup
+from benchmarks.micro.digest import digest
 from benchmarks.micro.ledger import ledger
 from benchmarks.micro.presign import presign
 from benchmarks.scenarios import Scenario, copying_scenarios, line_scenarios, own_scenarios
@@ -24,6 +25,7 @@ def all_scenarios() -> list[Scenario]:
 def _steps() -> list[Scenario]:
     return [
         Scenario("micro-ledger", "The ledger by its size", ledger),
+        Scenario("micro-digest", "Hashing", digest),
         Scenario("micro-presign", "Presigning", presign),
         Scenario("micro-discovery", "Discovery of 100,000 keys", discovery),
         Scenario("micro-startup", "Starting the commands", startup),

@@ -127,6 +127,16 @@ def pump(streams: int = 32, part_mib: int = 16) -> Client:
     return Client("raw pump", prepare, f"python benchmarks/copiers/pump.py SOURCE TARGET {streams} {part_mib}")
 
 
+def bare_aiohttp(streams: int = 32) -> Client:
+    """The floor of small files, see ``copiers/aiohttp_copy.py``."""
+
+    def prepare(pair: Pair, _folder: Path) -> Invocation:
+        arguments = [str(_COPIERS / "aiohttp_copy.py"), pair.source_url, pair.target_url, str(streams)]
+        return Invocation([sys.executable, *arguments], _environment(pair, {}))
+
+    return Client("bare aiohttp", prepare, f"python benchmarks/copiers/aiohttp_copy.py SOURCE TARGET {streams}")
+
+
 def s5cmd(name: str = "s5cmd") -> Client:
     """One endpoint a process: ``cat`` of one piped into ``pipe`` of another, a pair of processes a file, four at a time."""
 
@@ -146,7 +156,10 @@ def s5cmd(name: str = "s5cmd") -> Client:
 
 def available(client: Client) -> bool:
     """Whether the program of a peer is installed."""
-    return client.name.startswith(("polyb2", "raw pump")) or shutil.which("rclone", path=str(PEERS)) is not None
+    return (
+        client.name.startswith(("polyb2", "raw pump", "bare aiohttp"))
+        or shutil.which("rclone", path=str(PEERS)) is not None
+    )
 
 
 def _environment(pair: Pair, settings: Mapping[str, str]) -> dict[str, str]:

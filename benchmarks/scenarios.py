@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import files
 from benchmarks.certificates import Certificates
-from benchmarks.clients import Client, available, copier, polyb2, polyb2_processes, pump, rclone, s5cmd
+from benchmarks.clients import Client, available, bare_aiohttp, copier, polyb2, polyb2_processes, pump, rclone, s5cmd
 from benchmarks.pair import Conditions, open_pair
 from benchmarks.processes import CLIENT_CORE
 from benchmarks.rounds import alternate
@@ -102,9 +102,16 @@ def _streams(transfers: int, streams: int, chunk: str) -> dict[str, str]:
 
 _TUNED = rclone()
 _DEFAULTS = rclone("rclone defaults", {})
-_PEERS = (_TUNED, _DEFAULTS, copier("obstore", "obstore_copy"), copier("boto3", "boto3_copy"), s5cmd())
+_PEERS = (_TUNED, _DEFAULTS, copier("obstore", "obstore_copy"), copier("boto3", "boto3_copy"), pump(), s5cmd())
 _AT_32 = rclone("rclone 32", _streams(32, 4, "16M"))
-_SMALL_PEERS = (_TUNED, _AT_32, _DEFAULTS, copier("obstore", "obstore_copy", 32), copier("boto3", "boto3_copy", 32))
+_SMALL_PEERS = (
+    _TUNED,
+    _AT_32,
+    _DEFAULTS,
+    copier("obstore", "obstore_copy", 32),
+    copier("boto3", "boto3_copy", 32),
+    bare_aiohttp(),
+)
 _FIXED = tuple(polyb2(number, f"polyb2 {number}") for number in (32, 2, 4, 8, 16))
 _CORES = (polyb2_processes(1), polyb2_processes(2), polyb2_processes(3))
 _MEMORY = (polyb2(32, "polyb2", POLYB2_PART_SIZE="64MiB"), rclone("rclone 4 x 8", _streams(4, 8, "64M")))
@@ -119,11 +126,11 @@ def copying_scenarios() -> list[Scenario]:
             "large": ("4 files of 1 GiB, proof etag", Copying(files.large, (polyb2(), *_PEERS), tls)),
             "large-parts": (
                 "4 files of 1 GiB, proof parts",
-                Copying(files.large, (polyb2(), _TUNED), tls, tells_parts=False),
+                Copying(files.large, (polyb2(), _TUNED, pump()), tls, tells_parts=False),
             ),
             "memory": ("32 streams, parts of 64 MiB", Copying(files.large, _MEMORY, tls, tells_parts=False)),
             "small": ("5,000 files of 20 KB", Copying(files.small, (polyb2(), *_SMALL_PEERS), tls, by_file=True)),
-            "mixed": ("a month of five datasets", Copying(files.mixed, (polyb2(), *_PEERS[:-1]), tls)),
+            "mixed": ("a month of five datasets", Copying(files.mixed, (polyb2(), *_PEERS[:-2]), tls)),
         }
         found += [Scenario(f"{name}-{way}", f"{title}, {over}", run) for name, (title, run) in made.items()]
     return found
