@@ -40,11 +40,13 @@ class Client:
         name: as tables say it.
         prepare: what to start, for a pair of servers and an empty folder.
         shown: its command line, as a reader would type it.
+        is_peer: it is in the peers' environment.
     """
 
     name: str
     prepare: Callable[[Pair, Path], Invocation]
     shown: str
+    is_peer: bool = True
 
 
 def polyb2(concurrency: int = 32, name: str = "polyb2", *options: str, **settings: str) -> Client:
@@ -55,7 +57,7 @@ def polyb2(concurrency: int = 32, name: str = "polyb2", *options: str, **setting
         return Invocation([sys.executable, "-m", "polyb2", *words], environment_of(pair, folder) | settings)
 
     given = " ".join(f"{key}={value}" for key, value in settings.items())
-    return Client(name, prepare, f"{given} polyb2 {' '.join(words)}".strip().replace("*/*", "'*/*'"))
+    return Client(name, prepare, f"{given} polyb2 {' '.join(words)}".strip().replace("*/*", "'*/*'"), is_peer=False)
 
 
 def polyb2_processes(count: int, concurrency: int = 32) -> Client:
@@ -72,7 +74,7 @@ def polyb2_processes(count: int, concurrency: int = 32) -> Client:
         return Invocation(["sh", "-c", script], environment_of(pair, folder))
 
     name = "polyb2, 1 process" if count == 1 else f"polyb2, {count} processes"
-    return Client(name, prepare, f"polyb2 discover ...; {count} x polyb2 run {' '.join(words)}")
+    return Client(name, prepare, f"polyb2 discover ...; {count} x polyb2 run {' '.join(words)}", is_peer=False)
 
 
 def environment_of(pair: Pair, folder: Path) -> dict[str, str]:
@@ -106,35 +108,26 @@ def rclone(name: str = "rclone tuned", options: Mapping[str, str] = _TUNED) -> C
     return Client(name, prepare, f"rclone copy source:flatfiles target:mirror {' '.join(words)}".strip())
 
 
-def copier(name: str, module: str, streams: int = 4) -> Client:
-    """A library that peers would write a script with: ``benchmarks/copiers``."""
+def copier(name: str, script: str, *arguments: int, is_peer: bool = True) -> Client:
+    """A script of ``benchmarks/copiers``: with a library that peers would write one with, or to show a floor."""
+    words = [f"{script}.py", "SOURCE", "TARGET", *map(str, arguments)]
 
     def prepare(pair: Pair, folder: Path) -> Invocation:
-        script = str(_COPIERS / f"{module}.py")
-        command = [str(PEERS / "python"), script, pair.source_url, pair.target_url, str(streams)]
+        python = str(PEERS / "python") if is_peer else sys.executable
+        command = [python, str(_COPIERS / words[0]), pair.source_url, pair.target_url, *words[3:]]
         return Invocation(command, _environment(pair, {}) | {"HOME": str(folder)})
 
-    return Client(name, prepare, f"python benchmarks/copiers/{module}.py SOURCE TARGET {streams}")
+    return Client(name, prepare, f"python benchmarks/copiers/{' '.join(words)}", is_peer)
 
 
 def pump(streams: int = 32, part_mib: int = 16) -> Client:
     """The raw pump: what a line gives, see ``copiers/pump.py``."""
-
-    def prepare(pair: Pair, _folder: Path) -> Invocation:
-        arguments = [str(_COPIERS / "pump.py"), pair.source_url, pair.target_url, str(streams), str(part_mib)]
-        return Invocation([sys.executable, *arguments], _environment(pair, {}))
-
-    return Client("raw pump", prepare, f"python benchmarks/copiers/pump.py SOURCE TARGET {streams} {part_mib}")
+    return copier("raw pump", "pump", streams, part_mib, is_peer=False)
 
 
 def bare_aiohttp(streams: int = 32) -> Client:
     """The floor of small files, see ``copiers/aiohttp_copy.py``."""
-
-    def prepare(pair: Pair, _folder: Path) -> Invocation:
-        arguments = [str(_COPIERS / "aiohttp_copy.py"), pair.source_url, pair.target_url, str(streams)]
-        return Invocation([sys.executable, *arguments], _environment(pair, {}))
-
-    return Client("bare aiohttp", prepare, f"python benchmarks/copiers/aiohttp_copy.py SOURCE TARGET {streams}")
+    return copier("bare aiohttp", "aiohttp_copy", streams, is_peer=False)
 
 
 def s5cmd(name: str = "s5cmd") -> Client:
@@ -155,11 +148,8 @@ def s5cmd(name: str = "s5cmd") -> Client:
 
 
 def available(client: Client) -> bool:
-    """Whether the program of a peer is installed."""
-    return (
-        client.name.startswith(("polyb2", "raw pump", "bare aiohttp"))
-        or shutil.which("rclone", path=str(PEERS)) is not None
-    )
+    """Whether its program is installed."""
+    return not client.is_peer or shutil.which("rclone", path=str(PEERS)) is not None
 
 
 def _environment(pair: Pair, settings: Mapping[str, str]) -> dict[str, str]:

@@ -102,7 +102,7 @@ def _streams(transfers: int, streams: int, chunk: str) -> dict[str, str]:
 
 _TUNED = rclone()
 _DEFAULTS = rclone("rclone defaults", {})
-_PEERS = (_TUNED, _DEFAULTS, copier("obstore", "obstore_copy"), copier("boto3", "boto3_copy"), pump(), s5cmd())
+_PEERS = (_TUNED, _DEFAULTS, copier("obstore", "obstore_copy", 4), copier("boto3", "boto3_copy", 4))
 _AT_32 = rclone("rclone 32", _streams(32, 4, "16M"))
 _SMALL_PEERS = (
     _TUNED,
@@ -123,21 +123,21 @@ def copying_scenarios() -> list[Scenario]:
     for way, tls in (("http", False), ("tls", True)):
         over = f"over {way.upper()}"
         made = {
-            "large": ("4 files of 1 GiB, proof etag", Copying(files.large, (polyb2(), *_PEERS), tls)),
+            "large": ("4 files of 1 GiB, proof etag", Copying(files.large, (polyb2(), *_PEERS, pump(), s5cmd()), tls)),
             "large-parts": (
                 "4 files of 1 GiB, proof parts",
                 Copying(files.large, (polyb2(), _TUNED, pump()), tls, tells_parts=False),
             ),
             "memory": ("32 streams, parts of 64 MiB", Copying(files.large, _MEMORY, tls, tells_parts=False)),
             "small": ("5,000 files of 20 KB", Copying(files.small, (polyb2(), *_SMALL_PEERS), tls, by_file=True)),
-            "mixed": ("a month of five datasets", Copying(files.mixed, (polyb2(), *_PEERS[:-2]), tls)),
+            "mixed": ("a month of five datasets", Copying(files.mixed, (polyb2(), *_PEERS), tls)),
         }
         found += [Scenario(f"{name}-{way}", f"{title}, {over}", run) for name, (title, run) in made.items()]
     return found
 
 
 def own_scenarios() -> list[Scenario]:
-    """polyb2 beside itself: fixed settings where nothing throttles, and processes that share a ledger and both cores."""
+    """polyb2 beside itself: fixed settings where nothing throttles, and processes that share a ledger."""
     large = Copying(files.large, _FIXED)
     small = Copying(files.small, _FIXED, by_file=True)
     mixed = Copying(files.mixed, _CORES, tls=True, core=None)

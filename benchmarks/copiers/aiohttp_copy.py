@@ -1,4 +1,4 @@
-"""The floor of small files: each in one GET and one PUT through aiohttp as polyb2 sets it up; no signature, proof or record.
+"""The floor of small files: each in one GET and one PUT through aiohttp alone; no signature, proof or record.
 
 SOURCE_URL TARGET_URL STREAMS.
 """

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -61,8 +62,10 @@ def _play(arguments: argparse.Namespace, shards: list[str]) -> list[Line]:
     words += ["--kill-points", json.dumps(arguments.kill_points)]
     shares = [subprocess.Popen([*words, "--shard", shard], stdout=subprocess.PIPE, text=True) for shard in shards]
     lines: list[Line] = []
-    for share in shares:
-        out, _ = share.communicate()
+    # All at once: a share whose pipe is full would wait for its turn to be read.
+    with ThreadPoolExecutor(len(shares)) as readers:
+        told = list(readers.map(lambda share: share.communicate()[0], shares))
+    for share, out in zip(shares, told, strict=True):
         lines += [Line(**json.loads(text)) for text in out.splitlines()]
         if share.returncode:
             lines.append(Line("run", "a share of the run", "", 0, f"ended with {share.returncode}", 0.0))

@@ -72,7 +72,7 @@ class World:
         self.cures: list[Callable[[], Awaitable[None] | None]] = []
         self.lost_ports: set[int] = set()
         self.clock = StepClock()
-        self._later: set[asyncio.Task[None]] = set()
+        self._later: list[asyncio.Task[None]] = []
         self.receipts = Receipts()
         self.mirror: Mirror | None = None
         self._outage: Outage | None = None
@@ -178,9 +178,7 @@ class World:
             await asyncio.sleep(seconds)
             await act()
 
-        task = asyncio.create_task(acting())
-        self._later.add(task)
-        task.add_done_callback(self._later.discard)
+        self._later.append(asyncio.create_task(acting()))
 
     async def cure_once_it_waits(self) -> None:
         """Put it right when the run has paused and nothing is under way.
@@ -188,8 +186,9 @@ class World:
         An attempt whose last try failed before the cure, and which asks the side after it, rightly takes the fault for the
         file's.
         """
-        while not (self._outage and self._outage.is_closed and self.mirror and not self.mirror.in_flight):
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(RUN_WITHIN_S):
+            while not (self._outage and self._outage.is_closed and self.mirror and not self.mirror.in_flight):
+                await asyncio.sleep(0.005)
         await self.cure()
 
     async def cure(self) -> None:
@@ -307,8 +306,7 @@ class World:
 
     async def heal(self) -> None:
         """What was wrong is over."""
-        if self._later:
-            await asyncio.wait(self._later)
+        await asyncio.gather(*self._later)
         await self.cure()
         source, target = self.box.source, self.box.target
         for server in (source, target):
