@@ -17,7 +17,7 @@ demo: $(VENV)/run.stamp  ## mirror sample flat files between two embedded server
 	@$(BIN)/polyb2 demo
 
 test: $(VENV)/dev.stamp  ## run the tests
-	@$(BIN)/python -m pytest --cov --cov-report=term
+	@$(BIN)/python -m pytest --cov --cov-report=term --numprocesses 2 --dist worksteal
 
 faults: $(VENV)/dev.stamp  ## every fault at every step, every death, a soak: docs/fault-report.md
 	@$(BIN)/python -m tests.faults --report docs/fault-report.md
