@@ -1,6 +1,15 @@
-"""``python -m polyb2``: the same program as the ``polyb2`` command."""
+"""The ``polyb2`` command, and ``python -m polyb2``."""
 
-from polyb2.cli.main import main
+import gc
+
+
+def main() -> None:
+    """Load the program without looking for garbage (``cli/loop.py`` begins with that), and run the command line."""
+    gc.disable()
+    from polyb2.cli.main import main as run_command_line  # noqa: PLC0415 - loading is what it is about
+
+    run_command_line()
+
 
 if __name__ == "__main__":
     main()

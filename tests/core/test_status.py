@@ -6,15 +6,14 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from importlib.resources import files
 from itertools import permutations
 from pathlib import Path
 
 import pytest
 
 from polyb2.core.status import FAILED, PARKED, TRANSITIONS, WAITING, Event, Status, allowed_pairs
+from polyb2.ledger.queries import load_migrations
 
-SCHEMA = (files("polyb2.ledger") / "migrations" / "0001_ledger.sql").read_text(encoding="utf-8")
 ARCHITECTURE = Path(__file__).parents[2] / "ARCHITECTURE.md"
 CHANGES = list(permutations(Status, 2))
 
@@ -22,7 +21,7 @@ CHANGES = list(permutations(Status, 2))
 @pytest.fixture(scope="module")
 def database() -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        connection.executescript(SCHEMA)
+        connection.executescript("".join(load_migrations()))
         yield connection
 
 

@@ -21,11 +21,11 @@ OTHER = "us_indices/day_aggs_v1"
 LEASE_S = LEASE_MS / 1000
 
 
-async def drain(books: Books) -> list[str]:
-    """The keys in the order in which one worker claims them."""
+async def drain(books: Books, at_once: int = 1) -> list[str]:
+    """The keys in the order in which one worker claims them, so many at once."""
     worker, keys = await books.worker(), []
-    while claim := await books.ledger.claim(worker):
-        keys.append(claim.key)
+    while claims := await books.ledger.claim_up_to(worker, at_once):
+        keys += [claim.key for claim in claims]
     return keys
 
 
@@ -45,11 +45,13 @@ async def test_the_resumable_file_then_the_newest_date_then_the_smaller_is_claim
     ]
 
 
-async def test_every_fourth_claim_goes_to_the_dataset_that_waited_longest(books: Books) -> None:
+@pytest.mark.parametrize("at_once", [1, 3, 7, 32])
+async def test_every_fourth_claim_goes_to_the_dataset_that_waited_longest(books: Books, at_once: int) -> None:
     await books.discover(*(listed(f"2024-02-{day:02}") for day in range(1, 13)))
     await books.discover(*(listed(f"2024-01-{day:02}", dataset=QUOTES) for day in range(1, 4)))
     await books.discover(*(listed(f"2023-01-{day:02}", dataset=OTHER) for day in range(1, 4)))
-    keys = await drain(books)
+    keys = await drain(books, at_once)
+    assert len(set(keys)) == len(keys) == 18
     assert [name.rsplit("/", 3)[0] for name in keys[3:16:4]] == [OTHER, QUOTES, OTHER, QUOTES]
     assert keys[7] == key("2024-01-03", QUOTES)
     rest = [name for place, name in enumerate(keys[:12]) if place % 4 != 3]

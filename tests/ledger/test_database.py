@@ -58,6 +58,22 @@ async def test_a_write_that_fails_leaves_nothing(opened: Database) -> None:
     assert await opened.read(facts) == (None, None)
 
 
+async def test_a_write_that_fails_takes_none_of_those_beside_it_with_it(opened: Database) -> None:
+    def fail(tx: Transaction) -> None:
+        count_up(tx)
+        raise KeyError
+
+    def clash(tx: Transaction) -> None:
+        count_up(tx)
+        tx.run("upload_insert", file_id=None, revision=1, dest_key="k", upload_id="u", token="t", size=1, part_bytes=0,
+               proof="etag", state="open", wall_ms=0)  # fmt: skip
+
+    works = [count_up, fail, count_up, clash, count_up]
+    ended = await asyncio.gather(*(opened.write("test", work) for work in works), return_exceptions=True)
+    assert [type(end) for end in ended] == [type(None), KeyError, type(None), sqlite3.IntegrityError, type(None)]
+    assert await opened.read(lambda tx: get_meta(tx, "count")) == "3"
+
+
 @pytest.mark.parametrize("steps", range(8))
 async def test_a_write_cancelled_at_any_step_is_whole_or_nothing(opened: Database, steps: int) -> None:
     halfway = Halfway()

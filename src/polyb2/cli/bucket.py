@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
+from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
 from polyb2.cli.output import print_findings, print_swept
 from polyb2.core.errors import UsageError
@@ -46,7 +46,7 @@ def verify(
     settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     set_up_logging(settings.log_level)
-    findings = asyncio.run(_verify(settings, selection, deep=deep, mend=repair))
+    findings = in_loop(_verify(settings, selection, deep=deep, mend=repair))
     if as_json:
         typer.echo(json.dumps(findings.as_json(), indent=2))
     else:
@@ -80,7 +80,7 @@ def cleanup(
         raise UsageError(f"--older-than: {error}") from None
     settings = configured()
     set_up_logging(settings.log_level)
-    swept = asyncio.run(_cleanup(settings, older_than_s, dry_run=dry_run))
+    swept = in_loop(_cleanup(settings, older_than_s, dry_run=dry_run))
     print_swept(swept, dry_run=dry_run)
     if swept.failed:
         raise typer.Exit(UNFINISHED)

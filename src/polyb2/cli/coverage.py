@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
+from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
 from polyb2.cli.output import NAMED_MAX, console, print_table, table
 from polyb2.core.coverage import SETTLED, Day, DayState
@@ -80,7 +80,7 @@ def coverage(
         raise UsageError("--require needs dates: --dates 2024-01-02, --daily, or --historical with --start-date")
     chosen = selection.datasets or (settings.datasets if require else ())
     set_up_logging(settings.log_level)
-    found = asyncio.run(_survey(settings, selection, chosen))
+    found = in_loop(_survey(settings, selection, chosen))
     if as_json:
         typer.echo(json.dumps(found.as_json()))
     elif require is not None:

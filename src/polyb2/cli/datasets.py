@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ from rich.text import Text
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
+from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
 from polyb2.cli.output import console, print_table, table
 from polyb2.core.keys import matches
@@ -48,7 +48,7 @@ def datasets(
     settings = configured()
     patterns = split_datasets(dataset or [])
     set_up_logging(settings.log_level)
-    entries = asyncio.run(_entries(settings, patterns, probing=probe))
+    entries = in_loop(_entries(settings, patterns, probing=probe))
     if as_json:
         typer.echo(json.dumps({"datasets": [entry.as_json() for entry in entries]}, indent=2))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from polyb2.cli.logs import set_up_logging
+from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import MANNER, configured
 from polyb2.cli.output import console, print_findings, print_outcome, print_report, say
 from polyb2.cli.standing import print_status
@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 def demo() -> None:
     """The whole thing against an embedded sandbox: sample flat files, a B2-like store, no account needed."""
     with tempfile.TemporaryDirectory(prefix="polyb2-demo-") as folder:
-        findings = asyncio.run(_demo(Path(folder)))
+        findings = in_loop(_demo(Path(folder)))
     if findings.differences:
         raise Polyb2Error("the demo's bucket differs from its source: please report what is printed above")
     say(NEXT)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import typer
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging, tell_failure
+from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
 from polyb2.cli.output import print_checkup
 from polyb2.core.checkup import Checkup, Level
@@ -47,4 +47,4 @@ def _examine() -> Checkup:
     set_up_logging("ERROR")
     from polyb2.doctor.examine import examine
 
-    return asyncio.run(examine(settings))
+    return in_loop(examine(settings))

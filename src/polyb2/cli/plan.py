@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
+from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
 from polyb2.cli.output import console, print_named, print_table, table
 from polyb2.core.errors import UsageError
@@ -56,7 +56,7 @@ def plan(
     )
     prices = settings.prices
     set_up_logging(settings.log_level)
-    report, estimate = asyncio.run(_survey(settings, selection, given, prices))
+    report, estimate = in_loop(_survey(settings, selection, given, prices))
     if as_json:
         typer.echo(json.dumps({**report.as_json(), "estimate": estimate.as_json()}, indent=2))
     else:

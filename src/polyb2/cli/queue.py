@@ -12,6 +12,7 @@ import typer
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
+from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
 from polyb2.cli.output import print_files, say
 from polyb2.cli.standing import REFRESH_S, print_status, watch_status
@@ -65,7 +66,7 @@ def status(
                 return
             await asyncio.sleep(REFRESH_S)
 
-    asyncio.run(show())
+    in_loop(show())
 
 
 def files(
@@ -98,7 +99,7 @@ def files(
         else:
             await print_files(rows)
 
-    asyncio.run(_reading(settings, show))
+    in_loop(_reading(settings, show))
 
 
 def retry(
@@ -120,7 +121,7 @@ def retry(
         raise UsageError(f"only failed or parked rows can be retried: --status is one of {', '.join(sorted(FAILED))}")
     settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
-    changed = asyncio.run(
+    changed = in_loop(
         _writing(
             settings,
             lambda ledger: _each_batch(ledger, selection, Filter(wanted, frozenset(keys or ())), ledger.requeue),
@@ -148,7 +149,7 @@ def unqueue(
         raise UsageError(f"only waiting rows can be unqueued: --status is one of {', '.join(sorted(WAITING))}")
     settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
-    changed = asyncio.run(
+    changed = in_loop(
         _writing(
             settings,
             lambda ledger: _each_batch(ledger, selection, Filter(wanted, frozenset(keys or ())), ledger.unqueue),
@@ -163,7 +164,7 @@ def rebind() -> None:
 
     settings = configured()
     settings.require_remote()
-    asyncio.run(_writing(settings, lambda ledger: ledger.rebind(binding_of(settings))))
+    in_loop(_writing(settings, lambda ledger: ledger.rebind(binding_of(settings))))
     say(f"the ledger now belongs to {settings.polygon_s3_endpoint_url} and {settings.b2_endpoint_url}")
 
 

@@ -14,6 +14,7 @@ import typer
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
+from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
 from polyb2.cli.output import print_outcome, print_report
 from polyb2.cli.prompt import confirm
@@ -53,7 +54,7 @@ def discover(
         dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=settings.datasets
     )
     set_up_logging(settings.log_level)
-    _print_report(asyncio.run(_discover(settings, selection, _consent(settings, yes=yes))), as_json)
+    _print_report(in_loop(_discover(settings, selection, _consent(settings, yes=yes))), as_json)
 
 
 def run(
@@ -109,8 +110,7 @@ def _run(settings: Settings, selection: Selection | None, *, limit: int | None, 
             await progress.stop()
 
     began_s = time.monotonic()
-    with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
-        result = runner.run(work())
+    result = in_loop(work(), _fastest_loop())
     if result.report is not None:
         print_report(result.report)
     print_outcome(result.outcome, time.monotonic() - began_s)

@@ -1,6 +1,6 @@
 """The statuses of a file and the only ways from one to another.
 
-The same table stands in SQL (``ledger/migrations/0001_ledger.sql``, a trigger) and as the diagram in ARCHITECTURE.md;
+The same table stands in SQL (``ledger/migrations/0006_transitions.sql``, a trigger) and as the diagram in ARCHITECTURE.md;
 ``tests/core/test_status.py`` holds the three together.
 """
 

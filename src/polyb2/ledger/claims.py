@@ -50,9 +50,12 @@ def claim_up_to(tx: Transaction, worker: Worker, count: int, now: Moment) -> lis
     check(tx, worker, now)
     last = tx.row("claim_seq")
     seq = int((last and last["seq"]) or 0)
+    rows = tx.rows("claim_best", count=count, backoff_max_ms=BACKOFF_MAX_MS, **now.parameters)
+    best = [int(row["id"]) for row in rows]
     claims: list[Claim] = []
-    while len(claims) < count and (file_id := _next(tx, seq + 1, now)) is not None:
+    while len(claims) < count and best:
         seq += 1
+        file_id = _next(tx, best, seq, now)
         claims.append(_take(tx, file_id, seq, worker, now))
     return claims
 
@@ -63,10 +66,13 @@ def queue_state(tx: Transaction, worker: Worker) -> QueueState:
     return QueueState(bool(pending["pending"]), waiting["next_ms"], int(held["held"]))
 
 
-def _next(tx: Transaction, seq: int, now: Moment) -> int | None:
-    chosen = tx.row("claim_fair", wall_ms=now.wall_ms) if seq % FAIR_EVERY == 0 else None
-    chosen = chosen or tx.row("claim_best", backoff_max_ms=BACKOFF_MAX_MS, **now.parameters)
-    return None if chosen is None else int(chosen["id"])
+def _next(tx: Transaction, best: list[int], seq: int, now: Moment) -> int:
+    """The row that is claimed next, taken out of those that are the ``best`` if it is among them."""
+    fair = tx.row("claim_fair", wall_ms=now.wall_ms) if seq % FAIR_EVERY == 0 else None
+    file_id = best[0] if fair is None else int(fair["id"])
+    if file_id in best:
+        best.remove(file_id)
+    return file_id
 
 
 def _take(tx: Transaction, file_id: int, seq: int, worker: Worker, now: Moment) -> Claim:

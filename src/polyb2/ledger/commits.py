@@ -1,8 +1,9 @@
 """Group commit: writes that come while another is being made durable share one transaction and one fsync.
 
-Invariants: a write is answered only when it is durable; each is whole or not there, whatever becomes of those beside it (a
-savepoint each); their order is that in which they came. A caller who is cancelled takes its write back as long as it has
-not begun, and else waits for its end (milliseconds) before the cancellation goes on.
+Invariants: a write is answered only when it is durable; each is whole or not there, whatever becomes of those beside it
+(where one fails, all are done again with a savepoint each); their order is that in which they came. A caller who is
+cancelled takes its write back as long as it has not begun, and else waits for its end (milliseconds) before the
+cancellation goes on.
 """
 
 from __future__ import annotations
@@ -112,19 +113,23 @@ def _fail(writes: list[Write[Any]], error: Exception) -> None:
 
 
 def carried_out(connection: sqlite3.Connection, works: Works) -> list[Outcome]:
-    """Run each work within its own savepoint of an open transaction."""
-    return [_isolated(connection, work) for work in works]
+    """Run the works within an open transaction: hardly ever does one fail, and only then is each kept apart."""
+    together = _isolated(connection, lambda connection: [Outcome(work(connection)) for work in works])
+    if together.error is not None:
+        return [_isolated(connection, work) for work in works]
+    outcomes: list[Outcome] = together.result
+    return outcomes
 
 
 def _isolated(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> Outcome:
-    connection.execute("SAVEPOINT one")
+    connection.execute("SAVEPOINT apart")
     try:
         result = work(connection)
     except Exception as error:
         if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
             raise  # a full disk, a damaged file: not this work's fault
-        connection.execute("ROLLBACK TO one")
-        connection.execute("RELEASE one")
+        connection.execute("ROLLBACK TO apart")
+        connection.execute("RELEASE apart")
         return Outcome(error=error)
-    connection.execute("RELEASE one")
+    connection.execute("RELEASE apart")
     return Outcome(result)

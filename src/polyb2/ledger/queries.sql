@@ -140,12 +140,12 @@ DELETE FROM revisions WHERE file_id = :file_id
 SELECT max(claimed_seq) AS seq FROM datasets;
 
 -- name: claim_best
--- The best of: pending in claim order; failed and due (the 64 longest due); left behind by a dead worker.
+-- The best :count of: pending in claim order; failed and due (the 64 longest due); left behind by a dead worker.
 -- A next attempt further off than any back-off can be is a clock that was stepped back: due as well.
 SELECT id FROM (
     SELECT id, resumable, date, size FROM (
         SELECT id, resumable, date, size FROM files INDEXED BY files_pending
-        WHERE status = 'pending' ORDER BY resumable DESC, date DESC, size, id LIMIT 1)
+        WHERE status = 'pending' ORDER BY resumable DESC, date DESC, size, id LIMIT :count)
     UNION ALL
     SELECT id, resumable, date, size FROM (
         SELECT id, resumable, date, size FROM files INDEXED BY files_waiting
@@ -160,7 +160,7 @@ SELECT id FROM (
         SELECT f.id, f.resumable, f.date, f.size
         FROM workers AS w CROSS JOIN files AS f INDEXED BY files_held ON f.worker = w.id
         WHERE NOT {live})
-) ORDER BY resumable DESC, date DESC, size, id LIMIT 1;
+) ORDER BY resumable DESC, date DESC, size, id LIMIT :count;
 
 -- name: claim_fair
 -- Every fourth claim: the best pending file, or else the longest due one, of the dataset whose last claim is longest ago.
