@@ -4,7 +4,7 @@ import gc
 
 
 def main() -> None:
-    """Load the program without looking for garbage (``cli/loop.py`` begins with that), and run the command line."""
+    """Load the program without looking for garbage, which begins in ``cli/loop.py``, and run the command line."""
     gc.disable()
     from polyb2.cli.main import main as run_command_line  # noqa: PLC0415 - loading is what it is about
 

@@ -1,7 +1,7 @@
 """From the command line into the event loop: the end of loading.
 
 ``__main__`` puts the garbage collector off, as nothing that loading makes is garbage and looking through it took a fifth of
-the start. Invariant: a command that does anything does it through here, with the collector on.
+the start. Invariant: a command that waits for anything does it through here, with the collector on.
 """
 
 from __future__ import annotations

@@ -62,6 +62,9 @@ class Database:
     async def write(self, name: str, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` as one write; all of it or nothing is in the ledger afterwards, and all of it is durable on return.
 
+        ``work`` is run again from the beginning where a write beside it fails or the ledger is busy, so it changes nothing
+        but the ledger.
+
         Raises:
             LedgerError: the file cannot be written, for longer than the patience allows.
         """

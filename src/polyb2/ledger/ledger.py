@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -136,9 +136,9 @@ class Ledger:
             "receipt", lambda tx: transfers.add_receipt(tx, claim, upload, receipt, self.clock.now())
         )
 
-    async def drop_receipts(self, claim: Claim, upload: Upload, numbers: Iterable[int]) -> None:
+    async def drop_receipts(self, claim: Claim, upload: Upload, numbers: Collection[int]) -> None:
         await self._database.write(
-            "drop", lambda tx: transfers.drop_receipts(tx, claim, upload, list(numbers), self.clock.now())
+            "drop", lambda tx: transfers.drop_receipts(tx, claim, upload, numbers, self.clock.now())
         )
 
     async def note_state(self, claim: Claim, upload: Upload, state: UploadState) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from polyb2.clock import Moment
 from polyb2.core.parts import PartPlan
@@ -76,7 +76,7 @@ def add_receipt(tx: Transaction, claim: Claim, upload: Upload, receipt: Receipt,
     tx.run("throughput_add", wall_ms=now.wall_ms, length=receipt.part.length)
 
 
-def drop_receipts(tx: Transaction, claim: Claim, upload: Upload, numbers: Iterable[int], now: Moment) -> None:
+def drop_receipts(tx: Transaction, claim: Claim, upload: Upload, numbers: Collection[int], now: Moment) -> None:
     """Forget receipts that ListParts or the proof did not confirm; those parts are sent again."""
     fence(tx, claim, now)
     for number in numbers:
