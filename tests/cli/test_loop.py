@@ -1,4 +1,4 @@
-"""The garbage collector is put off while the program loads, and is on when a command works."""
+"""The garbage collector is put off while the program loads, and is on when a command works; the end takes nothing apart."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import pytest
 from polyb2.cli.loop import in_loop
 
 PROGRAM = """
-import gc, sys
-from polyb2.__main__ import main
-sys.argv = ["polyb2", "--version"]
-try:
-    main()
-finally:
-    print("on" if gc.isenabled() else "off")
+import atexit, gc, sys
+import polyb2.__main__ as program
+sys.argv = ["polyb2", *sys.argv[1:]]
+atexit.register(print, "taken apart")
+leave = program._leave
+def told(code):
+    sys.stderr.write("on" if gc.isenabled() else "off")
+    leave(code)
+program._leave = told
+program.main()
 """
 
 
@@ -47,6 +50,19 @@ def test_a_collector_that_was_never_off_is_left_as_it_is() -> None:
     assert gc.get_freeze_count() == frozen
 
 
+def run_program(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True, check=False)
+
+
 def test_nothing_is_looked_through_while_the_program_loads() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
-    assert done.stdout.endswith("off\n"), done.stderr
+    assert run_program("--version").stderr == "off"
+
+
+@pytest.mark.parametrize(("words", "code"), [(["--version"], 0), (["--help"], 0), (["retry"], 2)])
+def test_the_process_ends_with_its_output_and_its_code_and_without_taking_itself_apart(
+    words: list[str], code: int
+) -> None:
+    done = run_program(*words)
+    assert done.returncode == code, done.stderr
+    assert bool(done.stdout) == (code == 0)
+    assert "taken apart" not in done.stdout
