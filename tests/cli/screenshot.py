@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from polyb2.cli.picture import FileLine, Frame, picture
+from polyb2.cli.show.picture import FileLine, Frame, picture
 from tests.conftest import DAY_AGGS, QUOTES, key
 
 COLUMNS, LINES = 100, 12

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from polyb2.cli.picture import FileLine, Frame, elided, picture
+from polyb2.cli.show.picture import FileLine, Frame, elided, picture
 from polyb2.core.catalogue import DATASETS
 from tests.conftest import key
 

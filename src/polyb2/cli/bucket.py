@@ -11,7 +11,6 @@ from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
 from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
-from polyb2.cli.output import print_findings, print_swept
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
 from polyb2.core.units import parse_duration
@@ -43,6 +42,8 @@ def verify(
     as_json: o.Json = False,
 ) -> None:
     """Ledger against source listing against bucket; exit 3 if they differ."""
+    from polyb2.cli.show.output import print_findings
+
     settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     set_up_logging(settings.log_level)
@@ -74,6 +75,8 @@ def cleanup(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, and abort nothing.")] = False,
 ) -> None:
     """Abort unfinished uploads in the bucket that no ledger row owns."""
+    from polyb2.cli.show.output import print_swept
+
     try:
         older_than_s = parse_duration(older_than)
     except ValueError as error:

@@ -6,17 +6,13 @@ import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
 from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
 from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
-from polyb2.cli.output import console, print_table, table
 from polyb2.core.keys import matches
 from polyb2.core.selection import split_datasets
-from polyb2.core.status import Status
-from polyb2.core.units import format_size
 
 if TYPE_CHECKING:
     from polyb2.config import Settings
@@ -24,12 +20,6 @@ if TYPE_CHECKING:
     from polyb2.ledger.ledger import Ledger
 
 PROBE_TRIES = 3
-_READABLE = {
-    "all": ("all of it", "green"),
-    "recent": ("newest, not oldest", "yellow"),
-    "none": ("not in the plan", "magenta"),
-    "unlisted": ("not listed", "dim"),
-}
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +35,8 @@ def datasets(
     as_json: o.Json = False,
 ) -> None:
     """The catalogue: first date, typical size, what the ledger has; with --probe which of it the keys may read."""
+    from polyb2.cli.show.datasets import print_entries
+
     settings = configured()
     patterns = split_datasets(dataset or [])
     set_up_logging(settings.log_level)
@@ -52,7 +44,7 @@ def datasets(
     if as_json:
         typer.echo(json.dumps({"datasets": [entry.as_json() for entry in entries]}, indent=2))
     else:
-        _print_entries(entries, probed=probe)
+        print_entries(entries, probed=probe)
 
 
 async def _entries(settings: Settings, patterns: tuple[str, ...], *, probing: bool) -> list[Entry]:
@@ -84,45 +76,3 @@ async def _probed(settings: Settings, ledger: Ledger, patterns: tuple[str, ...])
         wanted = [entry for entry in entries if not patterns or any(matches(one, entry.dataset) for one in patterns)]
         await probe(source, wanted, listed)
         return wanted
-
-
-def _print_entries(entries: list[Entry], *, probed: bool) -> None:
-    """A line a dataset; those that the settings choose have a star."""
-    columns = ["keys may read", "listed"] if probed else ["from", "a day", "mirrored", "bytes"]
-    made = table("  dataset", *columns, right=() if probed else tuple(columns))
-    for entry in entries:
-        made.add_row(
-            f"{'*' if entry.chosen else ' '} {entry.dataset}",
-            *(_probe_cells(entry) if probed else _known_cells(entry)),
-        )
-    out = console()
-    print_table(out, made)
-    out.print("* chosen by POLYB2_DATASETS")
-
-
-def _known_cells(entry: Entry) -> tuple[str, str, str, str]:
-    known, held = entry.documented, entry.held
-    first, day = (known.first.isoformat(), _sizes(known.day_bytes)) if known else ("-", "-")
-    if not held.files:
-        return first, day, "", ""
-    return first, day, f"{held.by_status[Status.COMPLETED]['files']} of {held.files}", format_size(held.bytes)
-
-
-def _sizes(day_bytes: tuple[int, int]) -> str:
-    """``27-30 MB``, or one figure where the least is the most."""
-    (least, unit), (most, unit_of_most) = (format_size(size).split() for size in day_bytes)
-    least, most = least.removesuffix(".0"), most.removesuffix(".0")
-    if (least, unit) == (most, unit_of_most):
-        return f"{most} {unit}"
-    return f"{least}{'' if unit == unit_of_most else ' ' + unit}-{most} {unit_of_most}"
-
-
-def _probe_cells(entry: Entry) -> tuple[Text, Text]:
-    from polyb2.flow.entitlement import date_words
-
-    found = entry.entitlement
-    if found is None:
-        return Text(entry.problem or "", style="red"), Text("")
-    span = f"{date_words(found.oldest)}..{date_words(found.newest)}" if found.oldest and found.newest else ""
-    words, style = _READABLE[found.readable]
-    return Text(words, style=style), Text(span)

@@ -11,8 +11,6 @@ import typer
 from polyb2.cli.logs import set_up_logging
 from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import MANNER, configured
-from polyb2.cli.output import console, print_findings, print_outcome, print_report, say
-from polyb2.cli.standing import print_status
 from polyb2.core.errors import Polyb2Error
 from polyb2.core.selection import named_dates
 
@@ -41,6 +39,8 @@ def register(app: typer.Typer) -> None:
 
 def demo() -> None:
     """The whole thing against an embedded sandbox: sample flat files, a B2-like store, no account needed."""
+    from polyb2.cli.show.output import say
+
     with tempfile.TemporaryDirectory(prefix="polyb2-demo-") as folder:
         findings = in_loop(_demo(Path(folder)))
     if findings.differences:
@@ -49,6 +49,8 @@ def demo() -> None:
 
 
 async def _demo(folder: Path) -> Findings:
+    from polyb2.cli.show.output import print_findings, say
+    from polyb2.cli.show.standing import print_status
     from polyb2.flow.verify import verify
     from polyb2.opening import open_mirror
     from polyb2.sandbox import Sandbox, scenario
@@ -80,7 +82,8 @@ async def _demo(folder: Path) -> Findings:
 
 
 async def _sync(settings: Settings) -> RunResult:
-    from polyb2.cli.progress import Progress
+    from polyb2.cli.show.output import print_outcome, print_report
+    from polyb2.cli.show.progress import Progress
     from polyb2.engine import RunOptions, run
     from polyb2.flow.consent import Consent
 
@@ -113,4 +116,6 @@ def _settings(box: Sandbox, folder: Path) -> Settings:
 
 
 def _say(words: str) -> None:
+    from polyb2.cli.show.output import console
+
     console(asked=False).print(f"\n{words}", style="bold")

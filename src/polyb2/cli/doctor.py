@@ -10,7 +10,6 @@ from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging, tell_failure
 from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
-from polyb2.cli.output import print_checkup
 from polyb2.core.checkup import Checkup, Level
 from polyb2.core.errors import UsageError
 
@@ -24,6 +23,8 @@ def register(app: typer.Typer) -> None:
 
 def doctor(as_json: o.Json = False) -> None:
     """Preflight: network, clocks, keys, plan, bucket, ledger; what is wrong, and what to do. Leaves nothing in the bucket."""
+    from polyb2.cli.show.output import print_checkup
+
     checkup = _examine()
     if as_json:
         typer.echo(json.dumps(checkup.as_json(), indent=2))

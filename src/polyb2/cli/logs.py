@@ -12,15 +12,15 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
-
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from polyb2.cli.manner import MANNER
 from polyb2.core.logevents import EVENT, FIELDS, LogEvent, told
 from polyb2.core.scrub import scrub
 from polyb2.core.units import iso_utc
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _CLOCK = "%H:%M:%SZ"
@@ -75,6 +75,8 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         line = self.format(record)
         if self.console is not None:
+            from rich.text import Text
+
             self.console.print(Text(line, style=_LEVELS.get(record.levelname, "")))
         else:
             sys.stderr.write(line + "\n")

@@ -6,16 +6,20 @@ the start. Invariant: a command that waits for anything does it through here, wi
 
 from __future__ import annotations
 
-import asyncio
 import gc
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
 
 def in_loop(work: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
     """Run a command's work to its end."""
+    import asyncio
+
     if not gc.isenabled():
         # What is loaded stays to the end: it is not to be looked through again and again.
         gc.freeze()

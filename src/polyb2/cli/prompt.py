@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 
 
 async def confirm(question: str) -> bool:
     """Ask for a yes; anything else is a no, and so is the end of the input."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     answered = asyncio.Event()
     sys.stderr.write(f"{question} [y/N]: ")

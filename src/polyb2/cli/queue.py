@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
@@ -14,9 +13,6 @@ from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
 from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
-from polyb2.cli.output import print_files, say
-from polyb2.cli.standing import REFRESH_S, print_status, watch_status
-from polyb2.cli.story import tell_stories
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
 from polyb2.core.status import FAILED, WAITING, Status
@@ -29,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BATCH_ROWS = 1000
+REFRESH_S = 2.0
 
 
 def register(app: typer.Typer) -> None:
@@ -52,21 +49,29 @@ def status(
     async def look() -> StatusReport:
         return await _reading(settings, lambda ledger: ledger.status())
 
-    async def show() -> None:
-        if watch and not as_json:
-            await watch_status(look)
-        while True:
-            report = await look()
-            if not as_json:
-                print_status(report)
-                return
-            typer.echo(json.dumps(report.as_json(), indent=None if watch else 2))
-            sys.stdout.flush()
-            if not watch:
-                return
-            await asyncio.sleep(REFRESH_S)
+    in_loop(_tell_status(look, watch=watch) if as_json else _show_status(look, watch=watch))
 
-    in_loop(show())
+
+async def _show_status(look: Callable[[], Awaitable[StatusReport]], *, watch: bool) -> None:
+    from polyb2.cli.show.standing import print_status, watch_status
+
+    if watch:
+        await watch_status(look, REFRESH_S)
+    else:
+        print_status(await look())
+
+
+async def _tell_status(look: Callable[[], Awaitable[StatusReport]], *, watch: bool) -> None:
+    """An object, or one a line again and again."""
+    import asyncio
+
+    while True:
+        report = await look()
+        typer.echo(json.dumps(report.as_json(), indent=None if watch else 2))
+        sys.stdout.flush()
+        if not watch:
+            return
+        await asyncio.sleep(REFRESH_S)
 
 
 def files(
@@ -90,6 +95,8 @@ def files(
 
     async def show(ledger: Ledger) -> None:
         if keys:
+            from polyb2.cli.show.story import tell_stories
+
             await tell_stories(ledger, keys, lambda row: takes(row, selection, wanted), as_json=as_json)
             return
         rows = ledger.files(selection, wanted)
@@ -97,6 +104,8 @@ def files(
             async for row in rows:
                 typer.echo(json.dumps(file_json(row)))
         else:
+            from polyb2.cli.show.output import print_files
+
             await print_files(rows)
 
     in_loop(_reading(settings, show))
@@ -114,6 +123,7 @@ def retry(
     dataset: o.Datasets = None,
 ) -> None:
     """Put failed or parked rows back; not_entitled ones only with --status not_entitled."""
+    from polyb2.cli.show.output import say
     from polyb2.ledger.reports import Filter
 
     wanted = _statuses(status) or FAILED - {Status.NOT_ENTITLED}
@@ -142,6 +152,7 @@ def unqueue(
     dataset: o.Datasets = None,
 ) -> None:
     """Take waiting rows out again; discover can queue them anew. What verify --repair queued stays."""
+    from polyb2.cli.show.output import say
     from polyb2.ledger.reports import Filter
 
     wanted = _statuses(status) or WAITING
@@ -160,6 +171,7 @@ def unqueue(
 
 def rebind() -> None:
     """Tell the ledger that its source or target endpoint has a new name."""
+    from polyb2.cli.show.output import say
     from polyb2.opening import binding_of
 
     settings = configured()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
@@ -16,12 +15,13 @@ from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
 from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
-from polyb2.cli.output import print_outcome, print_report
 from polyb2.cli.prompt import confirm
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
 
 if TYPE_CHECKING:
+    import asyncio
+
     from polyb2.config import Settings
     from polyb2.engine import RunResult
     from polyb2.flow.consent import Consent
@@ -92,7 +92,8 @@ def sync(
 
 
 def _run(settings: Settings, selection: Selection | None, *, limit: int | None, watch: bool, yes: bool) -> None:
-    from polyb2.cli.progress import Progress
+    from polyb2.cli.show.output import print_outcome, print_report
+    from polyb2.cli.show.progress import Progress
     from polyb2.engine import RunOptions
     from polyb2.engine import run as run_engine
 
@@ -159,6 +160,8 @@ def _consent(
 
 
 def _print_report(report: Report, as_json: bool) -> None:
+    from polyb2.cli.show.output import print_report
+
     if as_json:
         typer.echo(json.dumps(report.as_json(), indent=2))
     else:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from polyb2.cli.manner import MANNER
-from polyb2.cli.picture import FileLine, Frame, picture
+from polyb2.cli.show.picture import FileLine, Frame, picture
 from polyb2.core.logevents import LogEvent, told
 from polyb2.core.status import WAITING, Status
 

@@ -10,15 +10,14 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from polyb2.cli.output import COLOURS, NAMED_MAX, console, dataset_table, indented
-from polyb2.cli.picture import elided
+from polyb2.cli.show.output import COLOURS, NAMED_MAX, console, dataset_table, indented
+from polyb2.cli.show.picture import elided
 from polyb2.core.status import Status
 from polyb2.core.units import format_duration, format_size
 
 if TYPE_CHECKING:
     from polyb2.ledger.reports import StatusReport, Tally
 
-REFRESH_S = 2.0
 _WORDS = {
     Status.PROCESSING: "in work",
     Status.FAILED_DOWNLOAD: "failed",
@@ -35,17 +34,17 @@ def print_status(report: StatusReport) -> None:
     out.print(_standing(out, report))
 
 
-async def watch_status(look: Callable[[], Awaitable[StatusReport]]) -> None:
+async def watch_status(look: Callable[[], Awaitable[StatusReport]], every_s: float) -> None:
     """Refresh in place on a terminal, on a screen of its own; elsewhere one after the other. Ends by a signal."""
     out = console()
     if not out.is_terminal or out.is_dumb_terminal:
         while True:
             print_status(await look())
-            await asyncio.sleep(REFRESH_S)
+            await asyncio.sleep(every_s)
     with Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             live.update(_standing(out, await look()), refresh=True)
-            await asyncio.sleep(REFRESH_S)
+            await asyncio.sleep(every_s)
 
 
 def _standing(out: Console, report: StatusReport) -> RenderableType:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from polyb2.cli.logs import tell_failure
 from polyb2.cli.manner import MANNER
-from polyb2.cli.picture import elided
+from polyb2.cli.show.picture import elided
 from polyb2.core.checkup import Checkup, Level
 from polyb2.core.status import TRANSITIONS, Status
 from polyb2.core.units import format_duration, format_size

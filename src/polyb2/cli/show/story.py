@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from polyb2.cli.logs import tell_failure
-from polyb2.cli.output import COLOURS, console
+from polyb2.cli.show.output import COLOURS, console
 from polyb2.core.status import Status
 from polyb2.core.units import format_duration, format_size, iso_utc
 

@@ -1,0 +1,5 @@
+"""What commands print for people.
+
+Loaded by a command that is about to print, never with the command line: what draws takes as long to load as the whole rest
+of ``--help``.
+"""
