@@ -146,7 +146,8 @@ class End(asyncio.BufferedProtocol):
     def end(self) -> None:
         """The peer at the other end writes no more."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write_eof()
+            with suppress(OSError):  # it was reset, which the loop has not seen yet
+                self._transport.write_eof()
 
     def _end_other(self) -> None:
         if self.other is not None:

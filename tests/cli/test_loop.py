@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +68,15 @@ def test_the_process_ends_with_its_output_and_its_code_and_without_taking_itself
     assert done.returncode == code, done.stderr
     assert bool(done.stdout) == (code == 0)
     assert "taken apart" not in done.stdout
+
+
+def test_no_plugin_of_pydantic_sees_the_keys(tmp_path: Path) -> None:
+    package = tmp_path / "curious-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: curious\nVersion: 1\n")
+    (package / "entry_points.txt").write_text("[pydantic]\ncurious = curious:seen\n")
+    (tmp_path / "curious.py").write_text("import os; os._exit(9)\n")
+    words = [sys.executable, "-m", "polyb2", "status"]
+    given = {"DATABASE_URL": f"sqlite:///{tmp_path / 'polyb2.db'}", "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
