@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -515,3 +516,15 @@ async def test_a_listing_that_does_not_say_whether_it_is_cut_is_whole(bench: Ben
         server.inject(Fault("list", Shape(forget), times=0))
     await bench.mirror_all()
     bench.assert_mirrored(SMALL)
+
+
+async def test_a_file_whose_parts_back_off_does_not_wait_for_them_with_the_only_slot(bench: Bench) -> None:
+    """Part 2 backs off for longer than part 1, whose stream then has nothing left to send: part 2 must get it."""
+    bench.box.source.put(LARGE, GeneratedGzip(10 * MIB))
+    for part, seconds in ((1, "1"), (2, "2")):
+        busy = Answer(503, "ServiceUnavailable", headers={"Retry-After": seconds})
+        bench.box.target.inject(Fault("upload_part", busy, part=part))
+    async with asyncio.timeout(30):
+        result = await bench.mirror_all(polyb2_concurrency=1)
+    assert result.outcome.completed == 1
+    bench.assert_mirrored(LARGE)

@@ -71,7 +71,6 @@ async def continue_upload(
     if upload.proof is PartProof.READBACK:
         return await _prove_by_readback(mirror, claim, upload, done, slot)
     verification = await _prove(mirror, claim, upload, done, slot)
-    slot.release()
     stored = await publish(mirror, claim, upload, _ordered(done))
     if any(receipt.md5 for receipt in done.values()):
         await mirror.note_opaque(opaque=False)
@@ -122,7 +121,10 @@ def _ordered(done: dict[int, Receipt]) -> list[Receipt]:
 
 
 async def _send_missing(mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt], slot: Slot) -> None:
-    """Send every part without a receipt; the first error lets what is under way end and then is raised."""
+    """Send every part without a receipt; the first error lets what is under way end and then is raised.
+
+    The slot is given back once no part is left for it: those that back off may need it, and who waits for them does not.
+    """
     plan = upload.plan
     sender = _Sender(mirror, claim, upload, done)
     sender.missing.extend(plan.part(number) for number in range(1, plan.count + 1) if number not in done)
@@ -132,6 +134,7 @@ async def _send_missing(mirror: Mirror, claim: Claim, upload: Upload, done: dict
         expansion = group.create_task(sender.expand(group), name=f"expand {claim.key}")
         await sender.lane(slot)
         expansion.cancel()
+        slot.release()
     sender.raise_failure()
 
 
@@ -228,6 +231,7 @@ async def _repair(mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, 
 
     Also those that were hashed on their way: a byte that changed before it came here is in that hash as well.
     """
+    await slot.rest(0)
     differing: list[int] = []
     for receipt in _ordered(done):
         mirror.check_draining()
@@ -250,6 +254,7 @@ async def _prove_by_readback(
 ) -> Mirrored:
     """Publish, read the object back part by part, compare with the hashes taken on arrival."""
     stored = await publish(mirror, claim, upload, _ordered(done))
+    await slot.rest(0)
     await compare_stored(mirror, upload, stored, _ordered(done), slot)
     if all(agrees(receipt) for receipt in done.values()):
         # The target's part ETags are MD5s after all.
