@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
+from pathlib import Path
+
+import pytest
 
 from polyb2.sandbox import Answer, Fault, GeneratedGzip
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
@@ -192,6 +196,25 @@ async def test_help_needs_nothing_that_only_commands_need() -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
     assert out.decode().strip() == "[]"
+
+
+@pytest.mark.parametrize("command", ["status", "coverage", "datasets"])
+async def test_what_is_for_programs_needs_nothing_that_draws(command: str, tmp_path: Path) -> None:
+    script = (
+        "import sys; from polyb2.cli.main import main\n"
+        f"try: main(['{command}', '--json'])\n"
+        "except SystemExit as end: sys.exit(f'{end.code} {sorted({\"rich\"} & set(sys.modules))}')"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        script,
+        env=os.environ | {"DATABASE_URL": f"sqlite:///{tmp_path / 'polyb2.db'}"},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, told = await process.communicate()
+    assert told.decode().strip() == "0 []"
 
 
 async def test_every_command_has_help_with_an_example(bench: Bench) -> None:

@@ -42,8 +42,6 @@ def verify(
     as_json: o.Json = False,
 ) -> None:
     """Ledger against source listing against bucket; exit 3 if they differ."""
-    from polyb2.cli.show.output import print_findings
-
     settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     set_up_logging(settings.log_level)
@@ -51,6 +49,8 @@ def verify(
     if as_json:
         typer.echo(json.dumps(findings.as_json(), indent=2))
     else:
+        from polyb2.cli.show.output import print_findings
+
         print_findings(findings)
     if findings.differences:
         raise typer.Exit(UNFINISHED)

@@ -51,8 +51,6 @@ def coverage(
     as_json: o.Json = False,
 ) -> None:
     """Which dates of which dataset are mirrored, missing at the source, late, failed: a calendar, from the ledger alone."""
-    from polyb2.cli.show.coverage import print_coverage, print_verdict
-
     settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     if require is not None and selection.mode is Mode.EVERYTHING:
@@ -63,8 +61,12 @@ def coverage(
     if as_json:
         typer.echo(json.dumps(found.as_json()))
     elif require is not None:
+        from polyb2.cli.show.coverage import print_verdict
+
         print_verdict(found)
     else:
+        from polyb2.cli.show.coverage import print_coverage
+
         print_coverage(found, every_year=selection.mode is not Mode.EVERYTHING)
     if require is not None and found.incomplete:
         raise typer.Exit(INCOMPLETE)

@@ -35,8 +35,6 @@ def datasets(
     as_json: o.Json = False,
 ) -> None:
     """The catalogue: first date, typical size, what the ledger has; with --probe which of it the keys may read."""
-    from polyb2.cli.show.datasets import print_entries
-
     settings = configured()
     patterns = split_datasets(dataset or [])
     set_up_logging(settings.log_level)
@@ -44,6 +42,8 @@ def datasets(
     if as_json:
         typer.echo(json.dumps({"datasets": [entry.as_json() for entry in entries]}, indent=2))
     else:
+        from polyb2.cli.show.datasets import print_entries
+
         print_entries(entries, probed=probe)
 
 

@@ -23,12 +23,12 @@ def register(app: typer.Typer) -> None:
 
 def doctor(as_json: o.Json = False) -> None:
     """Preflight: network, clocks, keys, plan, bucket, ledger; what is wrong, and what to do. Leaves nothing in the bucket."""
-    from polyb2.cli.show.output import print_checkup
-
     checkup = _examine()
     if as_json:
         typer.echo(json.dumps(checkup.as_json(), indent=2))
     else:
+        from polyb2.cli.show.output import print_checkup
+
         print_checkup(checkup)
     failure = checkup.failure
     if failure is not None:

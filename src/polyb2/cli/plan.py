@@ -45,7 +45,6 @@ def plan(
     as_json: o.Json = False,
 ) -> None:
     """What discover would queue: files, bytes, hours at a rate, B2 cost; queues nothing."""
-    from polyb2.cli.show.plan import print_plan
     from polyb2.core.estimate import Rate
 
     settings = configured()
@@ -59,6 +58,8 @@ def plan(
     if as_json:
         typer.echo(json.dumps({**report.as_json(), "estimate": estimate.as_json()}, indent=2))
     else:
+        from polyb2.cli.show.plan import print_plan
+
         print_plan(report, estimate)
 
 

@@ -160,9 +160,9 @@ def _consent(
 
 
 def _print_report(report: Report, as_json: bool) -> None:
-    from polyb2.cli.show.output import print_report
-
     if as_json:
         typer.echo(json.dumps(report.as_json(), indent=2))
     else:
+        from polyb2.cli.show.output import print_report
+
         print_report(report)

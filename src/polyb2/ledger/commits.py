@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -113,19 +114,31 @@ def _fail(writes: list[Write[Any]], error: Exception) -> None:
 
 
 def carried_out(connection: sqlite3.Connection, works: Works) -> list[Outcome]:
-    """Run the works within an open transaction: hardly ever does one fail, and only then is each kept apart.
+    """Run the works in one transaction: hardly ever does one fail, and only then is each kept apart, in another.
 
     A savepoint around them all would cost a page of new files an eighth of its time: within one SQLite keeps what every
     statement changed, and walks along it at the end of each.
     """
     try:
-        return [Outcome(work(connection)) for work in works]
+        with _transaction(connection):
+            return [Outcome(work(connection)) for work in works]
     except Exception as error:
         if _is_nobodys_fault(error):
             raise
-    connection.execute("ROLLBACK")
+    with _transaction(connection):
+        return [_isolated(connection, work) for work in works]
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
-    return [_isolated(connection, work) for work in works]
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:  # whatever it is, it is raised again, and half a write must not stay open
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _isolated(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any]) -> Outcome:

@@ -101,15 +101,7 @@ class Database:
 
     def _transact(self, connection: sqlite3.Connection, works: Works) -> list[Outcome]:
         with self._lock.held(), translated():
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                outcomes = carried_out(connection, works)
-                connection.execute("COMMIT")
-            except BaseException:  # whatever it is, it is raised again, and half a write must not stay open
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            return outcomes
+            return carried_out(connection, works)
 
 
 async def _finished(task: asyncio.Future[T]) -> T:

@@ -54,6 +54,7 @@ async def open_client(account: Account, *, read_timeout_s: float = CONTROL_READ_
     """The control client of an account."""
     config = AioConfig(
         signature_version="s3v4",
+        # "regional": botocore would look for a host of the whole of AWS where the region is us-east-1.
         s3={"addressing_style": "path", "us_east_1_regional_endpoint": "regional"},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
