@@ -1,9 +1,11 @@
-"""The garbage collector is put off while the program loads, and is on when a command works; the end takes nothing apart."""
+"""The garbage collector is put off until a command works; how a process ends, of itself and by a signal."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,3 +82,28 @@ def test_no_plugin_of_pydantic_sees_the_keys(tmp_path: Path) -> None:
     given = {"DATABASE_URL": f"sqlite:///{tmp_path / 'polyb2.db'}", "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=os.environ | given, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+async def closing_waits_for_a_wake_up() -> None:
+    """Work that is told to end in the very callback that its end waits for."""
+    closed = asyncio.Event()
+
+    def close() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        closed.set()
+
+    asyncio.get_running_loop().call_soon(close)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await closed.wait()
+
+
+def test_a_signal_does_not_take_the_wake_up_with_it_that_the_end_waits_for() -> None:
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    try:
+        with pytest.raises(SystemExit) as end:
+            in_loop(closing_waits_for_a_wake_up())
+        assert end.value.code == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)

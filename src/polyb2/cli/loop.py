@@ -1,4 +1,4 @@
-"""From the command line into the event loop: the end of loading.
+"""From the command line into the event loop: the end of loading, and a signal's way to the end of the work.
 
 ``__main__`` puts the garbage collector off, as nothing that loading makes is garbage and looking through it took a fifth of
 the start. Invariant: a command that waits for anything does it through here, with the collector on.
@@ -7,6 +7,8 @@ the start. Invariant: a command that waits for anything does it through here, wi
 from __future__ import annotations
 
 import gc
+import signal
+import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,12 +19,44 @@ T = TypeVar("T")
 
 
 def in_loop(work: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
-    """Run a command's work to its end."""
+    """Run a command's work to its end.
+
+    Raises:
+        SystemExit: SIGTERM ended it; what it held open is closed.
+    """
     import asyncio
 
     if not gc.isenabled():
         # What is loaded stays to the end: it is not to be looked through again and again.
         gc.freeze()
         gc.enable()
+    terminated: list[int] = []
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(work)
+        try:
+            return runner.run(_terminable(work, terminated))
+        except asyncio.CancelledError:
+            if terminated:
+                sys.exit(128 + terminated[0])
+            raise
+
+
+async def _terminable(work: Coroutine[Any, Any, T], terminated: list[int]) -> T:
+    """Let SIGTERM cancel the work, as ``asyncio.Runner`` does for SIGINT.
+
+    Raised out of whatever the loop is about to do, an exit can take with it the very wake-up that closing waits for.
+    """
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+
+    def cancel(number: int, _frame: object) -> None:
+        terminated.append(number)
+        task.cancel()
+        loop.call_soon_threadsafe(lambda: None)
+
+    former = signal.signal(signal.SIGTERM, cancel)
+    try:
+        return await task
+    finally:
+        signal.signal(signal.SIGTERM, former)
