@@ -14,7 +14,9 @@ from benchmarks.server.throttle import BURST_S
 from benchmarks.tables import table, wall_s
 
 REQUESTS_PER_S = 100
-BYTES_PER_S = 60_000_000
+BYTES_PER_S = 100_000_000
+BYTES_PART = "8MiB"
+"""Small enough for a share of refused requests to mean something: 512 parts in all."""
 PATIENCE_S = 300.0
 """Some ten times what the limits allow."""
 _FIXED = (2, 4, 8, 16, 32)
@@ -33,8 +35,8 @@ class Throttled:
     limits: dict[str, float] = field(default_factory=dict)
 
     def __call__(self, options: Options) -> str:
-        wanted = files.small(options.scale * 0.4) if self.small else files.large(options.scale * 0.4)
-        clients = [polyb2(number, f"polyb2 {number}") for number in _FIXED]
+        wanted = files.small(options.scale * 0.4) if self.small else files.large(options.scale)
+        clients = [polyb2(number, f"polyb2 {number}", POLYB2_PART_SIZE=BYTES_PART) for number in _FIXED]
         clients.append(rclone("rclone 32", {"--transfers": "32", "--checkers": "32"}))
         rows = []
         with open_pair(Conditions(wanted, limits=self.limits)) as pair:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.logevents import LogEvent, told
-from polyb2.core.pace import Pace
+from polyb2.core.pace import Pace, Ticket
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.schedule import NO_LIMIT, Schedule
 from polyb2.failpoints import failpoint
@@ -49,6 +49,8 @@ class Pacer:
     def __init__(self, per_second: float) -> None:
         self._pace = Pace(per_second)
         self._turn = asyncio.Lock()
+        self._ticket: ContextVar[Ticket | None] = ContextVar("ticket", default=None)
+        """Of the task's last request, by which its answer is judged."""
 
     async def wait(self) -> None:
         """Wait for one's turn; who is cancelled meanwhile takes nobody's."""
@@ -58,9 +60,9 @@ class Pacer:
                 # The side may throttle meanwhile, and the turn move on.
                 while delay_s := self._pace.wait_s(loop.time()):  # noqa: ASYNC110 - a time, not an event
                     await asyncio.sleep(delay_s)
-                self._pace.start(loop.time())
+                self._ticket.set(self._pace.start(loop.time()))
         else:
-            self._pace.start(loop.time())
+            self._ticket.set(self._pace.start(loop.time()))
 
     @property
     def per_second(self) -> float | None:
@@ -69,8 +71,9 @@ class Pacer:
 
     def note(self, error: RemoteError) -> None:
         """Slow down, if the answer says so."""
-        if error.kind is Kind.THROTTLED or error.code in _BUSY_CODES:
-            self._pace.throttled(asyncio.get_running_loop().time(), sure=error.kind is Kind.THROTTLED)
+        is_sure, ticket = error.kind is Kind.THROTTLED, self._ticket.get()
+        if ticket is not None and (is_sure or error.code in _BUSY_CODES):
+            self._pace.throttled(asyncio.get_running_loop().time(), ticket, sure=is_sure)
 
 
 class Bandwidth:
