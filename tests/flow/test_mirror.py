@@ -278,13 +278,15 @@ async def test_sync_mirrors_while_it_lists(bench: Bench) -> None:
     assert (result.report.total("queued"), result.outcome.completed) == (5, 5)
 
 
-async def test_a_run_that_lost_its_lease_goes_on_with_a_new_one(bench: Bench) -> None:
-    """The process stands still for longer than its lease; what it had in hand is not left behind."""
-    bench.box.source.put(SMALL, b"x" * 1000)
+async def test_a_run_that_lost_its_lease_goes_on_with_a_new_one(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """The process stands still for longer than its lease; what it had in hand is not left behind, and is told of once."""
+    for day in range(1, 6):
+        bench.box.source.put(key(f"2024-01-{day:02}"), b"x" * 1000)
     await bench.discover()
     bench.box.source.inject(Fault("get", Call(lambda: time.sleep(1.2))))
-    assert (await bench.run(polyb2_lease_seconds=1.0)).outcome.completed == 1
-    bench.assert_mirrored(SMALL)
+    assert (await bench.run(polyb2_lease_seconds=1.0)).outcome.completed == 5
+    bench.assert_mirrored(key("2024-01-05"))
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
 
 
 async def test_limit_claims_that_many_files(bench: Bench) -> None:

@@ -41,7 +41,7 @@ async def work(mirror: Mirror, claim: Claim, slot: Slot, outage: Outage, rules: 
     try:
         return await _attempt(mirror, claim, slot, outage)
     except LeaseLostError as error:
-        log.warning("%s", error, extra=_told(LogEvent.LEASE_LOST, claim))
+        log.debug("%s: dropped, as %s", claim.key, error, extra=_told(LogEvent.LEASE_LOST, claim))
         return None
     except DrainedError as error:
         return await mirror.ledger.fail(claim, INTERRUPTED, str(error), 0.0)
@@ -98,7 +98,7 @@ async def _settle_failure(
             outage.report(trouble)
         event = await mirror.ledger.fail(claim, verdict, str(error), delay_s)
     except LeaseLostError as lost:
-        log.warning("%s", lost, extra=_told(LogEvent.LEASE_LOST, claim))
+        log.debug("%s: dropped, as %s", claim.key, lost, extra=_told(LogEvent.LEASE_LOST, claim))
         return None
     if trouble is None:
         _tell(claim, event, error)
