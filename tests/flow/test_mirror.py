@@ -6,14 +6,16 @@ import gzip
 import hashlib
 import os
 import time
+from typing import Any
 
 import pytest
 
 from polyb2 import __version__
 from polyb2.clock import Clock
 from polyb2.core.selection import daily, named_dates
+from polyb2.ledger.ledger import Ledger
 from polyb2.sandbox import Call, Fault, GeneratedGzip
-from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
+from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key, until
 
 SMALL, LARGE = key("2024-01-02"), key("2024-01-03", QUOTES)
 
@@ -287,6 +289,21 @@ async def test_a_run_that_lost_its_lease_goes_on_with_a_new_one(bench: Bench, ca
     assert (await bench.run(polyb2_lease_seconds=1.0)).outcome.completed == 5
     bench.assert_mirrored(key("2024-01-05"))
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+
+
+async def test_a_file_that_is_being_settled_holds_no_stream(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one stream the second file is on its way before the first one's row is written."""
+    for day in (1, 2):
+        bench.box.source.put(key(f"2024-01-{day:02}"), b"x" * 1000)
+    await bench.discover()
+    complete = Ledger.complete
+
+    async def complete_late(ledger: Ledger, *given: Any) -> bool:
+        await until(lambda: bench.box.source.count("get") == 2)
+        return await complete(ledger, *given)
+
+    monkeypatch.setattr(Ledger, "complete", complete_late)
+    assert (await bench.run(polyb2_concurrency=1)).outcome.completed == 2
 
 
 async def test_limit_claims_that_many_files(bench: Bench) -> None:

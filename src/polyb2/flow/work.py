@@ -62,6 +62,8 @@ async def _attempt(mirror: Mirror, claim: Claim, slot: Slot, outage: Outage) -> 
     began_s, size = time.monotonic(), format_size(claim.revision.size)
     log.debug("start %s (%s, attempt %d)", claim.key, size, claim.attempt, extra=_told(LogEvent.FILE_STARTED, claim))
     mirrored, new_bytes = await transfer(mirror, claim, slot)
+    # The next file's requests need not wait for this one's row.
+    slot.release()
     newest = await mirror.ledger.complete(claim, mirrored, new_bytes)
     outage.proved()
     mirror.meters.stored_bytes[claim.dataset] += new_bytes
