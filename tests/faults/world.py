@@ -21,6 +21,7 @@ from unittest.mock import patch
 
 from polyb2.config import Settings
 from polyb2.core.errors import Polyb2Error
+from polyb2.core.pace import Growth
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.selection import EVERYTHING
 from polyb2.core.status import FAILED, Status
@@ -46,7 +47,13 @@ PART_BYTES = 5 * MIB
 STALL_S = 0.4
 MAX_RETRIES = 1
 RUN_WITHIN_S = 60.0
-HURRIED_PACE = {"FLOOR": 20.0, "REST_S": 0.0025, "HOLD_S": 0.01, "GROWTH_A_SECOND": 1.0, "SLOW_FOR_S": 0.3}
+HURRIED_PACE = {
+    "FLOOR": 20.0,
+    "REST_S": 0.0025,
+    "FOUND_FOR_S": (0.3, 1.2),
+    "FAST": Growth(a_second=20.0, a_request=0.1),
+    "CAREFUL": Growth(a_second=0.8, a_request=0.0007),
+}
 
 
 def _make_due(ids: list[int], tx: Transaction) -> None:

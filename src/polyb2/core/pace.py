@@ -88,7 +88,7 @@ class Pace:
         self._next_s = -math.inf
         self._asked = 0
         self._first_since_cut = 1
-        self._asked_since: deque[Ticket] = deque()
+        self._recent: deque[Ticket] = deque()
         self._throttled: deque[tuple[float, Ticket]] = deque()
 
     def per_second(self, now_s: float) -> float | None:
@@ -109,12 +109,11 @@ class Pace:
             self._next_s = max(self._next_s, now_s) + 1 / rate
         self._asked += 1
         ticket = Ticket(self._asked, now_s)
-        if self._limit is None:
-            self._asked_since.append(ticket)
-            while self._asked_since[0].at_s < now_s - MEASURED_S:
-                self._asked_since.popleft()
-            if AT_ONCE <= len(self._asked_since) < GENTLY:
-                self._next_s = max(self._next_s, now_s + GENTLY_S)
+        self._recent.append(ticket)
+        while self._recent[0].at_s < now_s - MEASURED_S:
+            self._recent.popleft()
+        if AT_ONCE <= len(self._recent) < GENTLY:
+            self._next_s = max(self._next_s, now_s + GENTLY_S)
         return ticket
 
     def throttled(self, now_s: float, ticket: Ticket, *, sure: bool) -> None:
@@ -136,16 +135,15 @@ class Pace:
         window_s = least_s if rate is None else min(max(least_s, TOGETHER / rate), most_s)
         while self._throttled[0][0] < now_s - window_s:
             self._throttled.popleft()
-        asked = sum(one.at_s >= now_s - window_s for one in self._asked_since) if rate is None else rate * window_s
+        asked = sum(one.at_s >= now_s - window_s for one in self._recent) if rate is None else rate * window_s
         return len(self._throttled) >= max(DOUBT_MIN, DOUBT_SHARE * asked)
 
     def _cut(self, now_s: float, first: Ticket) -> None:
         """Slow down; ``first`` is the first request that met the limit: those before it did not."""
         rate, self._is_found = self._grown(now_s), False
         if rate is None:
-            asked = len(self._asked_since) / MEASURED_S
-            limit = self._accepted(self._asked_since[0], first) if self._asked_since else 0.0
-            limit = limit or CUT_MOST * asked
+            asked = len(self._recent) / MEASURED_S
+            limit = self._accepted(self._recent[0], first) or CUT_MOST * asked
         else:
             accepted = self._accepted(Ticket(self._first_since_cut, self._cut_s), first)
             self._is_found = first.number - self._first_since_cut >= FOUND_MIN and accepted > FOUND_SHARE * rate
@@ -155,7 +153,7 @@ class Pace:
         self._cut_s = now_s
         self._next_s = max(self._next_s, now_s + max(REST_S, 1 / self._limit))
         self._first_since_cut = self._asked + 1
-        self._asked_since.clear()
+        self._recent.clear()
         self._throttled.clear()
 
     @staticmethod
