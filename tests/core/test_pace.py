@@ -187,11 +187,11 @@ def test_growth_is_steady_and_does_not_depend_on_when_it_is_looked_at(
 ) -> None:
     whole = growth.grown(rate, first_s + then_s)
     assert whole == pytest.approx(growth.grown(growth.grown(rate, first_s), then_s), rel=1e-6)
-    assert whole >= rate * (1 - 1e-9)
+    assert whole >= rate
 
 
 @given(
-    st.floats(0, 1000),
+    st.just(0.0) | st.floats(0.01, 1000),
     st.lists(st.tuples(st.floats(0, 3), st.sampled_from(["start", "sure", "perhaps"])), max_size=80),
 )
 def test_whatever_comes_something_is_asked_and_never_more_than_the_ceiling(

@@ -57,7 +57,7 @@ class Growth:
         if rate < edge:
             until_edge_s = (1 / rate - 1 / edge) / self.a_request
             if seconds < until_edge_s:
-                return 1 / (1 / rate - self.a_request * seconds)
+                return max(rate, 1 / (1 / rate - self.a_request * seconds))
             rate, seconds = edge, seconds - until_edge_s
         return rate * math.exp(min(self.a_second * seconds, 100.0))
 
