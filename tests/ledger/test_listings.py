@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,13 @@ from typer.testing import CliRunner
 from polyb2.cli.main import app
 from polyb2.core.compare import Change
 from polyb2.core.errors import Kind, Side
+from polyb2.core.keys import FileName
 from polyb2.core.records import ListedObject, Mirrored
 from polyb2.core.selection import Mode, Selection, named_dates
 from polyb2.core.status import Event, Status
 from polyb2.core.verdict import Verdict
 from polyb2.ledger.ledger import PAGE_ROWS, Ledger
+from polyb2.ledger.listings import Discovered
 from polyb2.ledger.reports import Filter
 from tests.conftest import DAY_AGGS, QUOTES, key
 from tests.ledger.conftest import LEASE_MS, SENT, SIZE, Books, SetClock, listed, read_sql
@@ -196,6 +199,46 @@ async def test_known_files_are_found_by_key_and_by_range_over_many_pages(books: 
     assert between == list(map(key, days[1:-1]))
     known = await books.ledger.known_files([key(days[3]), key("1999-01-01")])
     assert [(name, file.etag, file.status) for name, file in known.items()] == [(key(days[3]), "a", Status.PENDING)]
+
+
+async def test_a_page_brings_in_new_known_and_adopted_files_beside_each_other(books: Books) -> None:
+    days = [f"2024-01-{day:02}" for day in range(1, 7)]
+    await books.discover(*map(listed, days[:2]))
+    await books.discover(listed(days[4]), adopted=SENT)
+    changes = await books.discover(*(listed(day, "a" if day != days[1] else "b") for day in days))
+    assert changes == {Change.NEW: 3, Change.UNCHANGED: 2, Change.REVISED: 1}
+    revisions = books.sql("SELECT f.date, r.revision, r.source_etag FROM files f JOIN revisions r ON r.file_id = f.id")
+    expected = [(day, 1, "a") for day in days] + [(days[1], 2, "b")]
+    assert sorted(tuple(row.values()) for row in revisions) == sorted(expected)
+    assert [books.status(day) for day in days] == ["pending"] * 4 + ["completed", "pending"]
+
+
+async def test_a_key_that_a_page_lists_twice_is_one_file(books: Books) -> None:
+    await books.discover(listed(DAY, "a"), listed(DAY, "b"))
+    assert (books.row(DAY)["revision"], books.row(DAY)["source_etag"]) == (1, "b")
+
+
+@pytest.mark.parametrize("name", ["a'b", 'a"b', "a\\b", "a\nb", "ä€😀", "[1,2]", "1", "null"])
+async def test_any_text_passes_into_the_ledger_as_it_is(books: Books, name: str) -> None:
+    item = listed(DAY, etag=name, size=2**40, dataset=f"us_stocks_sip/{name}")
+    await books.ledger.record([Discovered(FileName(f"us_stocks_sip/{name}", date(2024, 1, 2)), item)], f"{name}/")
+    (row,) = books.sql("SELECT key, dataset, date, source_etag, size, dest_key FROM files")
+    assert tuple(row.values()) == (item.key, f"us_stocks_sip/{name}", DAY, name, 2**40, f"{name}/{item.key}")
+    assert (await books.ledger.known_files([item.key]))[item.key].etag == name
+
+
+async def test_the_unfinished_files_of_a_stretch_are_those_that_a_listing_may_park(books: Books) -> None:
+    days = [f"{year}-{month:02}-{day:02}" for year in (2023, 2024) for month in range(1, 13) for day in range(1, 29)]
+    await books.discover(*map(listed, days))
+    assert len(days) > PAGE_ROWS
+    worker = await books.worker()
+    claims = await books.ledger.claim_up_to(worker, 4)
+    await books.ledger.complete(claims[0], SENT)
+    await books.fail(claims[1], Kind.REFUSED, Side.TARGET)
+    await books.fail(claims[2], Kind.FORBIDDEN)
+    taken = {claims[0].key, claims[1].key, claims[3].key}
+    found = [name async for name in books.ledger.unfinished_between(key(days[0]), key(days[-1]))]
+    assert found == [key(day) for day in days[1:] if key(day) not in taken]
 
 
 # -- by hand ------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ from polyb2.core.parts import plan_parts
 from polyb2.core.proof import Verification
 from polyb2.core.records import ListedObject, Mirrored, Revision, StoredObject
 from polyb2.core.selection import Selection
-from polyb2.core.status import Status
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.readback import equals_source
 from polyb2.flow.report import DatasetReport, Report, not_published
@@ -139,8 +138,8 @@ class Discovery:
             if row is None and self._only_known:
                 continue
             change = compare(row, item.listed)
-            if change is Change.NEW:
-                item = replace(item, adopted=await self._adopt(page.bucket, item.listed))  # noqa: PLW2901 - the same file
+            if change is Change.NEW and (adopted := await self._adopt(page.bucket, item.listed)) is not None:
+                item = replace(item, adopted=adopted)  # noqa: PLW2901 - the same file
             counts.count(item, change, None if row is None else row.status, self._parts(item))
             if change is not Change.UNCHANGED:
                 found.append(item)
@@ -174,15 +173,12 @@ class Discovery:
         """Unfinished files of the ledger that lie within the page's stretch of keys and are not listed."""
         if not page.ordered:
             return
-        async for known in self._mirror.ledger.known_between(page.after, page.last):
-            name = parse_key(known.key)
-            if (
-                name is not None
-                and known.key not in page.keys
-                and known.status not in {Status.COMPLETED, Status.PROCESSING, Status.PERMANENT_FAILURE}
-                and self._selection.has_date(name.date)
-            ):
-                yield known.key
+        async for key in self._mirror.ledger.unfinished_between(page.after, page.last):
+            if key in page.keys:
+                continue
+            name = parse_key(key)
+            if name is not None and self._selection.has_date(name.date):
+                yield key
 
     async def _adopt(self, bucket: _Merge, listed: ListedObject) -> Mirrored | None:
         """What the bucket already holds of a file that is new to the ledger, if it is proven equal or says so of itself."""

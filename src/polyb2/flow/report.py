@@ -74,9 +74,10 @@ class DatasetReport:
         self._add(item, Kind.NEW, parts)
 
     def _add(self, item: Discovered, kind: Kind, parts: int) -> None:
-        size = item.listed.size
-        year = self.years.setdefault(item.name.date.year, {kind: Amount() for kind in Kind})
-        year[kind].add(size)
+        size, year = item.listed.size, item.name.date.year
+        if year not in self.years:
+            self.years[year] = {kind: Amount() for kind in Kind}
+        self.years[year][kind].add(size)
         self.adopted += kind is Kind.ADOPTED
         if kind in {Kind.NEW, Kind.REVISED}:
             self.queued += 1

@@ -204,6 +204,15 @@ class Ledger:
                 yield known
             after = page[-1].key
 
+    async def unfinished_between(self, after: str, last: str) -> AsyncIterator[str]:
+        """Keys of unfinished files that nobody works on with ``after < key <= last``, in their order."""
+        while page := await self._database.read(
+            partial(listings.unfinished_between, after=after, last=last, limit=PAGE_ROWS)
+        ):
+            for key in page:
+                yield key
+            after = page[-1]
+
     async def record(self, found: Sequence[Discovered], dest_prefix: str) -> Counter[Change]:
         """Bring a listing page into the queue."""
         return await self._database.write(

@@ -5,6 +5,7 @@ One listing page is one transaction, and every decision is made again inside it,
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +28,7 @@ class Discovered:
 
 def known_files(tx: Transaction, keys: Sequence[str]) -> dict[str, KnownFile]:
     """The ledger's rows of these keys."""
-    rows = (tx.row("known_by_key", key=key) for key in keys)
-    return {row["key"]: _known(row) for row in rows if row is not None}
+    return {row["key"]: _known(row) for row in tx.rows("known_by_keys", keys=json.dumps(keys))}
 
 
 def known_between(tx: Transaction, after: str, last: str, limit: int) -> list[KnownFile]:
@@ -36,40 +36,49 @@ def known_between(tx: Transaction, after: str, last: str, limit: int) -> list[Kn
     return [_known(row) for row in tx.rows("known_between", after=after, last=last, limit=limit)]
 
 
+def unfinished_between(tx: Transaction, after: str, last: str, limit: int) -> list[str]:
+    """Keys of unfinished files that nobody works on with ``after < key <= last``, in their order, at most ``limit``."""
+    return [row["key"] for row in tx.rows("unfinished_between", after=after, last=last, limit=limit)]
+
+
 def record(tx: Transaction, found: Sequence[Discovered], dest_prefix: str, now_ms: int) -> Counter[Change]:
     """Bring the rows of the listed files up to date; what changed, counted."""
     known = known_files(tx, [item.listed.key for item in found])
     changes: Counter[Change] = Counter()
+    new: dict[str, Discovered] = {}
     for item in found:
         row = known.get(item.listed.key)
         change = compare(row, item.listed)
         changes[change] += 1
         if row is None:
-            insert(tx, item, dest_prefix, now_ms)
+            new[item.listed.key] = item
         elif change is Change.REVISED:
             revise(tx, row.file_id, item.listed, now_ms)
         elif change is Change.RELISTED:
             tx.run("file_requeue", file_id=row.file_id, status=row.status, now_ms=now_ms)
         if row is not None and change in {Change.TOUCHED, Change.RELISTED}:
             tx.run("file_touch", file_id=row.file_id, last_modified_ms=item.listed.last_modified_ms)
+    insert(tx, list(new.values()), dest_prefix, now_ms)
     return changes
 
 
-def insert(tx: Transaction, item: Discovered, dest_prefix: str, now_ms: int) -> None:
-    listed = item.listed
-    facts = {"etag": listed.etag, "size": listed.size, "last_modified_ms": listed.last_modified_ms, "now_ms": now_ms}
-    row = tx.row(
-        "file_insert",
-        key=listed.key,
-        dataset=item.name.dataset,
-        date=item.name.date.isoformat(),
-        dest_key=dest_prefix + listed.key,
-        **facts,
-    )
-    assert row is not None  # noqa: S101 - RETURNING of an insert
-    tx.run("revision_insert", file_id=row["id"], revision=1, **facts)
-    if item.adopted is not None:
-        adopt(tx, int(row["id"]), 1, item.adopted, now_ms)
+def insert(tx: Transaction, items: Sequence[Discovered], dest_prefix: str, now_ms: int) -> None:
+    """Files that are new to the ledger, each in its first revision; those that the target holds already as mirrored."""
+    if not items:
+        return
+    last = tx.row("files_last_id")
+    assert last is not None  # noqa: S101 - an aggregate
+    files = json.dumps([_values(item.name, item.listed) for item in items])
+    tx.run("files_insert", files=files, dest_prefix=dest_prefix, now_ms=now_ms)
+    tx.run("revisions_first", last_id=last["id"], now_ms=now_ms)
+    adopted = {item.listed.key: item.adopted for item in items if item.adopted is not None}
+    for row in known_files(tx, list(adopted)).values() if adopted else ():
+        adopt(tx, row.file_id, row.revision, adopted[row.key], now_ms)
+
+
+def _values(name: FileName, listed: ListedObject) -> tuple[str, str, str, int, str, int]:
+    date = name.date.isoformat()
+    return listed.key, name.dataset, date, listed.size, listed.etag, listed.last_modified_ms
 
 
 def adopt(tx: Transaction, file_id: int, revision: int, adopted: Mirrored, now_ms: int) -> None:

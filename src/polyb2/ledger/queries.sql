@@ -11,6 +11,10 @@
 -- Since when a row that enters the queue waits: from now, unless it waited before.
 CASE WHEN status IN ('completed', 'permanent_failure', 'not_entitled') THEN :now_ms ELSE queued_at_ms END
 
+-- define: unfinished
+-- Nobody works on the file, and it is not as the user wants it: what ends with `source_gone` where it is no longer listed.
+status IN ('pending', 'failed_download', 'failed_upload', 'not_entitled')
+
 -- name: meta_get
 SELECT value FROM meta WHERE name = :name;
 
@@ -53,20 +57,30 @@ FROM workers AS w LEFT JOIN loads AS l ON l.worker = w.id WHERE {live} ORDER BY 
 INSERT OR REPLACE INTO loads (worker, streams_in_use, streams_allowed, source_rps, target_rps)
 VALUES (:worker, :streams_in_use, :streams_allowed, :source_rps, :target_rps);
 
--- name: known_by_key
+-- name: known_by_keys
+-- The rows of a JSON array of keys.
 SELECT id, key, status, reason, size, source_etag, source_last_modified_ms, revision, mirrored_revision,
        mirrored_source_etag, mirrored_size, dest_etag
-FROM files WHERE key = :key;
+FROM files WHERE key IN (SELECT value FROM json_each(:keys));
 
 -- name: known_between
--- The rows of a listing page: keys after the one before it up to its last.
 SELECT id, key, status, reason, size, source_etag, source_last_modified_ms, revision, mirrored_revision,
        mirrored_source_etag, mirrored_size, dest_etag
 FROM files WHERE key > :after AND key <= :last ORDER BY key LIMIT :limit;
 
--- name: file_insert
+-- name: unfinished_between
+SELECT key FROM files WHERE key > :after AND key <= :last AND {unfinished} ORDER BY key LIMIT :limit;
+
+-- name: files_last_id
+SELECT coalesce(max(id), 0) AS id FROM files;
+
+-- name: files_insert
+-- New files, a JSON array of [key, dataset, date, size, etag, last_modified_ms]; their ids follow on the last one. One
+-- statement for a page of them: a statement each costs twice as much, most of it around the triggers that keep the counts.
 INSERT INTO files (key, dataset, date, size, source_etag, source_last_modified_ms, dest_key, discovered_at_ms, queued_at_ms)
-VALUES (:key, :dataset, :date, :size, :etag, :last_modified_ms, :dest_key, :now_ms, :now_ms) RETURNING id;
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
+       json_extract(value, '$[4]'), json_extract(value, '$[5]'), :dest_prefix || json_extract(value, '$[0]'), :now_ms, :now_ms
+FROM json_each(:files);
 
 -- name: file_revise
 -- A newer revision: back to pending with nothing charged, unless a worker holds the row; then it queues when that ends.
@@ -95,7 +109,7 @@ WHERE id = :file_id AND status <> 'processing';
 UPDATE files SET status = 'permanent_failure', reason = 'source_gone', next_attempt_ms = NULL, resumable = 0,
     bytes_done = 0, parts_total = NULL, parts_done = 0,
     error_message = 'the source no longer lists this file; it is queued again when it is listed again'
-WHERE id = :file_id AND status IN ('pending', 'failed_download', 'failed_upload', 'not_entitled');
+WHERE id = :file_id AND {unfinished};
 
 -- name: file_requeue
 -- retry, a relisted key, verify --repair: to be done, at once, with nothing charged. A live upload is kept.
@@ -122,6 +136,11 @@ SELECT 1 AS waits FROM files WHERE id = :file_id AND status IN ('pending', 'fail
 -- name: file_delete
 DELETE FROM files WHERE id = :file_id AND mirrored_revision IS NULL
   AND status IN ('pending', 'failed_download', 'failed_upload');
+
+-- name: revisions_first
+-- The first revision of the files that came after the one with the id :last_id.
+INSERT INTO revisions (file_id, revision, source_etag, size, source_last_modified_ms, first_seen_ms)
+SELECT id, revision, source_etag, size, source_last_modified_ms, :now_ms FROM files WHERE id > :last_id;
 
 -- name: revision_insert
 INSERT INTO revisions (file_id, revision, source_etag, size, source_last_modified_ms, first_seen_ms)
