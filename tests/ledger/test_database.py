@@ -6,7 +6,7 @@ import asyncio
 import fcntl
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -72,6 +72,34 @@ async def test_a_write_that_fails_takes_none_of_those_beside_it_with_it(opened: 
     ended = await asyncio.gather(*(opened.write("test", work) for work in works), return_exceptions=True)
     assert [type(end) for end in ended] == [type(None), KeyError, type(None), sqlite3.IntegrityError, type(None)]
     assert await opened.read(lambda tx: get_meta(tx, "count")) == "3"
+
+
+async def test_writes_of_a_kind_are_done_at_once_and_answered_each(opened: Database) -> None:
+    done: list[list[int]] = []
+
+    def double(tx: Transaction, items: Sequence[int]) -> list[int]:
+        done.append(list(items))
+        set_meta(tx, "first", str(sum(items)))
+        return [2 * item for item in items]
+
+    shared = [opened.write_shared("test", double, number) for number in range(5)]
+    apart = opened.write("apart", lambda tx: set_meta(tx, "second", "2"))
+    assert await asyncio.gather(shared[0], apart, *shared[1:]) == [0, None, 2, 4, 6, 8]
+    assert (done, await opened.read(facts)) == ([[0, 1, 2, 3, 4]], ("10", "2"))
+
+
+async def test_of_writes_of_a_kind_only_those_that_fail_fail(opened: Database) -> None:
+    def store(tx: Transaction, items: Sequence[str]) -> list[str]:
+        for item in items:
+            set_meta(tx, item, "1")
+        if "second" in items:
+            raise KeyError
+        return list(items)
+
+    writes = [opened.write_shared("test", store, name) for name in ("first", "second", "third")]
+    first, second, third = await asyncio.gather(*writes, return_exceptions=True)
+    assert (first, type(second), third) == ("first", KeyError, "third")
+    assert await opened.read(facts) == ("1", None)
 
 
 @pytest.mark.parametrize("steps", range(8))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from polyb2.core.errors import Kind, LeaseLostError, Side
-from polyb2.core.records import Claim, PartProof, Receipt, Upload, UploadState
+from polyb2.core.records import Claim, Mirrored, PartProof, Receipt, Upload, UploadState
 from polyb2.core.status import Event
 from polyb2.core.verdict import Verdict
 from tests.conftest import key
@@ -173,6 +174,39 @@ async def test_a_completed_file_says_what_the_target_holds(books: Books, with_up
     (revision,) = books.sql("SELECT mirrored_at_ms, verification FROM revisions")
     assert revision == {"mirrored_at_ms": books.clock.wall_ms(), "verification": "parts"}
     assert [row["outcome"] for row in books.sql("SELECT outcome FROM attempts")] == ["fail_download", "completed"]
+
+
+async def test_transfers_that_end_together_are_settled_each_as_its_own(books: Books) -> None:
+    days = [f"2024-01-{day:02}" for day in range(1, 7)]
+    await books.discover(*map(listed, days))
+    claims = await books.ledger.claim_up_to(await books.worker(), 6)
+    by_day = {str(claim.key)[-17:-7]: claim for claim in claims}
+    await books.begin(by_day[days[0]])
+    await books.discover(listed(days[1], "b", size=40))
+    sent = {day: Mirrored(f"dest {day}", f"version {day}" if day > days[2] else None, "parts") for day in days}
+    ends = [books.ledger.complete(by_day[day], sent[day], 10) for day in days]
+    assert await asyncio.gather(*ends) == [day != days[1] for day in days]
+    for day in days:
+        row, claim = books.row(day), by_day[day]
+        assert row["status"] == ("pending" if day == days[1] else "completed")
+        assert (row["mirrored_revision"], row["mirrored_source_etag"], row["mirrored_size"]) == (1, "a", SIZE)
+        assert (row["dest_etag"], row["dest_version_id"]) == (sent[day].etag, sent[day].version_id)
+        (revision, *_) = books.sql("SELECT * FROM revisions WHERE file_id = ? ORDER BY revision", claim.file_id)
+        assert (revision["dest_etag"], revision["verification"]) == (sent[day].etag, "parts")
+        (attempt,) = books.sql("SELECT * FROM attempts WHERE file_id = ?", claim.file_id)
+        assert (attempt["outcome"], attempt["ended_ms"] is not None) == ("completed", True)
+    assert [row["state"] for row in books.sql("SELECT state FROM uploads")] == ["done"]
+    assert [row["bytes"] for row in books.sql("SELECT bytes FROM throughput")] == [60]
+
+
+async def test_one_that_lost_its_row_takes_none_that_ends_with_it_along(books: Books) -> None:
+    days = [f"2024-01-{day:02}" for day in range(1, 4)]
+    await books.discover(*map(listed, days))
+    claims = await books.ledger.claim_up_to(await books.worker(), 3)
+    await books.ledger.complete(claims[1], SENT)
+    ended = await asyncio.gather(*(books.ledger.complete(claim, SENT) for claim in claims), return_exceptions=True)
+    assert [end if isinstance(end, bool) else type(end) for end in ended] == [True, LeaseLostError, True]
+    assert [books.status(day) for day in days] == ["completed"] * 3
 
 
 async def test_a_message_is_kept_short_on_the_row_and_whole_on_no_other(books: Books) -> None:

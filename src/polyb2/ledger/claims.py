@@ -6,7 +6,9 @@ longest. A row whose worker is dead is claimed like any other, with the next att
 
 from __future__ import annotations
 
+import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from polyb2.clock import Moment
@@ -53,11 +55,20 @@ def claim_up_to(tx: Transaction, worker: Worker, count: int, now: Moment) -> lis
     rows = tx.rows("claim_best", count=count, backoff_max_ms=BACKOFF_MAX_MS, **now.parameters)
     best = [int(row["id"]) for row in rows]
     claims: list[Claim] = []
-    while len(claims) < count and best:
+    chosen: dict[int, int] = {}
+    while len(claims) + len(chosen) < count and best:
         seq += 1
-        file_id = _next(tx, best, seq, now)
-        claims.append(_take(tx, file_id, seq, worker, now))
-    return claims
+        file_id = best[0]
+        if seq % FAIR_EVERY == 0:
+            # Whose turn it is depends on the claims before.
+            claims += _take(tx, chosen, worker, now)
+            chosen = {}
+            fair = tx.row("claim_fair", wall_ms=now.wall_ms)
+            file_id = file_id if fair is None else int(fair["id"])
+        if file_id in best:
+            best.remove(file_id)
+        chosen[file_id] = seq
+    return claims + _take(tx, chosen, worker, now)
 
 
 def queue_state(tx: Transaction, worker: Worker) -> QueueState:
@@ -66,29 +77,23 @@ def queue_state(tx: Transaction, worker: Worker) -> QueueState:
     return QueueState(bool(pending["pending"]), waiting["next_ms"], int(held["held"]))
 
 
-def _next(tx: Transaction, best: list[int], seq: int, now: Moment) -> int:
-    """The row that is claimed next, taken out of those that are the ``best`` if it is among them."""
-    fair = tx.row("claim_fair", wall_ms=now.wall_ms) if seq % FAIR_EVERY == 0 else None
-    file_id = best[0] if fair is None else int(fair["id"])
-    if file_id in best:
-        best.remove(file_id)
-    return file_id
+def _take(tx: Transaction, chosen: Mapping[int, int], worker: Worker, now: Moment) -> list[Claim]:
+    """Claim the rows that were chosen in this transaction; by their ids, the numbers of the claims."""
+    if not chosen:
+        return []
+    doing = {"worker_id": worker.worker_id, "wall_ms": now.wall_ms}
+    taken = tx.rows("claim_take", files=json.dumps(list(chosen)), worker=worker.row, **doing)
+    rows = {row["id"]: row for row in taken}
+    claimed = {rows[file_id]["dataset"]: seq for file_id, seq in chosen.items()}
+    tx.run("claim_note_datasets", claimed=json.dumps(claimed))
+    tokens = {file_id: secrets.token_hex(16) for file_id in chosen}
+    attempts = [(file_id, rows[file_id]["attempt"], rows[file_id]["revision"], tokens[file_id]) for file_id in chosen]
+    tx.run("attempts_insert", attempts=json.dumps(attempts), **doing)
+    return [_claim(tx, rows[file_id], tokens[file_id], worker, now) for file_id in chosen]
 
 
-def _take(tx: Transaction, file_id: int, seq: int, worker: Worker, now: Moment) -> Claim:
-    row = tx.row("claim_take", file_id=file_id, worker=worker.row, worker_id=worker.worker_id, wall_ms=now.wall_ms)
-    assert row is not None  # noqa: S101 - chosen in this transaction
-    attempt, revision, token = int(row["attempt"]), int(row["revision"]), secrets.token_hex(16)
-    tx.run("claim_note_dataset", dataset=row["dataset"], seq=seq)
-    tx.run(
-        "attempt_insert",
-        file_id=file_id,
-        attempt=attempt,
-        revision=revision,
-        worker_id=worker.worker_id,
-        token=token,
-        wall_ms=now.wall_ms,
-    )
+def _claim(tx: Transaction, row: Row, token: str, worker: Worker, now: Moment) -> Claim:
+    file_id, attempt, revision = int(row["id"]), int(row["attempt"]), int(row["revision"])
     upload = None
     tokens: frozenset[str] = frozenset()
     if attempt > 1:

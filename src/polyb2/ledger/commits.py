@@ -1,21 +1,22 @@
 """Group commit: writes that come while another is being made durable share one transaction and one fsync.
 
 Invariants: a write is answered only when it is durable; each is whole or not there, whatever becomes of those beside it
-(where one fails, all are done again with a savepoint each); their order is that in which they came. A caller who is
-cancelled takes its write back as long as it has not begun, and else waits for its end (milliseconds) before the
-cancellation goes on.
+(where one fails, all are done again with a savepoint each); their order is that in which they came, but those of a kind
+that can be done at once come with the first of them. A caller who is cancelled takes its write back as long as it has not
+begun, and else waits for its end (milliseconds) before the cancellation goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 TOGETHER_MAX = 64
 """Writes of one transaction: more would let the first wait for the last."""
 
@@ -37,7 +38,25 @@ class Outcome:
     error: Exception | None = None
 
 
-Works = list[Callable[[sqlite3.Connection], Any]]
+@dataclass(frozen=True, slots=True)
+class Shared(Generic[Item, T]):
+    """A write that is done at once with those of its kind in the same transaction; alone where it is called.
+
+    Attributes:
+        kind: the name of those that ``work`` can do together.
+        work: does all the items that it is given; a result for each.
+        item: what this one is about.
+    """
+
+    kind: str
+    work: Callable[[sqlite3.Connection, Sequence[Item]], list[T]]
+    item: Item
+
+    def __call__(self, connection: sqlite3.Connection) -> T:
+        return self.work(connection, [self.item])[0]
+
+
+Works = Sequence[Callable[[sqlite3.Connection], Any]]
 
 
 class Commits:
@@ -121,12 +140,26 @@ def carried_out(connection: sqlite3.Connection, works: Works) -> list[Outcome]:
     """
     try:
         with _transaction(connection):
-            return [Outcome(work(connection)) for work in works]
+            return list(map(Outcome, _results(connection, works)))
     except Exception as error:
         if _is_nobodys_fault(error):
             raise
     with _transaction(connection):
         return [_isolated(connection, work) for work in works]
+
+
+def _results(connection: sqlite3.Connection, works: Works) -> list[Any]:
+    """What each comes to; those of a kind are done with the first of them."""
+    results: dict[int, Any] = {}
+    for index, work in enumerate(works):
+        if index in results:
+            continue
+        if not isinstance(work, Shared):
+            results[index] = work(connection)
+            continue
+        kin = {at: one.item for at, one in enumerate(works) if isinstance(one, Shared) and one.kind == work.kind}
+        results |= zip(kin, work.work(connection, list(kin.values())), strict=True)
+    return [results[index] for index in range(len(works))]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ import aiosqlite
 
 from polyb2.core.errors import LedgerError
 from polyb2.failpoints import failpoint
-from polyb2.ledger.commits import Commits, Outcome, Works, carried_out
+from polyb2.ledger.commits import Commits, Outcome, Shared, Works, carried_out
 from polyb2.ledger.lock import FileLock, has_wal_reset_bug, translated
 from polyb2.ledger.opening import connect, connect_to_nothing, inspect_file, make_place
 from polyb2.ledger.patience import Patience
@@ -27,6 +27,7 @@ from polyb2.ledger.queries import load_queries
 
 T = TypeVar("T")
 W = TypeVar("W")
+Item = TypeVar("Item")
 Row = Mapping[str, Any]
 
 
@@ -68,8 +69,17 @@ class Database:
         Raises:
             LedgerError: the file cannot be written, for longer than the patience allows.
         """
+        return await self._write(name, lambda connection: work(Transaction(connection)))
+
+    async def write_shared(self, name: str, work: Callable[[Transaction, Sequence[Item]], list[T]], item: Item) -> T:
+        """As :meth:`write`, where ``work`` does at once what waits under this name, and gives a result for each item."""
+        return await self._write(
+            name, Shared(name, lambda connection, items: work(Transaction(connection), items), item)
+        )
+
+    async def _write(self, name: str, work: Callable[[sqlite3.Connection], T]) -> T:
         failpoint(f"ledger.{name}.before")
-        result = await self._commits.write(lambda connection: work(Transaction(connection)))
+        result = await self._commits.write(work)
         failpoint(f"ledger.{name}.after")
         return result
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polyb2.clock import Moment
@@ -79,12 +81,19 @@ def end(tx: Transaction, worker: Worker, reason: str, now: Moment) -> None:
 
 
 def fence(tx: Transaction, claim: Claim, now: Moment) -> Row:
-    """The row's newest revision and retries, if the claim still holds.
+    """The row's newest revision and progress, if the claim still holds.
 
     Raises:
         LeaseLostError: the row has another attempt, another worker, or the lease ran out.
     """
-    row = tx.row("fence", file_id=claim.file_id, attempt=claim.attempt, worker=claim.worker, **now.parameters)
-    if row is None:
-        raise LeaseLostError(f"{claim.key}: attempt {claim.attempt} no longer holds the claim")
-    return row
+    return fences(tx, [claim], now)[0]
+
+
+def fences(tx: Transaction, claims: Sequence[Claim], now: Moment) -> list[Row]:
+    """As :func:`fence`, for claims of different files; LeaseLostError if one of them no longer holds."""
+    named = json.dumps([(claim.file_id, claim.attempt, claim.worker) for claim in claims])
+    rows = {row["id"]: row for row in tx.rows("fence", claims=named, **now.parameters)}
+    for claim in claims:
+        if claim.file_id not in rows:
+            raise LeaseLostError(f"{claim.key}: attempt {claim.attempt} no longer holds the claim")
+    return [rows[claim.file_id] for claim in claims]

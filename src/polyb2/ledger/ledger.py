@@ -30,6 +30,7 @@ from polyb2.ledger.leases import IDLE, Load, Worker
 from polyb2.ledger.listings import Discovered
 from polyb2.ledger.patience import Patience
 from polyb2.ledger.reports import Filter, StatusReport
+from polyb2.ledger.settlements import Completion
 from polyb2.ledger.story import Story
 
 PAGE_ROWS = 500
@@ -175,9 +176,10 @@ class Ledger:
 
     async def complete(self, claim: Claim, mirrored: Mirrored, new_bytes: int = 0) -> bool:
         """Settle a proven transfer; False if a newer revision is listed meanwhile and queued."""
-        return await self._database.write(
-            "complete", lambda tx: settlements.complete(tx, claim, mirrored, new_bytes, self.clock.now())
-        )
+        return await self._database.write_shared("complete", self._complete, Completion(claim, mirrored, new_bytes))
+
+    def _complete(self, tx: Transaction, completions: Sequence[Completion]) -> list[bool]:
+        return settlements.complete(tx, completions, self.clock.now())
 
     async def fail(self, claim: Claim, verdict: Verdict, message: str, delay_s: float) -> Event:
         """Settle a failed attempt; ``delay_s`` is the back-off where the verdict waits."""

@@ -72,8 +72,11 @@ def insert(tx: Transaction, items: Sequence[Discovered], dest_prefix: str, now_m
     tx.run("files_insert", files=files, dest_prefix=dest_prefix, now_ms=now_ms)
     tx.run("revisions_first", last_id=last["id"], now_ms=now_ms)
     adopted = {item.listed.key: item.adopted for item in items if item.adopted is not None}
-    for row in known_files(tx, list(adopted)).values() if adopted else ():
-        adopt(tx, row.file_id, row.revision, adopted[row.key], now_ms)
+    if adopted:
+        known = known_files(tx, list(adopted)).values()
+        done = json.dumps([_facts(row, adopted[row.key]) for row in known])
+        tx.run("files_adopt", done=done, wall_ms=now_ms)
+        tx.run("revisions_mirrored", done=done, wall_ms=now_ms)
 
 
 def _values(name: FileName, listed: ListedObject) -> tuple[str, str, str, int, str, int]:
@@ -81,11 +84,14 @@ def _values(name: FileName, listed: ListedObject) -> tuple[str, str, str, int, s
     return listed.key, name.dataset, date, listed.size, listed.etag, listed.last_modified_ms
 
 
-def adopt(tx: Transaction, file_id: int, revision: int, adopted: Mirrored, now_ms: int) -> None:
-    """Record that the target holds the row's revision already."""
-    facts = {"dest_etag": adopted.etag, "dest_version_id": adopted.version_id, "verification": adopted.verification}
-    tx.run("file_adopt", file_id=file_id, now_ms=now_ms, **facts)
-    tx.run("revision_mirrored", file_id=file_id, revision=revision, now_ms=now_ms, **facts)
+def _facts(row: KnownFile, adopted: Mirrored) -> dict[str, object]:
+    return {
+        "file_id": row.file_id,
+        "revision": row.revision,
+        "dest_etag": adopted.etag,
+        "dest_version_id": adopted.version_id,
+        "verification": adopted.verification,
+    }
 
 
 def revise(tx: Transaction, file_id: int, listed: ListedObject, now_ms: int) -> None:

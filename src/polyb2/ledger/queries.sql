@@ -99,11 +99,13 @@ WHERE id = :file_id AND status = 'processing' RETURNING revision;
 -- name: file_touch
 UPDATE files SET source_last_modified_ms = :last_modified_ms WHERE id = :file_id;
 
--- name: file_adopt
-UPDATE files SET status = 'completed', reason = NULL, error_message = NULL, next_attempt_ms = NULL, resumable = 0,
-    bytes_done = size, dest_etag = :dest_etag, dest_version_id = :dest_version_id, verification = :verification,
-    mirrored_revision = revision, mirrored_source_etag = source_etag, mirrored_size = size, completed_at_ms = :now_ms
-WHERE id = :file_id AND status <> 'processing';
+-- name: files_adopt
+-- New files that the target holds already; as for revisions_mirrored.
+UPDATE files SET status = 'completed', bytes_done = size, completed_at_ms = :wall_ms,
+    dest_etag = json_extract(d.value, '$.dest_etag'), dest_version_id = json_extract(d.value, '$.dest_version_id'),
+    verification = json_extract(d.value, '$.verification'), mirrored_revision = files.revision,
+    mirrored_source_etag = source_etag, mirrored_size = size
+FROM json_each(:done) AS d WHERE files.id = json_extract(d.value, '$.file_id');
 
 -- name: file_gone
 UPDATE files SET status = 'permanent_failure', reason = 'source_gone', next_attempt_ms = NULL, resumable = 0,
@@ -146,10 +148,12 @@ SELECT id, revision, source_etag, size, source_last_modified_ms, :now_ms FROM fi
 INSERT INTO revisions (file_id, revision, source_etag, size, source_last_modified_ms, first_seen_ms)
 VALUES (:file_id, :revision, :etag, :size, :last_modified_ms, :now_ms);
 
--- name: revision_mirrored
-UPDATE revisions SET mirrored_at_ms = :now_ms, dest_etag = :dest_etag, dest_version_id = :dest_version_id,
-    verification = :verification
-WHERE file_id = :file_id AND revision = :revision;
+-- name: revisions_mirrored
+-- What the target holds: an array of objects with file_id, revision, dest_etag, dest_version_id, verification, and more.
+UPDATE revisions SET mirrored_at_ms = :wall_ms, dest_etag = json_extract(d.value, '$.dest_etag'),
+    dest_version_id = json_extract(d.value, '$.dest_version_id'), verification = json_extract(d.value, '$.verification')
+FROM json_each(:done) AS d
+WHERE revisions.file_id = json_extract(d.value, '$.file_id') AND revisions.revision = json_extract(d.value, '$.revision');
 
 -- name: revisions_after
 DELETE FROM revisions WHERE file_id = :file_id
@@ -195,15 +199,19 @@ FROM datasets AS d WHERE id IS NOT NULL ORDER BY d.claimed_seq LIMIT 1;
 -- Only receipts of this very attempt will excuse it: those that are there already are marked.
 UPDATE files SET status = 'processing', attempt = attempt + 1, worker = :worker, worker_id = :worker_id,
     next_attempt_ms = NULL, started_at_ms = :wall_ms, parts_mark = max(parts_mark, parts_done)
-WHERE id = :file_id
+WHERE id IN (SELECT value FROM json_each(:files))
 RETURNING id, key, dataset, date, size, source_etag, source_last_modified_ms, revision, attempt, retry_count, forbidden;
 
--- name: claim_note_dataset
-UPDATE datasets SET claimed_seq = :seq WHERE dataset = :dataset;
+-- name: claim_note_datasets
+-- The number of its last claim, by dataset, as a JSON object.
+UPDATE datasets SET claimed_seq = c.value FROM json_each(:claimed) AS c WHERE datasets.dataset = c.key;
 
--- name: attempt_insert
-INSERT INTO attempts (file_id, attempt, revision, worker_id, token, started_ms)
-VALUES (:file_id, :attempt, :revision, :worker_id, :token, :wall_ms);
+-- name: attempts_insert
+-- New attempts, an array of [file_id, attempt, revision, token].
+INSERT INTO attempts (file_id, attempt, revision, token, worker_id, started_ms)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
+       :worker_id, :wall_ms
+FROM json_each(:attempts);
 
 -- name: attempts_lost
 -- An attempt that never ended: its worker died or lost its lease.
@@ -216,6 +224,10 @@ DELETE FROM attempts WHERE file_id = :file_id AND attempt <= :attempt - :keep;
 -- name: attempt_end
 UPDATE attempts SET ended_ms = :wall_ms, outcome = :outcome, reason = :reason, error_message = :message
 WHERE file_id = :file_id AND attempt = :attempt;
+
+-- name: attempts_completed
+UPDATE attempts SET ended_ms = :wall_ms, outcome = 'completed' FROM json_each(:done) AS d
+WHERE attempts.file_id = json_extract(d.value, '$.file_id') AND attempts.attempt = json_extract(d.value, '$.attempt');
 
 -- name: attempts_released
 -- The attempts of a worker that gives its rows back.
@@ -240,9 +252,12 @@ SELECT EXISTS (SELECT 1 FROM files INDEXED BY files_pending WHERE status = 'pend
 SELECT count(*) AS held FROM files INDEXED BY files_held WHERE worker IS NOT NULL AND worker <> :worker;
 
 -- name: fence
--- Whether the claim still holds: the row, the attempt, the worker and its lease.
-SELECT f.revision, f.parts_done > f.parts_mark AS progressed FROM files AS f JOIN workers AS w ON w.id = f.worker
-WHERE f.id = :file_id AND f.attempt = :attempt AND f.worker = :worker AND f.status = 'processing' AND {live};
+-- Those of the claims, an array of [file_id, attempt, worker], that still hold: the row, the attempt, the worker, its lease.
+SELECT f.id, f.revision, f.parts_done > f.parts_mark AS progressed
+FROM json_each(:claims) AS c CROSS JOIN files AS f ON f.id = json_extract(c.value, '$[0]')
+     CROSS JOIN workers AS w ON w.id = f.worker
+WHERE f.attempt = json_extract(c.value, '$[1]') AND f.worker = json_extract(c.value, '$[2]') AND f.status = 'processing'
+  AND {live};
 
 -- name: upload_live
 SELECT id, revision, dest_key, upload_id, token, size, part_bytes, proof, state FROM uploads
@@ -252,6 +267,10 @@ WHERE file_id = :file_id AND state IN ('open', 'completing');
 INSERT INTO uploads (file_id, revision, dest_key, upload_id, token, size, part_bytes, proof, state, created_ms)
 VALUES ((SELECT id FROM files WHERE id = :file_id), :revision, :dest_key, :upload_id, :token, :size, :part_bytes, :proof,
         :state, :wall_ms) RETURNING id;
+
+-- name: uploads_done
+UPDATE uploads SET state = 'done'
+WHERE state IN ('open', 'completing') AND file_id IN (SELECT json_extract(value, '$.file_id') FROM json_each(:done));
 
 -- name: upload_state
 UPDATE uploads SET state = :state WHERE id = :upload;
@@ -329,13 +348,15 @@ SELECT second, bytes FROM throughput ORDER BY second;
 SELECT min(started_ms) AS started_ms FROM workers AS w WHERE {live} OR w.ended_ms >= :since_ms;
 
 -- name: settle_complete
--- The retries that it took stay on the row, as history; a newer revision begins at zero.
+-- The retries that it took stay on the row, as history; a newer revision begins at zero. As for revisions_mirrored.
 UPDATE files SET status = 'completed', reason = NULL, error_message = NULL, forbidden = 0,
-    worker = NULL, resumable = 0, bytes_done = size,
+    worker = NULL, resumable = 0, bytes_done = files.size,
     parts_total = coalesce(parts_total, 1), parts_done = coalesce(parts_total, 1),
-    dest_etag = :dest_etag, dest_version_id = :dest_version_id, verification = :verification,
-    mirrored_revision = :revision, mirrored_source_etag = :etag, mirrored_size = :size, completed_at_ms = :wall_ms
-WHERE id = :file_id;
+    dest_etag = json_extract(d.value, '$.dest_etag'), dest_version_id = json_extract(d.value, '$.dest_version_id'),
+    verification = json_extract(d.value, '$.verification'), mirrored_revision = json_extract(d.value, '$.revision'),
+    mirrored_source_etag = json_extract(d.value, '$.etag'), mirrored_size = json_extract(d.value, '$.size'),
+    completed_at_ms = :wall_ms
+FROM json_each(:done) AS d WHERE files.id = json_extract(d.value, '$.file_id');
 
 -- name: settle_superseded
 -- The attempt ended, and a newer revision is listed: it queues with nothing charged. What was mirrored is noted apart.
@@ -345,9 +366,11 @@ UPDATE files SET status = 'pending', reason = NULL, error_message = NULL, retry_
 WHERE id = :file_id;
 
 -- name: note_mirrored
-UPDATE files SET dest_etag = :dest_etag, dest_version_id = :dest_version_id, verification = :verification,
-    mirrored_revision = :revision, mirrored_source_etag = :etag, mirrored_size = :size, completed_at_ms = :wall_ms
-WHERE id = :file_id;
+UPDATE files SET dest_etag = json_extract(d.value, '$.dest_etag'),
+    dest_version_id = json_extract(d.value, '$.dest_version_id'), verification = json_extract(d.value, '$.verification'),
+    mirrored_revision = json_extract(d.value, '$.revision'), mirrored_source_etag = json_extract(d.value, '$.etag'),
+    mirrored_size = json_extract(d.value, '$.size'), completed_at_ms = :wall_ms
+FROM json_each(:done) AS d WHERE files.id = json_extract(d.value, '$.file_id');
 
 -- name: settle_failed
 UPDATE files SET status = :status, reason = :reason, error_message = :message, retry_count = retry_count + :charged,

@@ -6,31 +6,62 @@ came to, the row goes back to the queue for that revision.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from polyb2.clock import Moment
-from polyb2.core.records import Claim, ListedObject, Mirrored, UploadState
+from polyb2.core.records import Claim, ListedObject, Mirrored
 from polyb2.core.status import TRANSITIONS, Event
 from polyb2.core.verdict import Verdict
 from polyb2.ledger.database import Transaction
-from polyb2.ledger.leases import fence
+from polyb2.ledger.leases import fence, fences
 from polyb2.ledger.listings import revise
 
 MESSAGE_MAX = 1000
 
 
-def complete(tx: Transaction, claim: Claim, mirrored: Mirrored, new_bytes: int, now: Moment) -> bool:
-    """The target holds the claim's revision, proven; True if that is still the newest one.
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The target holds the claim's revision, proven.
 
-    Args:
-        tx: the transaction.
+    Attributes:
         claim: whose.
         mirrored: what the target holds.
         new_bytes: bytes that have no receipt of their own yet (a single PUT), for the rate.
-        now: the clocks.
     """
-    row = fence(tx, claim, now)
-    newest = bool(row["revision"] == claim.revision.number)
-    facts = {
+
+    claim: Claim
+    mirrored: Mirrored
+    new_bytes: int
+
+
+def complete(tx: Transaction, completions: Sequence[Completion], now: Moment) -> list[bool]:
+    """Settle proven transfers of different files; of each, whether its revision is still the newest one."""
+    rows = fences(tx, [one.claim for one in completions], now)
+    newest = [bool(row["revision"] == one.claim.revision.number) for row, one in zip(rows, completions, strict=True)]
+    settled = [_facts(one) for one, is_newest in zip(completions, newest, strict=True) if is_newest]
+    superseded = [_facts(one) for one, is_newest in zip(completions, newest, strict=True) if not is_newest]
+    done = json.dumps(settled + superseded)
+    tx.run("uploads_done", done=done)
+    tx.run("revisions_mirrored", done=done, wall_ms=now.wall_ms)
+    tx.run("attempts_completed", done=done, wall_ms=now.wall_ms)
+    if settled:
+        tx.run("settle_complete", done=json.dumps(settled), wall_ms=now.wall_ms)
+    if superseded:
+        tx.run("note_mirrored", done=json.dumps(superseded), wall_ms=now.wall_ms)
+    for facts in superseded:
+        tx.run("settle_superseded", file_id=facts["file_id"])
+    if new_bytes := sum(one.new_bytes for one in completions):
+        tx.run("throughput_add", wall_ms=now.wall_ms, length=new_bytes)
+    return newest
+
+
+def _facts(completion: Completion) -> dict[str, object]:
+    claim, mirrored = completion.claim, completion.mirrored
+    return {
         "file_id": claim.file_id,
+        "attempt": claim.attempt,
         "revision": claim.revision.number,
         "etag": claim.revision.etag,
         "size": claim.revision.size,
@@ -38,17 +69,6 @@ def complete(tx: Transaction, claim: Claim, mirrored: Mirrored, new_bytes: int, 
         "dest_version_id": mirrored.version_id,
         "verification": mirrored.verification,
     }
-    upload = tx.row("upload_live", file_id=claim.file_id)
-    if upload is not None:
-        tx.run("upload_state", upload=upload["id"], state=UploadState.DONE)
-    tx.run("revision_mirrored", now_ms=now.wall_ms, **facts)
-    tx.run("settle_complete" if newest else "note_mirrored", wall_ms=now.wall_ms, **facts)
-    if not newest:
-        tx.run("settle_superseded", file_id=claim.file_id)
-    if new_bytes:
-        tx.run("throughput_add", wall_ms=now.wall_ms, length=new_bytes)
-    _end_attempt(tx, claim, "completed", None, None, now)
-    return newest
 
 
 def fail(
