@@ -101,7 +101,7 @@ class Server:
             "requests": dict(self.requests),
             "taken_bytes": sum(wire.taken_bytes for wire in list(self._wires)),
             "objects": len(self.bucket.objects),
-            "bytes": sum(stored.size for stored in self.bucket.objects.values()),
+            "bytes": sum(stored.size for stored in list(self.bucket.objects.values())),
             "identical": self.bucket.identical(),
             "uploads": len(self.bucket.uploads),
             "throttle": self.throttle.report(),

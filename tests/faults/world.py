@@ -10,7 +10,6 @@ import asyncio
 import os
 import signal
 import socket
-import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
@@ -34,6 +33,7 @@ from polyb2.ledger.database import Row, Transaction
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.reports import Filter
 from polyb2.opening import open_mirror
+from polyb2.remote.trust import authorities
 from polyb2.sandbox import GeneratedGzip, Sandbox
 from polyb2.sandbox.objects import Content, InMemory
 from polyb2.sandbox.server import SandboxServer
@@ -289,9 +289,9 @@ class World:
 
     def trust(self, certificates: Path) -> None:
         """Take these certificates as ``SSL_CERT_FILE`` would have them taken by a process of its own."""
-        context = ssl.create_default_context(cafile=certificates)
-        self.patches.enter_context(patch("aiohttp.connector._SSL_CONTEXT_VERIFIED", context))
         self.patches.enter_context(patch.dict(os.environ, SSL_CERT_FILE=str(certificates)))
+        authorities.cache_clear()
+        self.patches.callback(authorities.cache_clear)
 
     def resolver_of(self, resolve: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         """The event loop's resolver, which does not know the hosts of the lost ports."""

@@ -13,6 +13,7 @@ import aiohttp
 
 from polyb2.core.logevents import LogEvent, told
 from polyb2.core.scrub import scrub
+from polyb2.remote.trust import authorities
 
 log = logging.getLogger(__name__)
 PATIENCE_S = 10.0
@@ -51,8 +52,9 @@ class Pinger:
             method, url, body = "POST", failing(self._url), scrub(problem)[:_WORDS_MAX].encode()
         timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
         try:
+            connector = aiohttp.TCPConnector(ssl=authorities())
             async with (
-                aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+                aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as session,
                 session.request(method, url, data=body) as answer,
             ):
                 return "" if answer.ok else f"it answered {answer.status}"

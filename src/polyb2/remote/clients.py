@@ -6,7 +6,6 @@ that an operation does not require. Idle connections are kept for less than the 
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from botocore.utils import parse_timestamp as botocore_timestamp
 from yarl import URL
 
 from polyb2 import __version__
+from polyb2.remote.trust import ControlSession, speaks_tls, trusted
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -64,6 +64,7 @@ async def open_client(account: Account, *, read_timeout_s: float = CONTROL_READ_
         max_pool_connections=32,
         connector_args={"keepalive_timeout": KEEPALIVE_S},
         user_agent_extra=f"polyb2/{__version__}",
+        http_session_cls=ControlSession,
     )
     async with _boto_session().client(
         "s3",
@@ -71,8 +72,7 @@ async def open_client(account: Account, *, read_timeout_s: float = CONTROL_READ_
         region_name=account.region,
         aws_access_key_id=account.key_id,
         aws_secret_access_key=account.secret,
-        # aiohttp takes SSL_CERT_FILE by itself; botocore knows another variable.
-        verify=os.environ.get("SSL_CERT_FILE") or None,
+        verify=speaks_tls(account.endpoint, proxy_of(account.endpoint)),
         config=config,
     ) as client:
         yield client
@@ -135,8 +135,9 @@ class Http:
 
     def __init__(self, endpoint: str) -> None:
         proxy = proxy_of(endpoint)
-        self._reusing = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S), proxy)
-        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True), proxy)
+        allowed = trusted(endpoint, proxy)
+        self._reusing = _session(aiohttp.TCPConnector(limit=0, ssl=allowed, keepalive_timeout=KEEPALIVE_S), proxy)
+        self._fresh = _session(aiohttp.TCPConnector(limit=0, ssl=allowed, force_close=True), proxy)
 
     def session(self, *, fresh: bool) -> aiohttp.ClientSession:
         """B2 asks that a part that met a 503 is sent again on a new connection."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from contextlib import suppress
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.remote.clients import Http, proxy_of
 from polyb2.remote.translate import FOREIGN, translate
+from polyb2.remote.trust import authorities
 
 STEP_TIMEOUT_S = 10.0
 _PORTS = {"https": 443, "http": 80}
@@ -54,8 +54,7 @@ class Endpoint:
 
     async def handshake(self) -> str:
         """Check the certificate against ``SSL_CERT_FILE`` or the system's; the TLS version."""
-        context = ssl.create_default_context(cafile=os.environ.get("SSL_CERT_FILE") or None)
-        return await self._open(context, f"no trusted TLS connection to {self.host} port {self.port}")
+        return await self._open(authorities(), f"no trusted TLS connection to {self.host} port {self.port}")
 
     async def clock_offset_s(self) -> float | None:
         """By how many seconds the service's clock is ahead of this machine's; None where it does not tell."""

@@ -1,0 +1,48 @@
+"""The certificate authorities that this process trusts: the system's, or those of ``SSL_CERT_FILE``, for both HTTP stacks.
+
+Left alone, botocore's stack reads a bundle of its own for each client, and checks no certificate at all through a proxy.
+Invariants: they are read once, and only if an endpoint or its proxy speaks TLS; each connector is given them through here.
+"""
+
+from __future__ import annotations
+
+import ssl
+from functools import cache
+from typing import Any
+
+import aiohttp
+from aiobotocore.httpsession import AIOHTTPSession
+
+
+def speaks_tls(*urls: object) -> bool:
+    """Whether one of an endpoint and the proxy before it does; None for no proxy."""
+    return any(str(url).lower().startswith("https:") for url in urls)
+
+
+def trusted(*urls: object) -> ssl.SSLContext | bool:
+    """What a connector to these takes as its ``ssl``."""
+    return authorities() if speaks_tls(*urls) else True
+
+
+@cache
+def authorities() -> ssl.SSLContext:
+    """What a server's certificate is checked against, shared by all connections.
+
+    Raises:
+        OSError: the files cannot be read.
+    """
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(("http/1.1",))
+    return context
+
+
+class ControlSession(AIOHTTPSession):
+    """The connections of a control client; its ``verify`` says whether they speak TLS."""
+
+    _verify: bool
+    _max_pool_connections: int
+    _connector_args: dict[str, Any]
+
+    def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:  # noqa: ARG002 - the parent's signature
+        allowed = authorities() if self._verify else True
+        return aiohttp.TCPConnector(limit=self._max_pool_connections, ssl=allowed, **self._connector_args)

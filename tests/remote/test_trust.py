@@ -1,0 +1,68 @@
+"""What the process trusts: read once, only for TLS, and by nothing else on the way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from yarl import URL
+
+from polyb2.remote import trust
+from polyb2.remote.clients import Account, Http, open_client
+
+PROBE = """
+import os
+before = dict(os.environ)
+import polyb2.engine
+from aiohttp import connector
+print(connector._SSL_CONTEXT_VERIFIED.cert_store_stats()["x509"], os.environ == before)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _unread() -> Iterator[None]:
+    trust.authorities.cache_clear()
+    yield
+    trust.authorities.cache_clear()
+
+
+def test_loading_reads_no_certificates_and_leaves_the_environment_as_it_was() -> None:
+    for given in (os.environ, {name: value for name, value in os.environ.items() if not name.startswith("SSL_CERT")}):
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE], capture_output=True, text=True, check=True, env=dict(given)
+        )
+        assert done.stdout.split() == ["0", "True"]
+
+
+@pytest.mark.parametrize(
+    ("urls", "speaks"),
+    [
+        (["https://s3.us-west-004.backblazeb2.com", None], True),
+        (["HTTPS://files.example", None], True),
+        (["http://127.0.0.1:9000", None], False),
+        (["http://127.0.0.1:9000", URL("https://proxy.example")], True),
+    ],
+)
+def test_they_are_read_once_and_only_where_tls_is_spoken(urls: list[object], speaks: bool) -> None:
+    assert trust.speaks_tls(*urls) is speaks
+    found = [trust.trusted(*urls) for _ in range(2)]
+    assert found == ([trust.authorities()] * 2 if speaks else [True, True])
+    assert trust.authorities.cache_info().currsize == speaks
+
+
+async def test_without_tls_no_connection_has_them_read() -> None:
+    account = Account("http://127.0.0.1:9", "bucket", "us-west-004", "key", "secret")
+    async with open_client(account) as client, Http(account.endpoint):
+        with pytest.raises(Exception, match="Could not connect"):
+            await client.head_bucket(Bucket="bucket")
+    assert trust.authorities.cache_info().currsize == 0
+
+
+async def test_a_certificate_is_checked_behind_a_proxy_as_well() -> None:
+    """aiobotocore's own connections check none there."""
+    connector = trust.ControlSession(verify=True)._create_connector("http://proxy.example:3128")
+    assert connector._ssl is trust.authorities()
+    await connector.close()
