@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,17 @@ def test_they_are_read_once_and_only_where_tls_is_spoken(urls: list[object], spe
     found = [trust.trusted(*urls) for _ in range(2)]
     assert found == ([trust.authorities()] * 2 if speaks else [True, True])
     assert trust.authorities.cache_info().currsize == speaks
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose passes ``${SSL_CERT_FILE:-}`` on as empty, and OpenSSL takes that for a file that is not there."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    systems = ssl.create_default_context().cert_store_stats()
+    if not systems["x509"]:
+        pytest.skip("this machine has no authorities of its own")
+    monkeypatch.setenv("SSL_CERT_FILE", "")
+    assert trust.authorities().cert_store_stats() == systems
 
 
 async def test_without_tls_no_connection_has_them_read() -> None:

@@ -6,6 +6,7 @@ Invariants: they are read once, and only if an endpoint or its proxy speaks TLS;
 
 from __future__ import annotations
 
+import os
 import ssl
 from functools import cache
 from typing import Any
@@ -28,9 +29,11 @@ def trusted(*urls: object) -> ssl.SSLContext | bool:
 def authorities() -> ssl.SSLContext:
     """What a server's certificate is checked against, shared by all connections.
 
-    Raises:
-        OSError: the files cannot be read.
+    A variable that is empty, as an unset one is in a Compose file, counts as not set; OpenSSL would read nothing at all.
     """
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        if os.environ.get(name) == "":
+            del os.environ[name]
     context = ssl.create_default_context()
     context.set_alpn_protocols(("http/1.1",))
     return context
