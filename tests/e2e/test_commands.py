@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -199,22 +197,33 @@ async def test_help_needs_nothing_that_only_commands_need() -> None:
 
 
 @pytest.mark.parametrize("command", ["status", "coverage", "datasets"])
-async def test_what_is_for_programs_needs_nothing_that_draws(command: str, tmp_path: Path) -> None:
+async def test_what_is_for_programs_needs_nothing_that_draws(command: str, bench: Bench) -> None:
+    assert await loaded({"rich"}, bench, command, "--json") == "0 []"
+
+
+async def test_a_run_without_a_page_loads_none_and_none_loads_boto3s_own_transfers(bench: Bench) -> None:
+    serving = {"aiohttp.web", "prometheus_client", "polyb2.web"}
+    assert await loaded({*serving, "s3transfer"}, bench, "run") == "0 []"
+    assert await loaded(serving, bench, "run", POLYB2_HTTP_ADDR="127.0.0.1:0") == f"0 {sorted(serving)}"
+
+
+async def loaded(names: set[str], bench: Bench, *words: str, **extra: str) -> str:
+    """The exit code of a command, and which of these modules it loaded."""
     script = (
         "import sys; from polyb2.cli.main import main\n"
-        f"try: main(['{command}', '--json'])\n"
-        "except SystemExit as end: sys.exit(f'{end.code} {sorted({\"rich\"} & set(sys.modules))}')"
+        f"try: main({list(words)})\n"
+        f"except SystemExit as end: print(end.code, sorted({names} & set(sys.modules)), file=sys.stderr)"
     )
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         script,
-        env=os.environ | {"DATABASE_URL": f"sqlite:///{tmp_path / 'polyb2.db'}"},
+        env=bench.environment(**extra),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
     _, told = await process.communicate()
-    assert told.decode().strip() == "0 []"
+    return told.decode().splitlines()[-1]
 
 
 async def test_every_command_has_help_with_an_example(bench: Bench) -> None:

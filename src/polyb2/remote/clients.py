@@ -101,13 +101,19 @@ _NO_HOSTS = {
 }
 
 
+class _Session(aioboto3.Session):
+    """A session without boto3's own transfers, which polyb2 is instead of: loading them takes 44 modules and 1.5 MB."""
+
+    def _register_default_handlers(self) -> None: ...
+
+
 @cache
-def _boto_session() -> aioboto3.Session:
+def _boto_session() -> _Session:
     """One for the process: it parses botocore's service descriptions, which takes a tenth of a second."""
     session = get_session()
     session.register_component("data_loader", _Descriptions())
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
-    return aioboto3.Session(botocore_session=session)
+    return _Session(botocore_session=session)
 
 
 def parse_timestamp(text: str) -> datetime:

@@ -47,12 +47,9 @@ async def serve(address: str, subject: Subject) -> AsyncIterator[None]:
     """Serve health, metrics and the page while the block runs.
 
     Args:
-        address: ``host:port``; empty serves nothing.
+        address: ``host:port``.
         subject: what is looked at.
     """
-    if not address:
-        yield
-        return
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     sight = Sight(subject)
