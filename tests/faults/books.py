@@ -10,10 +10,12 @@ import asyncio
 import fcntl
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 from unittest.mock import patch
 
 from polyb2.ledger.binding import set_meta
+from polyb2.ledger.commits import Shared
 from polyb2.ledger.database import Database, Transaction
 from polyb2.sandbox import Drip, Fault
 from tests.faults.scenes import Case, queued, superseded
@@ -49,7 +51,7 @@ def ledger_cases() -> Iterator[Case]:
 def _arm(verb: str, fault: str, for_s: float | None) -> Callable[[World], None]:
     def arm(world: World) -> None:
         trouble = _Trouble(world, verb, fault, for_s)
-        world.patches.enter_context(patch.object(Database, "write", trouble.write_of(Database.write)))
+        world.patches.enter_context(patch.object(Database, "_write", trouble.write_of(Database._write)))
         world.cures.append(trouble.end)
         # Slow enough for a heartbeat to come.
         world.box.source.inject(Fault("get", Drip(24 * MIB), times=0))
@@ -70,18 +72,22 @@ class _Trouble:
         self._undo: Callable[[], Any] = lambda: None
 
     def write_of(self, write: Callable[..., Any]) -> Callable[..., Any]:
-        async def writing(database: Database, name: str, work: Callable[[Transaction], T]) -> T:
+        async def writing(database: Database, name: str, work: Callable[[sqlite3.Connection], T]) -> T:
             if name == self._verb and not self._has_struck:
                 await self._begin(database)
-            result: T = await write(database, name, lambda tx: self._carry_out(work, tx))
+            if isinstance(work, Shared):
+                together = work.work
+                burdened = lambda connection, items: self._burdened(connection, together(connection, items))  # noqa: E731
+                result: T = await write(database, name, replace(work, work=burdened))
+            else:
+                result = await write(database, name, lambda connection: self._burdened(connection, work(connection)))
             return result
 
         return writing
 
-    def _carry_out(self, work: Callable[[Transaction], T], tx: Transaction) -> T:
-        result = work(tx)
+    def _burdened(self, connection: sqlite3.Connection, result: T) -> T:
         if self._is_on and self._fault == "full":
-            set_meta(tx, "ballast", _BALLAST)  # so that every write needs room
+            set_meta(Transaction(connection), "ballast", _BALLAST)  # so that every write needs room
         return result
 
     async def _begin(self, database: Database) -> None:
@@ -112,7 +118,8 @@ class _Trouble:
             pragma = "PRAGMA max_page_count = 1" if on else f"PRAGMA max_page_count = {2**32 - 2}"
         else:
             pragma = f"PRAGMA query_only = {int(on)}"
-        if database._connection._thread.is_alive():
+        # Closed, its thread may still live for a moment.
+        if database._connection._connection is not None:
             await database._submit(lambda connection, _: connection.execute(pragma).fetchall(), None)
 
     async def end(self) -> None:

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from tests.faults.books import ledger_cases
 from tests.faults.catalogue import catalogue
 from tests.faults.death import Soak, die_at, kill_points
 from tests.faults.drain import PEERS, Peer, drained_at, drained_beside
@@ -23,6 +24,13 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="needs signals and /p
 @pytest.mark.parametrize("case", catalogue()[::EVERY], ids=lambda case: case.name)
 async def test_a_fault_harms_nothing_and_is_survived(case: Case) -> None:
     await play(case)
+
+
+async def test_a_fault_strikes_what_the_ledger_writes_together() -> None:
+    complete = [case for case in ledger_cases() if (case.step, case.lasts) == ("ledger write: complete", "once")]
+    assert complete
+    for case in complete:
+        await play(case)
 
 
 async def test_a_process_killed_at_any_point_is_succeeded_by_the_next(capsys: pytest.CaptureFixture[str]) -> None:
