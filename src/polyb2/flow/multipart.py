@@ -159,19 +159,15 @@ class _Sender:
         while self.missing and self._failure is None:
             slot = await self._mirror.streams.for_part()
             if self.missing and self._failure is None:
-                group.create_task(self._once(self.missing.popleft(), slot), name=f"part of {self._claim.key}")
+                part = group.create_task(self._send(self.missing.popleft(), slot), name=f"part of {self._claim.key}")
+                # A task that is cancelled before its first step could not do so itself.
+                part.add_done_callback(lambda _part, slot=slot: slot.release())  # type: ignore[misc]
             else:
                 slot.release()
 
     def raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-    async def _once(self, part: Part, slot: Slot) -> None:
-        try:
-            await self._send(part, slot)
-        finally:
-            slot.release()
 
     async def _send(self, part: Part, slot: Slot) -> None:
         try:

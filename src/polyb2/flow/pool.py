@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from polyb2.core.errors import LeaseLostError, LedgerError
@@ -152,9 +153,11 @@ class Pool:
         slot.begin()
         task = asyncio.create_task(self._work(claim, slot), name=f"file {claim.key}")
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, slot))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, slot: Slot, task: asyncio.Task[None]) -> None:
+        # It has done so itself, unless it was cancelled before its first step.
+        slot.release()
         self._tasks.discard(task)
         self.wake.set()
         self._note_failure(task)
