@@ -63,7 +63,7 @@ async def _put_streamed(mirror: Mirror, claim: Claim, slot: Slot, md5: str) -> S
                 body = await relay.collect() if size <= STREAM_BUFFER_BYTES else relay
                 return await mirror.target.put(mirror.dest_key(claim), body, size, md5, headers, fresh=fresh)
 
-    return await tried(mirror, slot, once)
+    return await tried(mirror, slot, size, once)
 
 
 async def _put_buffered(mirror: Mirror, claim: Claim, slot: Slot) -> tuple[StoredObject, str]:
@@ -81,7 +81,7 @@ async def _put_buffered(mirror: Mirror, claim: Claim, slot: Slot) -> tuple[Store
             stored = await mirror.target.put(mirror.dest_key(claim), body, size, md5, headers, fresh=fresh)
             return stored, md5
 
-    return await tried(mirror, slot, once)
+    return await tried(mirror, slot, size, once)
 
 
 async def _md5_afresh(mirror: Mirror, claim: Claim, slot: Slot, expected: str) -> str:

@@ -19,12 +19,22 @@ from polyb2.remote.relay import Relay
 T = TypeVar("T")
 
 
-async def tried(mirror: Mirror, slot: Slot, once: Callable[[bool], Awaitable[T]]) -> T:
-    """Run ``once`` until it succeeds or the policy says stop; it is told whether to use a new connection."""
+async def tried(mirror: Mirror, slot: Slot, length: int, once: Callable[[bool], Awaitable[T]]) -> T:
+    """Run ``once``, which moves ``length`` bytes, until it succeeds or the policy says stop.
+
+    It is told whether to use a new connection.
+
+    Raises:
+        RemoteError: of either side, after all tries.
+        DrainedError: the process stops.
+    """
     tries = Tries(mirror.target.guard.policy, mirror.meters)
     while True:
         try:
-            return await once(tries.failures > 0)
+            async with mirror.streams.gate.passage(length) as has_waited:
+                if has_waited:
+                    mirror.check_draining()
+                return await once(tries.failures > 0)
         except RemoteError as error:
             delay_s = tries.delay_s(error)
         mirror.check_draining()
@@ -51,11 +61,12 @@ async def send_part(mirror: Mirror, claim: Claim, upload: Upload, part: Part, sl
                 etag = await mirror.target.put_part(upload, part, relay, fresh=fresh)
             return Receipt(part, etag, relay.md5)
 
-    return await tried(mirror, slot, once)
+    return await tried(mirror, slot, part.length, once)
 
 
 async def hash_source(mirror: Mirror, key: str, revision: Revision, part: Part | None, slot: Slot) -> str:
     """Read a part of the source (None: all of it) for its MD5 alone."""
+    length = revision.size if part is None else part.length
 
     async def once(fresh: bool) -> str:
         await mirror.source.guard.pace()
@@ -63,11 +74,11 @@ async def hash_source(mirror: Mirror, key: str, revision: Revision, part: Part |
             mirror.watch() as watch,
             mirror.source.read(key, revision, part, fresh=fresh) as incoming,
         ):
-            relay = Relay(incoming, revision.size if part is None else part.length, watch, mirror.bandwidth)
+            relay = Relay(incoming, length, watch, mirror.bandwidth)
             await relay.hashing().drain()
             return relay.md5 or ""
 
-    return await tried(mirror, slot, once)
+    return await tried(mirror, slot, length, once)
 
 
 async def hash_stored(
@@ -88,7 +99,7 @@ async def hash_stored(
             gzip.become(fed)
         return relay.md5 or ""
 
-    return await tried(mirror, slot, once)
+    return await tried(mirror, slot, part.length, once)
 
 
 def agrees(receipt: Receipt) -> bool:

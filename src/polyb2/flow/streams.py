@@ -2,13 +2,16 @@
 
 A file keeps the slot it was claimed with until its last part is under way, and takes further slots as they are free, so
 that one large file can use them all. While somebody waits to claim another file, a quarter of the slots is kept from
-further parts: a 172 GB file does not hold up the small ones.
+further parts: a 172 GB file does not hold up the small ones. Where the process is what the bytes wait for, fewer streams
+than slots are at work (``flow/gate.py``).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+
+from polyb2.flow.gate import Gate
 
 RESERVED_SHARE = 4
 
@@ -47,6 +50,7 @@ class Streams:
 
     def __init__(self, total: int) -> None:
         self.total = total
+        self.gate = Gate(total)
         self._free = total
         self._extra = 0
         self.idle = 0
@@ -61,8 +65,8 @@ class Streams:
 
     @property
     def busy(self) -> int:
-        """Slots that are held for a file."""
-        return self.in_use - self.idle
+        """Slots that are held for a file which does not wait at the gate."""
+        return self.in_use - self.idle - self.gate.waiting
 
     async def for_claim(self) -> Slot:
         """A slot to claim a file with."""

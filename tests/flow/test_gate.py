@@ -1,0 +1,126 @@
+"""The gate lets every long body through: all at once where the thread has time, a few at once where it has none."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from polyb2.core.level import FEW
+from polyb2.flow.gate import Gate
+from polyb2.flow.mirror import DrainedError
+from polyb2.flow.stream import tried
+from polyb2.opening import open_mirror
+from polyb2.remote.pump import BUFFER_BYTES
+from tests.conftest import Bench
+
+LONG = BUFFER_BYTES + 1
+
+
+class Crowd:
+    """Bodies that pass a gate, each until it is let go."""
+
+    def __init__(self, gate: Gate, count: int, length: int = LONG) -> None:
+        self.moving = self.most = 0
+        self.arrived = asyncio.Semaphore(0)
+        self.end = asyncio.Event()
+        self.tasks = [asyncio.create_task(self._pass(gate, length)) for _ in range(count)]
+
+    async def _pass(self, gate: Gate, length: int) -> None:
+        async with gate.passage(length):
+            self.moving += 1
+            self.most = max(self.most, self.moving)
+            self.arrived.release()
+            await self.end.wait()
+            self.moving -= 1
+
+    async def have_arrived(self, count: int) -> None:
+        async with asyncio.timeout(10):
+            for _ in range(count):
+                await self.arrived.acquire()
+
+
+async def test_all_move_at_once_where_the_thread_has_time() -> None:
+    crowd = Crowd(Gate(32), 32)
+    await crowd.have_arrived(32)
+    assert crowd.moving == 32
+    crowd.end.set()
+    await asyncio.gather(*crowd.tasks)
+
+
+async def test_a_few_at_once_where_it_has_none_and_each_in_its_turn() -> None:
+    gate = Gate(32, worked_s=time.monotonic)
+    crowd = Crowd(gate, 40)
+    await crowd.have_arrived(FEW)
+    await looks(gate, 5)
+    assert (crowd.moving, gate.waiting) == (FEW, 40 - FEW)
+    crowd.end.set()
+    await asyncio.wait_for(asyncio.gather(*crowd.tasks), 10)
+    assert (crowd.most, gate.waiting) == (FEW, 0)
+
+
+async def test_short_bodies_never_wait() -> None:
+    gate = Gate(2, worked_s=time.monotonic)
+    crowd = Crowd(gate, 2)
+    await crowd.have_arrived(2)
+    async with gate.passage(BUFFER_BYTES) as has_waited:
+        assert not has_waited
+    crowd.end.set()
+    await asyncio.gather(*crowd.tasks)
+
+
+async def test_who_is_cancelled_takes_nobodys_turn() -> None:
+    gate = Gate(1, worked_s=time.monotonic)
+    async with gate.passage(LONG):
+        early, late = (asyncio.create_task(passed(gate)) for _ in range(2))
+        await asyncio.sleep(0)
+        early.cancel()
+        await asyncio.gather(early, return_exceptions=True)
+        assert gate.waiting == 1
+    late.cancel()  # its turn has come, and it has not noticed yet
+    await asyncio.gather(late, return_exceptions=True)
+    assert late.cancelled()
+    assert await asyncio.wait_for(passed(gate), 10) is False
+
+
+async def test_who_waited_begins_nothing_once_the_process_stops(bench: Bench) -> None:
+    async with open_mirror(bench.configured(polyb2_concurrency=1)) as mirror:
+        slot = await mirror.streams.for_claim()
+        began: list[bool] = []
+
+        async def once(fresh: bool) -> None:
+            began.append(fresh)
+
+        async with mirror.streams.gate.passage(LONG):
+            waiting = asyncio.create_task(tried(mirror, slot, LONG, once))
+            await asyncio.sleep(0)
+            mirror.draining.set()
+        with pytest.raises(DrainedError):
+            await waiting
+        assert not began
+        await tried(mirror, slot, LONG, once)
+        assert began == [False], "what holds its slot and need not wait ends in the time that a stop leaves"
+
+
+async def passed(gate: Gate) -> bool:
+    async with gate.passage(LONG) as has_waited:
+        return has_waited
+
+
+async def looks(gate: Gate, count: int) -> None:
+    """Until the gate has looked so often."""
+    seen = 0
+    look: Callable[[float], None] = gate._level.look
+    enough = asyncio.Event()
+
+    def looked(share: float) -> None:
+        nonlocal seen
+        look(share)
+        seen += 1
+        if seen == count:
+            enough.set()
+
+    gate._level.look = looked  # type: ignore[method-assign]
+    await asyncio.wait_for(enough.wait(), 10)
