@@ -94,6 +94,17 @@ async def start(world: World, *words: str, told: IO[bytes] | None = None, **extr
     )
 
 
+async def killed(process: asyncio.subprocess.Process) -> int:
+    """Kill it, unless it has ended already; its exit code.
+
+    Its own ``kill()`` looks first whether it has just ended, and so takes the code away from asyncio, which says 255 then.
+    """
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    return await process.wait()
+
+
 SYNC = ("sync", "--historical", "--dataset", "*/*", "--yes", "--concurrency", str(STREAMS))
 
 
@@ -205,13 +216,10 @@ class Soak:
             await asyncio.sleep(0.005)
         with suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), self.chance.uniform(0.0, 0.9))
-        if process.returncode is None:
-            with suppress(ProcessLookupError):  # it ended just now
-                process.kill()
-            await process.wait()
+        code = await killed(process)
         await settled(world)
-        must(process.returncode in {0, -signal.SIGKILL}, f"a run ended with {process.returncode}")
-        if process.returncode != 0:
+        must(code in {0, -signal.SIGKILL}, f"a run ended with {code}")
+        if code != 0:
             self.costs.append(cost.so_far())
         must(cost.so_far() <= STREAMS * PART_BYTES, f"a kill cost {cost.so_far()} bytes")
 

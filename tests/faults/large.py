@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from polyb2.sandbox import GeneratedGzip
-from tests.faults.death import SYNC, Cost, sent_bytes, settled, start
+from tests.faults.death import SYNC, Cost, killed, sent_bytes, settled, start
 from tests.faults.watch import must
 from tests.faults.world import LARGE, MIB, a_world
 
@@ -43,10 +43,7 @@ class LargeTransfer:
                 with suppress(TimeoutError):
                     within_s = chance.uniform(*BETWEEN_S) if len(self.costs) < self.kills else 120.0
                     await asyncio.wait_for(process.wait(), within_s)
-                if process.returncode is None:
-                    with suppress(ProcessLookupError):
-                        process.kill()
-                code = await process.wait()
+                code = await killed(process)
                 await settled(world)
                 must(cost.so_far() <= COST_MAX, f"a kill cost {cost.so_far()} bytes")
                 if code != 0:

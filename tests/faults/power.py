@@ -18,7 +18,7 @@ from pathlib import Path
 
 from polyb2.sandbox import Drip, Fault, GeneratedGzip
 from polyb2.sandbox.objects import InMemory
-from tests.faults.death import LEASE_S, SYNC, receipts_of, settled, start
+from tests.faults.death import LEASE_S, SYNC, killed, receipts_of, settled, start
 from tests.faults.runners import stands_still
 from tests.faults.watch import must
 from tests.faults.world import LARGE, MIB, World, a_world
@@ -52,9 +52,7 @@ class PowerLoss:
             try:
                 await self._copy_now_and_then(world, process, copies)
             finally:
-                if process.returncode is None:
-                    process.kill()
-                await process.wait()
+                await killed(process)
             await settled(world)
             must(copies, "the process ended before a copy was taken")
             world.box.source.clear_faults()

@@ -7,7 +7,7 @@ import signal
 
 from polyb2.core.errors import LedgerBusyError
 from polyb2.sandbox import Drip, Fault
-from tests.faults.death import start
+from tests.faults.death import killed, start
 from tests.faults.watch import must
 from tests.faults.world import LARGE, MIB, SMALL, World, a_world
 
@@ -59,9 +59,7 @@ async def _frozen_at(point: str, nth: int, *, early: bool) -> bool:
             else:
                 code = await _woken_after_its_successor(world, process)
         finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            await killed(process)
         must(code == 0, f"the woken process ended with {code}")
         await world.check_after()
         return True

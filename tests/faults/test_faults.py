@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
 
 import pytest
 
 from tests.faults.books import ledger_cases
 from tests.faults.catalogue import catalogue
-from tests.faults.death import Soak, die_at, kill_points
+from tests.faults.death import Soak, die_at, kill_points, killed
 from tests.faults.drain import PEERS, Peer, drained_at, drained_beside
 from tests.faults.lines import Line, alone, side_by_side, soak, unplayed
 from tests.faults.matrix import play
@@ -38,6 +40,13 @@ async def test_a_process_killed_at_any_point_is_succeeded_by_the_next(capsys: py
     assert len({point for _, point, _ in points}) > 40
     for scene, point, nth in points[::18]:
         await die_at(scene, point, nth)
+
+
+@linux
+async def test_a_process_that_ended_just_before_it_is_killed_keeps_its_code() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", "raise SystemExit(3)")
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - so that asyncio does not hear of it
+    assert await killed(process) == 3
 
 
 async def test_random_kills_under_load_cost_little_and_lose_nothing() -> None:
