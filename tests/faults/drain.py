@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from polyb2.core.status import WAITING, Status
 from polyb2.sandbox import Answer, Drip, Fault, Stall
 from polyb2.sandbox.faults import Action
-from tests.faults.death import SYNC, start
+from tests.faults.death import SYNC, killed, start
 from tests.faults.scenes import half_sent, nothing, queued, superseded
 from tests.faults.watch import must
 from tests.faults.world import LARGE, SMALL, Scene, World, a_world
@@ -105,8 +105,7 @@ async def _ended_in_time(process: asyncio.subprocess.Process, began_s: float) ->
     try:
         await asyncio.wait_for(process.wait(), DRAIN_S + GRACE_S)
     except TimeoutError:
-        process.kill()
-        await process.wait()
+        await killed(process)
     took_s = time.monotonic() - began_s
     must(took_s < DRAIN_S + GRACE_S, f"it took {took_s:.1f} s to end")
 
