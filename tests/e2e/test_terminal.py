@@ -120,6 +120,33 @@ async def test_a_reader_that_has_enough_is_no_error(bench: Bench, words: str) ->
     assert (ended.stdout, ended.stderr) == ("0\n", "")
 
 
+async def _one_of_two_will_fail(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"x")
+    bench.box.source.put(key("2024-01-03"), b"x")
+    bench.box.source.inject(Fault("get", Answer(403, "AccessDenied"), key=SMALL, times=0))
+    await bench.discover()
+
+
+@pytest.mark.parametrize(
+    "where", ["2>&1 >/dev/null | true", "2>/dev/full >/dev/null | true"], ids=["unread", "no room"]
+)
+async def test_a_log_that_cannot_be_written_stops_no_run(bench: Bench, where: str) -> None:
+    await _one_of_two_will_fail(bench)
+    ended = await asyncio.to_thread(shell, bench, f"polyb2 run {where}; echo ${{PIPESTATUS[0]}}", LOG_LEVEL="DEBUG")
+    assert (ended.stdout, ended.stderr) == ("3\n", "")
+    statuses = json.loads((await bench.cli("status", "--json")).out)["by_status"]
+    assert (statuses["completed"]["files"], statuses["not_entitled"]["files"]) == (1, 1)
+
+
+@pytest.mark.parametrize("words", ["run", "verify", "coverage --require complete --dates 2024-01-02", "doctor"])
+async def test_a_reader_that_goes_away_changes_no_exit_code(bench: Bench, words: str) -> None:
+    await _one_of_two_will_fail(bench)
+    await bench.box.target.store(key("2024-01-09"), b"of another")
+    bench.box.target.inject(Fault("upload_part", Answer(403, "AccessDenied"), times=0))
+    ended = await asyncio.to_thread(shell, bench, f"polyb2 {words} 2>/dev/null | true; echo ${{PIPESTATUS[0]}}")
+    assert ended.stdout == ("4\n" if words == "doctor" else "3\n")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 async def test_output_that_cannot_be_written_is_told(bench: Bench) -> None:
     bench.box.source.put(SMALL, b"x")

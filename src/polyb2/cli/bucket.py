@@ -11,6 +11,7 @@ from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
 from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
+from polyb2.cli.verdict import ending_with
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
 from polyb2.core.units import parse_duration
@@ -46,14 +47,13 @@ def verify(
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     set_up_logging(settings.log_level)
     findings = in_loop(_verify(settings, selection, deep=deep, mend=repair))
-    if as_json:
-        typer.echo(json.dumps(findings.as_json(), indent=2))
-    else:
-        from polyb2.cli.show.output import print_findings
+    with ending_with(UNFINISHED if findings.differences else 0):
+        if as_json:
+            typer.echo(json.dumps(findings.as_json(), indent=2))
+        else:
+            from polyb2.cli.show.output import print_findings
 
-        print_findings(findings)
-    if findings.differences:
-        raise typer.Exit(UNFINISHED)
+            print_findings(findings)
 
 
 async def _verify(settings: Settings, selection: Selection, *, deep: bool, mend: bool) -> Findings:
@@ -84,9 +84,8 @@ def cleanup(
     settings = configured()
     set_up_logging(settings.log_level)
     swept = in_loop(_cleanup(settings, older_than_s, dry_run=dry_run))
-    print_swept(swept, dry_run=dry_run)
-    if swept.failed:
-        raise typer.Exit(UNFINISHED)
+    with ending_with(UNFINISHED if swept.failed else 0):
+        print_swept(swept, dry_run=dry_run)
 
 
 async def _cleanup(settings: Settings, older_than_s: float, *, dry_run: bool) -> Swept:

@@ -13,6 +13,7 @@ from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging
 from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
+from polyb2.cli.verdict import ending_with
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Mode, Selection
 
@@ -58,18 +59,17 @@ def coverage(
     chosen = selection.datasets or (settings.datasets if require else ())
     set_up_logging(settings.log_level)
     found = in_loop(_survey(settings, selection, chosen))
-    if as_json:
-        typer.echo(json.dumps(found.as_json()))
-    elif require is not None:
-        from polyb2.cli.show.coverage import print_verdict
+    with ending_with(INCOMPLETE if require is not None and found.incomplete else 0):
+        if as_json:
+            typer.echo(json.dumps(found.as_json()))
+        elif require is not None:
+            from polyb2.cli.show.coverage import print_verdict
 
-        print_verdict(found)
-    else:
-        from polyb2.cli.show.coverage import print_coverage
+            print_verdict(found)
+        else:
+            from polyb2.cli.show.coverage import print_coverage
 
-        print_coverage(found, every_year=selection.mode is not Mode.EVERYTHING)
-    if require is not None and found.incomplete:
-        raise typer.Exit(INCOMPLETE)
+            print_coverage(found, every_year=selection.mode is not Mode.EVERYTHING)
 
 
 async def _survey(settings: Settings, selection: Selection, patterns: Sequence[str]) -> Coverage:

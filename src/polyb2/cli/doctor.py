@@ -10,6 +10,7 @@ from polyb2.cli import options as o
 from polyb2.cli.logs import set_up_logging, tell_failure
 from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
+from polyb2.cli.verdict import ending_with
 from polyb2.core.checkup import Checkup, Level
 from polyb2.core.errors import UsageError
 
@@ -24,16 +25,16 @@ def register(app: typer.Typer) -> None:
 def doctor(as_json: o.Json = False) -> None:
     """Preflight: network, clocks, keys, plan, bucket, ledger; what is wrong, and what to do. Leaves nothing in the bucket."""
     checkup = _examine()
-    if as_json:
-        typer.echo(json.dumps(checkup.as_json(), indent=2))
-    else:
-        from polyb2.cli.show.output import print_checkup
-
-        print_checkup(checkup)
     failure = checkup.failure
-    if failure is not None:
-        tell_failure(f"{failure.name}: {failure.found}; {failure.advice}", STOPPED)
-        raise typer.Exit(STOPPED)
+    with ending_with(0 if failure is None else STOPPED):
+        if as_json:
+            typer.echo(json.dumps(checkup.as_json(), indent=2))
+        else:
+            from polyb2.cli.show.output import print_checkup
+
+            print_checkup(checkup)
+        if failure is not None:
+            tell_failure(f"{failure.name}: {failure.found}; {failure.advice}", STOPPED)
 
 
 def _examine() -> Checkup:

@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from polyb2.cli.manner import MANNER
@@ -77,10 +78,17 @@ class _Handler(logging.Handler):
         if self.console is not None:
             from rich.text import Text
 
-            self.console.print(Text(line, style=_LEVELS.get(record.levelname, "")))
+            with suppress(OSError):  # as in say()
+                self.console.print(Text(line, style=_LEVELS.get(record.levelname, "")))
         else:
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
+            say(line)
+
+
+def say(line: str) -> None:
+    """Write a line to stderr; where nobody reads it any more, or its disk is full, the work goes on without."""
+    with suppress(OSError):
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 def _without(names: set[LogEvent]) -> Callable[[logging.LogRecord], bool]:
@@ -106,9 +114,9 @@ def set_up_logging(level: str, console: Console | None = None) -> None:
 def tell_failure(words: str, exit_code: int) -> None:
     """Say on stderr why the command fails: a plain line, or an object where the log is one."""
     if not MANNER.is_json:
-        sys.stderr.write(f"polyb2: {words}\n")
+        say(f"polyb2: {words}")
         return
     record = logging.makeLogRecord(
         {"levelname": "ERROR", "msg": words, **told(LogEvent.COMMAND_FAILED, exit_code=exit_code)}
     )
-    sys.stderr.write(_Json().format(record) + "\n")
+    say(_Json().format(record))

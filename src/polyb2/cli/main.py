@@ -20,7 +20,7 @@ from typer.exceptions import Abort, TyperException
 
 from polyb2 import __version__
 from polyb2.cli import bucket, coverage, datasets, demo, doctor, plan, queue, transfer
-from polyb2.cli.logs import tell_failure
+from polyb2.cli.logs import say, tell_failure
 from polyb2.cli.manner import FORMATS, MANNER
 from polyb2.core.errors import Polyb2Error
 from polyb2.core.scrub import scrub
@@ -154,7 +154,7 @@ def _give_up_stdout() -> None:
 
 
 def _show(error: Exception) -> None:
-    sys.stderr.write(scrub("".join(traceback.format_exception(error))))
+    say(scrub("".join(traceback.format_exception(error))).rstrip())
 
 
 def _tell(error: Polyb2Error | TyperException) -> int:

@@ -16,6 +16,7 @@ from polyb2.cli.logs import set_up_logging
 from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
 from polyb2.cli.prompt import confirm
+from polyb2.cli.verdict import ending_with
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
 
@@ -112,13 +113,16 @@ def _run(settings: Settings, selection: Selection | None, *, limit: int | None, 
 
     began_s = time.monotonic()
     result = in_loop(work(), _fastest_loop())
-    if result.report is not None:
-        print_report(result.report)
-    print_outcome(result.outcome, time.monotonic() - began_s)
-    if result.signal is not None and not watch:
-        raise typer.Exit(128 + result.signal)
-    if result.outcome.unfinished and result.signal is None:
-        raise typer.Exit(FAILED)
+    with ending_with(_exit_code(result, watch=watch)):
+        if result.report is not None:
+            print_report(result.report)
+        print_outcome(result.outcome, time.monotonic() - began_s)
+
+
+def _exit_code(result: RunResult, *, watch: bool) -> int:
+    if result.signal is not None:
+        return 0 if watch else 128 + result.signal
+    return FAILED if result.outcome.unfinished else 0
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
