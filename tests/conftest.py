@@ -30,6 +30,7 @@ from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.reports import file_json
 from polyb2.opening import open_mirror
 from polyb2.sandbox import Sandbox
+from tests.ceph import CephServer, ceph_missing
 from tests.swift import SwiftServer, swift_missing
 
 MIB = 1 << 20
@@ -216,4 +217,13 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SwiftServer]:
     if reason := swift_missing():
         pytest.skip(reason)
     with SwiftServer(tmp_path_factory.mktemp("swift")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[CephServer]:
+    """The gateway that the source itself seems to be; only for the tests that are marked so (`make test-ceph`)."""
+    if reason := ceph_missing():
+        pytest.skip(reason)
+    with CephServer() as server:
         yield server

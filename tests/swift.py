@@ -12,35 +12,19 @@ Nothing outside that directory is written; /etc/swift is neither needed nor used
 so the directory must be on a file system that has them: ext4, xfs, btrfs, overlay, and tmpfs from Linux 6.6 on.
 """
 
-import contextlib
-import http.client
 import os
-import shutil
-import signal
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
 
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
+from tests.daemons import SETPRIV, Daemons, ServerError, missing, reserved_ports
 
 INSTALL_SCRIPT: Final = "tools/install-test-servers.sh"
 
 _BIN: Final = Path("/usr/bin")
 _PYTHON: Final = _BIN / "python3"  # Debian's, which Debian's Swift belongs to
 _MEMCACHED: Final = _BIN / "memcached"
-_SETPRIV: Final = _BIN / "setpriv"
-_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}  # no venv, proxy or locale of ours
 _STORES: Final = ("account", "container", "object")
 _DAEMONS: Final = (*_STORES, "proxy")
-_READY_S: Final = 60.0
-_LOG_TAIL_LINES: Final = 15
-_LOG_LINE_CHARS: Final = 500  # the end of a traceback, which Swift logs as one line
-_DONE_ALREADY: Final = {"PUT": "409", "DELETE": "404"}  # an earlier try that was answered with an error had worked
 
 # One replica, one device a ring: the command line tool would be nine slow starts of an interpreter.
 _MAKE_RINGS: Final = """
@@ -148,15 +132,9 @@ use = egg:swift#proxy_logging
 _PLAIN_FILTERS: Final = ("catch_errors", "gatekeeper", "listing_formats", "bulk", "copy", "dlo", "symlink")
 
 
-class SwiftError(RuntimeError):
-    """The servers did not come up; the message ends with what they logged."""
-
-
 def swift_missing() -> str | None:
     """Why the server cannot run here, as the reason of a skip; None if it can."""
-    needed = (_PYTHON, *(_server(name) for name in _DAEMONS), _MEMCACHED, _SETPRIV)
-    absent = [path.name for path in needed if not os.access(path, os.X_OK)]
-    return f"not installed: {', '.join(absent)} (run {INSTALL_SCRIPT})" if absent else None
+    return missing((_PYTHON, *(_server(name) for name in _DAEMONS), _MEMCACHED, SETPRIV), INSTALL_SCRIPT)
 
 
 class SwiftServer:
@@ -173,8 +151,7 @@ class SwiftServer:
     def __init__(self, directory: Path) -> None:
         self.root: Final = directory.resolve() / "swift"
         self.endpoint_url = ""
-        self._port = 0
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._daemons = Daemons(self.root)
 
     def __enter__(self) -> Self:
         self.start()
@@ -184,9 +161,9 @@ class SwiftServer:
         self.stop()
 
     def start(self) -> None:
-        """Return when a signed round trip through all daemons has worked, else clean up and raise SwiftError."""
+        """Return when a signed round trip through all daemons has worked, else clean up and raise ServerError."""
         if reason := swift_missing():
-            raise SwiftError(reason)
+            raise ServerError(reason)
         self.root.mkdir(parents=True)
         try:
             self._launch()
@@ -195,33 +172,31 @@ class SwiftServer:
             raise
 
     def stop(self) -> None:
-        """Kill the daemons, each by its own process group, and remove the directory. Does nothing the second time."""
-        for process in self._processes.values():
-            if process.poll() is None:  # not reaped: the id is still ours. Nothing is kept, so no need to be gentle
-                os.killpg(process.pid, signal.SIGKILL)
-        for process in self._processes.values():
-            process.wait()
-        self._processes.clear()
-        shutil.rmtree(self.root, ignore_errors=True)
+        """Kill the daemons and remove the directory. Does nothing the second time."""
+        self._daemons.stop()
 
     def _launch(self) -> None:
-        with _reserved_ports(len(_DAEMONS) + 1) as (self._port, memcached_port, *store_ports):
-            self._configure(dict(zip(_DAEMONS, (*store_ports, self._port), strict=True)), memcached_port)
-            if self._run("rings", _PYTHON, "-I", "-c", _MAKE_RINGS, self.root, *store_ports).wait() != 0:
-                raise SwiftError(f"could not make the rings{self._log_tails()}")
+        daemons = self._daemons
+        with reserved_ports(len(_DAEMONS) + 1) as (port, memcached_port, *store_ports):
+            self._configure(dict(zip(_DAEMONS, (*store_ports, port), strict=True)), memcached_port)
+            daemons.run("rings", _PYTHON, "-I", "-c", _MAKE_RINGS, self.root, *store_ports)
             user = ("-u", "root") if os.geteuid() == 0 else ()  # memcached wants to be told
-            self._run("memcached", _MEMCACHED, "-l", "127.0.0.1", "-p", memcached_port, "-U", 0, *user)
+            daemons.start("memcached", _MEMCACHED, "-l", "127.0.0.1", "-p", memcached_port, "-U", 0, *user)
             for name in _DAEMONS:
                 conf = self.root / f"{name}.conf"
-                self._run(name, _PYTHON, "-I", "-c", _RUN_DAEMON, self.root, _server(name), conf, "-v")
-            self._wait_until_ready()
+                daemons.start(name, _PYTHON, "-I", "-c", _RUN_DAEMON, self.root, _server(name), conf, "-v")
+            self.endpoint_url = f"http://127.0.0.1:{port}"
+            # The object's answer waits for its entry in the listing, so this reaches each daemon.
+            daemons.wait_for_round_trip(self.endpoint_url, self.access_key, self.secret_key, self.region)
 
     def _configure(self, ports: dict[str, int], memcached_port: int) -> None:
         (self.root / "devices" / "disk").mkdir(parents=True)
         try:
             os.setxattr(self.root, "user.swift.metadata", b"x" * 1024)
         except OSError as error:
-            raise SwiftError(f"{self.root}: the file system has no user xattrs, which Swift needs ({error})") from error
+            raise ServerError(
+                f"{self.root}: the file system has no user xattrs, which Swift needs ({error})"
+            ) from error
         (self.root / "swift.conf").write_text(_SWIFT_CONF)
         for name, port in ports.items():
             conf = _COMMON_CONF + (_PROXY_CONF if name == "proxy" else _STORE_CONF)
@@ -237,65 +212,6 @@ class SwiftServer:
                 conf += "".join(f"[filter:{each}]\nuse = egg:swift#{each}\n" for each in _PLAIN_FILTERS)
             (self.root / f"{name}.conf").write_text(conf)
 
-    def _run(self, name: str, *command: object) -> subprocess.Popen[bytes]:
-        """Start a process in its own group (Swift signals its whole group), that dies with us and logs to NAME.log."""
-        with (self.root / f"{name}.log").open("wb") as log:
-            self._processes[name] = subprocess.Popen(
-                [_SETPRIV, "--pdeathsig", "KILL", *map(str, command)],
-                cwd=self.root,
-                env=_ENVIRONMENT,
-                start_new_session=True,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        return self._processes[name]
-
-    def _wait_until_ready(self) -> None:
-        self.endpoint_url = f"http://127.0.0.1:{self._port}"
-        deadline = time.monotonic() + _READY_S
-        # The object's answer waits for its entry in the listing, so this reaches each daemon.
-        for method, path in (("PUT", "/ready"), ("PUT", "/ready/x"), ("DELETE", "/ready/x"), ("DELETE", "/ready")):
-            answer = ""
-            while not answer.startswith(("2", _DONE_ALREADY[method])):
-                dead = [name for name, each in self._processes.items() if name != "rings" and each.poll() is not None]
-                if dead or time.monotonic() > deadline:
-                    why = f"{', '.join(dead)} ended" if dead else f"not ready after {_READY_S:g} s"
-                    why += f"; the last answer to {method} {path}: {answer or 'none'}"
-                    raise SwiftError(why + self._log_tails())
-                time.sleep(0.05)
-                answer = self._answer(method, path)
-
-    def _answer(self, method: str, path: str) -> str:
-        request = AWSRequest(method, self.endpoint_url + path, data=b"")
-        S3SigV4Auth(Credentials(self.access_key, self.secret_key), "s3", self.region).add_auth(request)
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_READY_S)
-        with contextlib.closing(connection):
-            try:
-                connection.request(method, path, body=b"", headers=dict(request.headers.items()))
-                response = connection.getresponse()
-                return f"{response.status} {response.read(500)!r}"
-            except (OSError, http.client.HTTPException) as error:
-                return f"no HTTP answer: {error}"
-
-    def _log_tails(self) -> str:
-        tails = ""
-        for log in sorted(self.root.glob("*.log")):
-            lines = log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
-            tails += "".join(f"\n{log.stem}: {line[-_LOG_LINE_CHARS:]}" for line in lines)
-        return tails
-
 
 def _server(name: str) -> Path:
     return _BIN / f"swift-{name}-server"
-
-
-@contextlib.contextmanager
-def _reserved_ports(count: int) -> Iterator[list[int]]:
-    """Free ports that nobody gets by chance meanwhile. A daemon may listen there, with SO_REUSEADDR: we do not."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            each.bind(("127.0.0.1", 0))
-        yield [each.getsockname()[1] for each in sockets]

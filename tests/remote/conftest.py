@@ -1,4 +1,4 @@
-"""Both stores over both kinds of server: the sandbox, and OpenStack Swift's s3api."""
+"""Both stores over every kind of server: the sandbox, OpenStack Swift's s3api, and (`make test-ceph`) Ceph's gateway."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from polyb2.remote.guards import Guard
 from polyb2.remote.source import Source
 from polyb2.remote.target import Target
 from polyb2.sandbox import Sandbox
+from tests.ceph import CephServer
 from tests.swift import SwiftServer
 
 POLICY = RequestPolicy(tries=2, first_s=0.01)
@@ -36,10 +37,10 @@ class Stores:
         return Revision(1, listed.etag, listed.size, listed.last_modified_ms)
 
 
-@pytest.fixture(params=["sandbox", "swift"])
+@pytest.fixture(params=["sandbox", "swift", pytest.param("ceph", marks=pytest.mark.ceph)])
 async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
-    if request.param == "swift":
-        async for made in _swift(request.getfixturevalue("swift")):
+    if request.param != "sandbox":
+        async for made in _real(request.getfixturevalue(request.param)):
             yield made
         return
     async with Sandbox() as box:
@@ -57,7 +58,7 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
             yield made
 
 
-async def _swift(server: SwiftServer) -> AsyncIterator[Stores]:
+async def _real(server: SwiftServer | CephServer) -> AsyncIterator[Stores]:
     buckets = [f"t-{uuid.uuid4().hex[:12]}" for _ in range(2)]
     accounts = [
         Account(server.endpoint_url, bucket, server.region, server.access_key, server.secret_key) for bucket in buckets
