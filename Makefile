@@ -25,7 +25,7 @@ test-ceph: $(VENV)/dev.stamp  ## what the source seems to be: install Ceph, and 
 	@$(BIN)/python -m pytest -m ceph
 
 faults: $(VENV)/dev.stamp  ## every fault at every step, every death, a soak: docs/fault-report.md
-	@$(BIN)/python -m tests.faults --report docs/fault-report.md
+	@$(BIN)/python -m tests.faults --report docs/fault-report.md --rows fault-rows.jsonl
 
 bench: $(VENV)/dev.stamp .venv-bench/stamp  ## measure polyb2 beside its peers: all, or SCENARIO=large-tls; benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks $(SCENARIO) --write

@@ -1,6 +1,6 @@
 """``python -m tests.faults``: every fault at every step, every death, every frozen process, a soak; and the report of it all.
 
-The work is shared out to twice as many processes as there are cores, as most of it waits; the soak has one of its own, and
+The work is shared out to twice as many processes as there are cores, as most of it waits; each soak has one of its own, and
 what is measured comes last and alone. The parent draws up what is to be played, sees that every act of it was played once,
 and writes the report.
 """
@@ -20,16 +20,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.faults.death import kill_points
-from tests.faults.lines import Act, Line, alone, side_by_side, soak, unplayed
-from tests.faults.report import report
+from tests.faults.lines import Act, Line, alone, side_by_side, soak, unplayed, watched_soak
+from tests.faults.report import report, rows
 
 SOAK_KILLS = 200
-ALONE, SOAK = "alone", "soak"
+ALONE, SOAK, WATCHED = "alone", "soak", "watched"
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--report", type=Path, help="write the report here")
+    parser.add_argument("--rows", type=Path, help="write every case here, a line of JSON each")
     parser.add_argument("--seed", type=int, default=1, help="of the engine's jitter, the soak and other random moments")
     parser.add_argument("--kills", type=int, default=SOAK_KILLS, help="random kills of the soak")
     parser.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1))
@@ -45,6 +46,8 @@ async def _share(arguments: argparse.Namespace) -> None:
         acts = alone(arguments.seed)
     elif arguments.shard == SOAK:
         acts = soak(arguments.seed, arguments.kills)
+    elif arguments.shard == WATCHED:
+        acts = watched_soak(arguments.seed)
     else:
         index, count = map(int, arguments.shard.split("/"))
         acts = side_by_side(arguments.seed, arguments.kill_points)[index::count]
@@ -81,15 +84,17 @@ def main() -> int:
         return 0
     began_s = time.monotonic()
     arguments.kill_points = asyncio.run(kill_points())
-    together = [SOAK, *(f"{index}/{arguments.workers}" for index in range(arguments.workers))]
+    together = [SOAK, WATCHED, *(f"{index}/{arguments.workers}" for index in range(arguments.workers))]
     lines = _play(arguments, together) + _play(arguments, [ALONE])
     planned = side_by_side(arguments.seed, arguments.kill_points)
-    planned += [*soak(arguments.seed, arguments.kills), *alone(arguments.seed)]
+    planned += [*soak(arguments.seed, arguments.kills), *watched_soak(arguments.seed), *alone(arguments.seed)]
     lines += unplayed(planned, lines)
     violations = [line for line in lines if line.result != "ok"]
     for line in violations:
         sys.stderr.write(f"{line.step}: {line.fault} (seed {line.seed}): {line.result}\n")
     sys.stdout.write(f"{len(lines)} cases, {len(violations)} violations\n")
+    if arguments.rows:
+        arguments.rows.write_text(rows(lines), encoding="utf-8")
     if arguments.report:
         arguments.report.write_text(report(lines, time.monotonic() - began_s, arguments.seed), encoding="utf-8")
     return int(bool(violations))

@@ -13,7 +13,7 @@ import signal
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from typing import IO, Any
 from unittest.mock import patch
@@ -69,8 +69,24 @@ async def _world(scene: str) -> AsyncIterator[World]:
         yield world
 
 
-async def start(world: World, *words: str, told: IO[bytes] | None = None, **extra: str) -> asyncio.subprocess.Process:
-    """A real process of polyb2 on the world's ledger; what it says on stderr goes to ``told``, or is shown."""
+async def start(
+    world: World,
+    *words: str,
+    told: IO[bytes] | None = None,
+    out: IO[bytes] | None = None,
+    before: Sequence[str] = (),
+    **extra: str,
+) -> asyncio.subprocess.Process:
+    """A real process of polyb2 on the world's ledger; what it says on stderr goes to ``told``, or is shown.
+
+    Args:
+        world: whose settings it gets.
+        words: of its command line.
+        told: where stderr goes.
+        out: where stdout goes; nowhere by default.
+        before: a command that runs it, as ``setpriv`` does.
+        extra: settings, and the rest of its environment.
+    """
     environment = {
         "PATH": os.environ["PATH"],
         **world.box.environment(),
@@ -83,13 +99,14 @@ async def start(world: World, *words: str, told: IO[bytes] | None = None, **extr
         **extra,
     }
     return await asyncio.create_subprocess_exec(
+        *before,
         sys.executable,
         "-m",
         "polyb2",
         *words,
         cwd=world.folder,
         env=environment,
-        stdout=asyncio.subprocess.DEVNULL,
+        stdout=out or asyncio.subprocess.DEVNULL,
         stderr=told,
     )
 

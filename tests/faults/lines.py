@@ -17,11 +17,14 @@ from tests.faults.hammer import hammer
 from tests.faults.isolation import NEIGHBOURS, beside, quiet_while_away
 from tests.faults.large import LargeTransfer
 from tests.faults.matrix import play
+from tests.faults.onlookers import WatchedSoak
+from tests.faults.pairs import combinations, mirrored_in
 from tests.faults.power import PowerLoss
 from tests.faults.runners import EARLY_STOPS, STOPS, frozen_at
 from tests.faults.scenes import Case
 from tests.ledger.test_model import check_model
 
+WATCHED_KILLS = 50
 MODEL_EXAMPLES, MODEL_STEPS = 230, 50
 POWER_LOSSES = 12
 LARGE_KILLS = 8
@@ -96,6 +99,17 @@ def side_by_side(seed: int, kill_points: list[tuple[str, str, int]]) -> list[Act
     for writers, readers in ((2, 2), (6, 2)):
         words = f"{writers} processes write, checkpoint, open and close, {readers} read"
         acts.append(Act("locks", "ledger", words, partial(hammer, writers, readers)))
+    for number, names in enumerate(combinations()):
+        words = f"in {' and '.join(names)}"
+        acts.append(
+            Act(
+                "surroundings",
+                "kill -9, SIGTERM, and on",
+                words,
+                partial(mirrored_in, names, seed + number),
+                seed + number,
+            )
+        )
     acts.append(Act("model", "ledger", "verbs in any order", _model))
     return acts
 
@@ -110,6 +124,12 @@ def alone(seed: int) -> list[Act]:
 def soak(seed: int, kills: int) -> list[Act]:
     """Random kills under load, one after the other."""
     return [Act("soak", "any moment", "kill -9 under load", partial(_soak, seed, kills), seed)]
+
+
+def watched_soak(seed: int) -> list[Act]:
+    """Random kills under load, beside an open page, a scraper and other commands."""
+    words = "kill -9 under load, the page open and scraped, other commands beside"
+    return [Act("watched", "any moment", words, partial(WatchedSoak(seed).run, WATCHED_KILLS), seed)]
 
 
 def unplayed(planned: list[Act], lines: list[Line]) -> list[Line]:

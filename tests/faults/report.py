@@ -1,10 +1,13 @@
-"""The report: what was played, what was asserted, and what came of it, a row each."""
+"""The report: what was played, what was asserted, and what came of it; each case only where it failed."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 from polyb2 import __version__
@@ -16,7 +19,9 @@ INTRODUCTION = """\
 Written by `make faults`. What is played and what must hold is in `tests/faults/`: `catalogue.py`, `outside.py`,
 `network.py`, `books.py` and `clocks.py` have the cases of the matrix, `world.py` the guarantees, which are checked after
 the run that met the fault and again after it was cured. `death.py`, `drain.py`, `power.py`, `runners.py`, `hammer.py`,
-`large.py` and `isolation.py` kill, stop, freeze, copy and measure real processes.
+`large.py` and `isolation.py` kill, stop, freeze, copy and measure real processes; `onlookers.py`, `pairs.py` and
+`surroundings.py` put them into other surroundings. This is the summary; the cases themselves, a line of JSON each with seed,
+result and seconds, are what `make faults` leaves in `fault-rows.jsonl`.
 """
 ASSERTED = """
 ## What is asserted
@@ -36,6 +41,9 @@ newest revision, no upload left over, no part with a receipt sent twice while it
 - *Isolation*: beside what is wrong 240 small files take less than 1.5 times as long as alone (with half a second for the
   start of a run on both sides), and no request is sent more often than the rules say. While a side is away a run that stays
   up takes less than a twentieth of a core, once what was under way has used up its tries, and says so once.
+- *Watched*: after each kill the ledger passes `integrity_check`, and `status`, `/metrics`, the page, the kept counts and a
+  recount say the same; no process holds a file of the ledger that is gone; every other command ends with 0 or 3.
+- *Surroundings*: the mirror ends as anywhere else, after a kill and a stop; through the proxy goes everything.
 
 ## What cannot be known without a live account
 
@@ -50,6 +58,9 @@ TITLES = {
     "matrix": "The matrix",
     "death": "Sudden death",
     "soak": "Random kills under load",
+    "watched": "Random kills, looked at, beside other commands",
+    "surroundings": "Surroundings, each alone and in pairs",
+    "places": "Strange places",
     "large": "A large transfer, killed",
     "drain": "Drain",
     "frozen": "Frozen past the lease",
@@ -58,6 +69,11 @@ TITLES = {
     "isolation": "Isolation",
     "model": "The ledger against its model",
 }
+NOTED = ("soak", "watched", "large")
+"""Parts whose figures are told."""
+WHOLE = {"places", "soak", "watched", "large", "isolation", "locks", "model", "power"}
+"""Parts of few cases, each with a row of its own."""
+CELL_MAX = 300
 
 
 def report(lines: list[Line], seconds: float, seed: int) -> str:
@@ -69,26 +85,56 @@ def report(lines: list[Line], seconds: float, seed: int) -> str:
     counted = ", ".join(f"{len(parts[part])} {part}" for part in (*TITLES, "run") if parts[part])
     cores = os.cpu_count() or 1
     where = f"Python {platform.python_version()}, {platform.system()}, {cores} cores"
-    told = [
-        f"- {line.step}, {line.fault}: {line.note or line.result}" for part in ("soak", "large") for line in parts[part]
-    ]
+    noted = [f"- {line.step}, {line.fault}: {line.note or line.result}" for part in NOTED for line in parts[part]]
     steps = len({(line.step, line.fault.rpartition(", ")[0]) for line in parts["matrix"]})
-    text = [
-        INTRODUCTION,
-        f"- {datetime.now(UTC):%Y-%m-%d}, polyb2 {__version__}, {where}, seed {seed}; {seconds / 60:.0f} minutes",
-        f"- **{len(lines)} cases, {violations} violations**: {counted}",
-        f"- {steps} distinct pairs of step and fault in the matrix",
-        *told,
-        ASSERTED,
-    ]
-    for part, title in TITLES.items():
-        text += [f"## {title}\n", "| step | fault | seed | result | seconds |", "|---|---|---|---|---|"]
-        text += [_row(line) for line in sorted(parts[part], key=lambda line: (line.seed, line.step, line.fault))]
-        text.append("")
-    return "\n".join(text)
+    return "\n".join(
+        [
+            INTRODUCTION,
+            f"- {datetime.now(UTC):%Y-%m-%d}, polyb2 {__version__}, {where}, seed {seed}; {seconds / 60:.0f} minutes",
+            f"- **{len(lines)} cases, {violations} violations**: {counted}",
+            f"- {steps} distinct pairs of step and fault in the matrix",
+            *noted,
+            ASSERTED,
+            *_failed(lines),
+            *(line for part, title in TITLES.items() if parts[part] for line in _counted(title, parts[part])),
+        ]
+    )
 
 
-def _row(line: Line) -> str:
-    # What a run said when it ended is for the matrix' reader of the code, not for this table.
-    note = f" ({line.note})" if line.note and line.part != "matrix" else ""
-    return f"| {line.step} | {line.fault} | {line.seed} | {line.result}{note} | {line.seconds:.1f} |"
+def rows(lines: Iterable[Line]) -> str:
+    """Every case, a line of JSON each."""
+    return "".join(json.dumps(asdict(line)) + "\n" for line in lines)
+
+
+def _failed(lines: list[Line]) -> list[str]:
+    """Each case that failed, in full."""
+    failed = [line for line in lines if line.result != "ok"]
+    if not failed:
+        return []
+    heads = ["## Violations\n", "| part | step | fault | seed | result |", "|---|---|---|---|---|"]
+    cells = [(line.part, line.step, line.fault, str(line.seed), line.result) for line in failed]
+    return [*heads, *(f"| {' | '.join(_cell(text) for text in row)} |" for row in cells), ""]
+
+
+def _counted(title: str, lines: list[Line]) -> list[str]:
+    """How many cases of each step were played, how many held, and how long they took."""
+    steps: dict[str, list[Line]] = defaultdict(list)
+    for line in lines:
+        steps[_step(line)].append(line)
+    table = [f"## {title}\n", "| step | cases | ok | seconds |", "|---|---|---|---|"]
+    for step, played in steps.items():
+        held = sum(line.result == "ok" for line in played)
+        table.append(f"| {_cell(step)} | {len(played)} | {held} | {sum(line.seconds for line in played):.0f} |")
+    return [*table, ""]
+
+
+def _step(line: Line) -> str:
+    """What a case is counted under: its step, without the number of the passing or the name of the verb."""
+    if line.part in WHOLE:
+        return f"{line.step}: {line.fault}"
+    return line.step.partition(".")[0] if line.part in {"death", "frozen"} else line.step.partition(":")[0]
+
+
+def _cell(text: str) -> str:
+    """Text that stays within its cell."""
+    return " ".join(text.split()).replace("|", "\\|")[:CELL_MAX]

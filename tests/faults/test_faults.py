@@ -13,9 +13,12 @@ from tests.faults.books import ledger_cases
 from tests.faults.catalogue import catalogue
 from tests.faults.death import Soak, die_at, kill_points, killed
 from tests.faults.drain import PEERS, Peer, drained_at, drained_beside
-from tests.faults.lines import Line, alone, side_by_side, soak, unplayed
+from tests.faults.lines import Line, alone, side_by_side, soak, unplayed, watched_soak
 from tests.faults.matrix import play
+from tests.faults.onlookers import WatchedSoak
+from tests.faults.pairs import mirrored_in
 from tests.faults.power import PowerLoss
+from tests.faults.report import report, rows
 from tests.faults.runners import frozen_at
 from tests.faults.scenes import Case
 
@@ -86,8 +89,32 @@ async def test_a_stop_at_a_write_of_the_ledger_leaves_its_rows_free() -> None:
     assert await drained_at("ledger.receipt.before"), "it never came there"
 
 
+@linux
+async def test_kills_beside_an_open_page_and_other_commands_leave_one_ledger() -> None:
+    soak = WatchedSoak(seed=1)
+    await soak.run(2)
+    assert soak.kills == 2
+    assert soak.looks
+
+
+@linux
+async def test_a_mirror_through_a_proxy_that_is_refused_now_and_then_ends_right() -> None:
+    await mirrored_in(("a proxy in between", "a fifth of all refused"), seed=1)
+
+
+def test_the_report_counts_what_held_and_tells_each_case_that_failed() -> None:
+    held = [Line("matrix", "PUT", f"{fault}, once", fault, "ok", 1.0) for fault in range(40)]
+    failed = Line("death", "ledger.claim.after (fresh)", "kill -9", 7, "ViolationError: 3 | 4\nare wrong", 2.0)
+    text = report([*held, failed], 60.0, 1)
+    assert "**41 cases, 1 violations**" in text
+    assert "| PUT | 40 | 40 | 40 |" in text
+    assert "| death | ledger.claim.after (fresh) | kill -9 | 7 | ViolationError: 3 \\| 4 are wrong |" in text
+    assert "## Violations" not in report(held, 60.0, 1)
+    assert len(rows([*held, failed]).splitlines()) == 41
+
+
 def test_each_row_of_the_report_has_a_name_of_its_own_and_is_looked_for() -> None:
-    planned = [*side_by_side(1, [("fresh", "ledger.claim.after", 1)]), *soak(1, 200), *alone(1)]
+    planned = [*side_by_side(1, [("fresh", "ledger.claim.after", 1)]), *soak(1, 200), *watched_soak(1), *alone(1)]
     assert len({act.name for act in planned}) == len(planned) > 1000
     lines = [Line(*act.name, "ok", 0.0) for act in planned]
     assert not unplayed(planned, lines)
