@@ -6,10 +6,13 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
+from polyb2.inherited import put_right
+
 
 def main() -> None:
     """Load the program without looking for garbage, which begins in ``cli/loop.py``, and run the command line."""
     gc.disable()
+    put_right()
     # pydantic would look for them in every installed package; and none is to see the settings, which hold the keys.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     from polyb2.cli.main import main as run_command_line  # noqa: PLC0415 - loading is what it is about

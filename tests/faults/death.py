@@ -69,6 +69,20 @@ async def _world(scene: str) -> AsyncIterator[World]:
         yield world
 
 
+def environment_of(world: World) -> dict[str, str]:
+    """Of a process on the world's ledger."""
+    return {
+        "PATH": os.environ["PATH"],
+        **world.box.environment(),
+        "DATABASE_URL": f"sqlite:///{world.folder / 'ledger.db'}",
+        "POLYB2_HTTP_ADDR": "",
+        "POLYB2_PART_SIZE": str(PART_BYTES),
+        "POLYB2_RETRY_BASE": "20ms",
+        "POLYB2_LEASE_SECONDS": str(LEASE_S),
+        "LOG_LEVEL": "ERROR",
+    }
+
+
 async def start(
     world: World,
     *words: str,
@@ -87,17 +101,6 @@ async def start(
         before: a command that runs it, as ``setpriv`` does.
         extra: settings, and the rest of its environment.
     """
-    environment = {
-        "PATH": os.environ["PATH"],
-        **world.box.environment(),
-        "DATABASE_URL": f"sqlite:///{world.folder / 'ledger.db'}",
-        "POLYB2_HTTP_ADDR": "",
-        "POLYB2_PART_SIZE": str(PART_BYTES),
-        "POLYB2_RETRY_BASE": "20ms",
-        "POLYB2_LEASE_SECONDS": str(LEASE_S),
-        "LOG_LEVEL": "ERROR",
-        **extra,
-    }
     return await asyncio.create_subprocess_exec(
         *before,
         sys.executable,
@@ -105,7 +108,7 @@ async def start(
         "polyb2",
         *words,
         cwd=world.folder,
-        env=environment,
+        env=environment_of(world) | extra,
         stdout=out or asyncio.subprocess.DEVNULL,
         stderr=told,
     )

@@ -22,6 +22,7 @@ from tests.faults.pairs import combinations, mirrored_in
 from tests.faults.power import PowerLoss
 from tests.faults.runners import EARLY_STOPS, STOPS, frozen_at
 from tests.faults.scenes import Case
+from tests.faults.surroundings import PLACES, play_in
 from tests.ledger.test_model import check_model
 
 WATCHED_KILLS = 50
@@ -110,6 +111,7 @@ def side_by_side(seed: int, kill_points: list[tuple[str, str, int]]) -> list[Act
                 seed + number,
             )
         )
+    acts += [Act("places", words, "one mirror there", partial(play_in, words)) for words in PLACES]
     acts.append(Act("model", "ledger", "verbs in any order", _model))
     return acts
 

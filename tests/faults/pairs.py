@@ -32,7 +32,7 @@ LINE_BYTES_PER_S = 3 * MIB
 NOBODY = "65534"
 DRAINS_WITHIN_S = 10.0
 ENDS_WITHIN_S = 90.0
-_SIDES = {"source": "POLYGON_S3_ENDPOINT_URL", "target": "B2_ENDPOINT_URL"}
+SIDES = {"source": "POLYGON_S3_ENDPOINT_URL", "target": "B2_ENDPOINT_URL"}
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Place:
 
     def name_endpoints(self) -> None:
         """The settings name the ports."""
-        for side, name in _SIDES.items():
+        for side, name in SIDES.items():
             self.environment[name] = f"http://127.0.0.1:{self.ports[side]}"
 
 
@@ -139,17 +139,12 @@ async def proxied(place: Place) -> AsyncIterator[None]:
         await _join((reader, back), (there, writer), [])
 
     with tempfile.TemporaryDirectory(prefix="polyb2-proxy-") as folder:
-        certificate = _certificate(Path(folder), list(names))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, certificate.with_suffix(".key"))
-        for side in place.ports:
-            server = place.world.server(side)
-            await server.stop()
-            await server.start(tls=context)
+        trusted = certificate(Path(folder), list(names))
+        await serve_over_tls(place.world, Path(folder))
         proxy = await asyncio.start_server(serve, "127.0.0.1", 0)
         place.environment |= {"HTTPS_PROXY": f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}",
-                              "SSL_CERT_FILE": str(certificate)}  # fmt: skip
-        place.environment |= {name: f"https://{side}.example" for side, name in _SIDES.items()}
+                              "SSL_CERT_FILE": str(trusted)}  # fmt: skip
+        place.environment |= {name: f"https://{side}.example" for side, name in SIDES.items()}
         words = "not everything went through the proxy"
         place.checks.append((lambda: set(asked) == {f"CONNECT {name}" for name in names}, words))
         try:
@@ -158,13 +153,29 @@ async def proxied(place: Place) -> AsyncIterator[None]:
             proxy.close()
 
 
-def _certificate(folder: Path, names: list[str]) -> Path:
-    os.chmod(folder, 0o755)  # noqa: PTH101 - an ordinary user reads the certificate
+def certificate(folder: Path, names: list[str], *made_by: str) -> Path:
+    """Make ``ours.pem`` and ``ours.key`` in a folder, for these names.
+
+    Args:
+        folder: where, readable for everybody.
+        names: of hosts.
+        made_by: a command that runs ``openssl``, as ``faketime`` does.
+    """
+    folder.chmod(0o755)
     words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ours.key -out ours.pem -days 2"
     alternatives = ",".join(f"DNS:{name}" for name in names)
-    command = ["openssl", *words.split(), "-subj", "/CN=ours", "-addext", f"subjectAltName={alternatives}"]
+    command = [*made_by, "openssl", *words.split(), "-subj", "/CN=ours", "-addext", f"subjectAltName={alternatives}"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return folder / "ours.pem"
+
+
+async def serve_over_tls(world: World, folder: Path) -> None:
+    """Start both servers anew, with the certificate of a folder."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "ours.pem", folder / "ours.key")
+    for side in SIDES:
+        await world.server(side).stop()
+        await world.server(side).start(tls=context)
 
 
 @asynccontextmanager
@@ -184,7 +195,7 @@ async def refusals(place: Place) -> AsyncIterator[None]:
     """A fifth of all requests is refused, whatever their rate, on both sides."""
     again = Answer(503, "ServiceUnavailable", "no tomes available")
     slow_down = Answer(503, "SlowDown", headers={"Retry-After": "1"})
-    for number, side in enumerate(_SIDES):
+    for number, side in enumerate(SIDES):
         action = Sometimes([again, again, again, slow_down], REFUSED_SHARE, place.seed + number)
         place.world.server(side).inject(Fault("*", action, times=0))
     yield
@@ -254,7 +265,7 @@ async def mirrored_in(names: tuple[str, ...], seed: int) -> str:
     """
     chance = random.Random(seed)
     async with a_world() as world, AsyncExitStack() as stack:
-        place = Place(world, seed, {side: world.server(side).port for side in _SIDES})
+        place = Place(world, seed, {side: world.server(side).port for side in SIDES})
         for name in names:
             await stack.enter_async_context(SURROUNDINGS[name](place))
         killed_after = await _one(place, chance.uniform(0.1, 1.5), signal.SIGKILL)

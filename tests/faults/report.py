@@ -43,6 +43,7 @@ newest revision, no upload left over, no part with a receipt sent twice while it
   up takes less than a twentieth of a core, once what was under way has used up its tries, and says so once.
 - *Watched*: after each kill the ledger passes `integrity_check`, and `status`, `/metrics`, the page, the kept counts and a
   recount say the same; no process holds a file of the ledger that is gone; every other command ends with 0 or 3.
+- *Strange places*: the mirror ends whole there, or the run says what is in its way: no traceback, no "unexpected", no damage.
 - *Surroundings*: the mirror ends as anywhere else, after a kill and a stop; through the proxy goes everything.
 
 ## What cannot be known without a live account
@@ -71,7 +72,7 @@ TITLES = {
 }
 NOTED = ("soak", "watched", "large")
 """Parts whose figures are told."""
-WHOLE = {"places", "soak", "watched", "large", "isolation", "locks", "model", "power"}
+WHOLE = {"soak", "watched", "large", "isolation", "locks", "model", "power"}
 """Parts of few cases, each with a row of its own."""
 CELL_MAX = 300
 

@@ -21,6 +21,7 @@ from tests.faults.power import PowerLoss
 from tests.faults.report import report, rows
 from tests.faults.runners import frozen_at
 from tests.faults.scenes import Case
+from tests.faults.surroundings import PLACES, play_in
 
 EVERY = 21
 """Every so many cases of the matrix, in its stable order: a few of each step."""
@@ -100,6 +101,24 @@ async def test_kills_beside_an_open_page_and_other_commands_leave_one_ledger() -
 @linux
 async def test_a_mirror_through_a_proxy_that_is_refused_now_and_then_ends_right() -> None:
     await mirrored_in(("a proxy in between", "a fifth of all refused"), seed=1)
+
+
+@linux
+@pytest.mark.parametrize(
+    "words",
+    [
+        "all standard streams closed",
+        "blocked SIGTERM, as inherited from a supervisor",
+        "a working folder with bytes that are no UTF-8",
+    ],
+)
+async def test_a_strange_place_is_as_good_as_any(words: str) -> None:
+    note = await play_in(words)
+    assert "skipped" not in note
+
+
+def test_there_are_more_than_thirty_strange_places() -> None:
+    assert len(PLACES) > 50
 
 
 def test_the_report_counts_what_held_and_tells_each_case_that_failed() -> None:
