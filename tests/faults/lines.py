@@ -19,10 +19,10 @@ from tests.faults.large import LargeTransfer
 from tests.faults.matrix import play
 from tests.faults.onlookers import WatchedSoak
 from tests.faults.pairs import combinations, mirrored_in
+from tests.faults.places import PLACES, play_in
 from tests.faults.power import PowerLoss
 from tests.faults.runners import EARLY_STOPS, STOPS, frozen_at
 from tests.faults.scenes import Case
-from tests.faults.surroundings import PLACES, play_in
 from tests.ledger.test_model import check_model
 
 WATCHED_KILLS = 50

@@ -20,7 +20,7 @@ Written by `make faults`. What is played and what must hold is in `tests/faults/
 `network.py`, `books.py` and `clocks.py` have the cases of the matrix, `world.py` the guarantees, which are checked after
 the run that met the fault and again after it was cured. `death.py`, `drain.py`, `power.py`, `runners.py`, `hammer.py`,
 `large.py` and `isolation.py` kill, stop, freeze, copy and measure real processes; `onlookers.py`, `pairs.py` and
-`surroundings.py` put them into other surroundings. This is the summary; the cases themselves, a line of JSON each with seed,
+`places/` put them into other surroundings. This is the summary; the cases themselves, a line of JSON each with seed,
 result and seconds, are what `make faults` leaves in `fault-rows.jsonl`.
 """
 ASSERTED = """

@@ -17,11 +17,11 @@ from tests.faults.lines import Line, alone, side_by_side, soak, unplayed, watche
 from tests.faults.matrix import play
 from tests.faults.onlookers import WatchedSoak
 from tests.faults.pairs import mirrored_in
+from tests.faults.places import PLACES, play_in
 from tests.faults.power import PowerLoss
 from tests.faults.report import report, rows
 from tests.faults.runners import frozen_at
 from tests.faults.scenes import Case
-from tests.faults.surroundings import PLACES, play_in
 
 EVERY = 21
 """Every so many cases of the matrix, in its stable order: a few of each step."""
