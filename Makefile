@@ -24,7 +24,7 @@ test-ceph: $(VENV)/dev.stamp  ## what the source seems to be: install Ceph, and 
 	@tools/install-ceph.sh
 	@$(BIN)/python -m pytest -m ceph
 
-faults: $(VENV)/dev.stamp  ## every fault at every step, every death, a soak: docs/fault-report.md
+faults: $(VENV)/dev.stamp  ## every fault at every step, deaths, soaks, strange places: docs/fault-report.md, fault-rows.jsonl
 	@$(BIN)/python -m tests.faults --report docs/fault-report.md --rows fault-rows.jsonl
 
 bench: $(VENV)/dev.stamp .venv-bench/stamp  ## measure polyb2 beside its peers: all, or SCENARIO=large-tls; benchmarks/RESULTS.md
@@ -42,9 +42,10 @@ package: $(VENV)/run.stamp  ## build sdist and wheel, install them into a clean 
 image: $(VENV)/run.stamp  ## build the container image and try it: killed, restarted, stopped (needs root, see tools/try-image.sh)
 	@tools/try-image.sh
 
-test-servers:  ## install what some tests use: a real S3 server, a browser, promtool (Debian packages, needs root or sudo)
+test-servers:  ## install what some tests use: a real S3 server, a browser, promtool, a false clock (Debian packages, needs root or sudo)
 	@tools/install-test-servers.sh
 	@tools/install-page-tools.sh
+	@tools/install-fault-tools.sh
 
 clean:  ## remove the virtual environments and caches
 	rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .coverage

@@ -37,6 +37,19 @@ _ENVIRONMENTS: dict[str, dict[str, str | None]] = {
     "an environment of two megabytes": {f"FILLER_{number}": "x" * 100_000 for number in range(15)},
     "a WORKER_ID with control characters": {"WORKER_ID": "wörker\x1b[31m\r\n\u202e" * 3},
     "uvloop's and asyncio's switches of another program": {"UVLOOP_DEBUG": "1", "AIOHTTP_NO_EXTENSIONS": "1"},
+    "temporary folders that are not there": {
+        "TMPDIR": "/nonexistent", "TEMP": "/nonexistent", "SQLITE_TMPDIR": "/nonexistent", "XDG_RUNTIME_DIR": "/nonexistent",
+    },
+    "Python's import times, safe path and an empty PYTHONINSPECT": {
+        "PYTHONPROFILEIMPORTTIME": "1",
+        "PYTHONINSPECT": "",
+        "PYTHONSAFEPATH": "1",
+    },
+    "a completion variable of a shell, left set": {"_POLYB2_COMPLETE": "", "COMP_WORDS": "polyb2 ", "COMP_CWORD": "1"},
+    "a CA of other programs that is not there": {
+        "REQUESTS_CA_BUNDLE": "/nonexistent", "CURL_CA_BUNDLE": "/nonexistent", "NODE_EXTRA_CA_CERTS": "/nonexistent",
+        "SSL_CERT_DIR": "/nonexistent",
+    },
     "colour forced, no terminal, a terminal of no size": {
         "FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "TERM": "dumb", "COLUMNS": "-3", "LINES": "zero",
     },
@@ -68,6 +81,15 @@ async def _shadowed(world: World) -> str:
     for name in ("queue", "select", "yarl", "token", "calendar", "secrets", "status", "core", "polyb2"):
         (world.folder / f"{name}.py").write_text("raise SystemExit('a stranger was imported')\n")
     return await Place(world, python=(str(Path(sys.executable).with_name("polyb2")),)).mirrors()
+
+
+@place("DATABASE_URL and LOG_LEVEL of another program")
+async def _foreign_settings(world: World) -> str:
+    urls = ("mysql://user:geheim@host/db", "redis://:geheim@cache:6379/0", "jdbc:sqlite:x", "sqlite+aiosqlite:///x.db")
+    wrong = [("LOG_LEVEL", "trace"), *(("DATABASE_URL", url) for url in urls)]
+    notes = [await Place(world, env={name: value}).refuses(name, 2) for name, value in wrong]
+    must(not any("geheim" in note for note in notes), f"a password is shown: {notes}")
+    return "; ".join(notes)
 
 
 @place("a WORKER_ID of 100 kB")

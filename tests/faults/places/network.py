@@ -14,6 +14,7 @@ from tests.faults.death import SYNC
 from tests.faults.pairs import SIDES, certificate, serve_over_tls
 from tests.faults.places.place import (
     Place,
+    Play,
     ended,
     in_mounts,
     place,
@@ -183,3 +184,25 @@ def _named(world: World, env: dict[str, str | None]) -> Place:
     hosts = world.folder / "hosts"
     hosts.write_text("127.0.0.1 localhost source.example target.example\n")
     return Place(world, before=in_mounts(f"mount --bind {hosts} /etc/hosts"), env=env)
+
+
+_TLS_ENVIRONMENTS: dict[str, dict[str, str | None]] = {
+    "SSLKEYLOGFILE where nobody may write": {"SSLKEYLOGFILE": "/nonexistent/keys.log"},
+    "OPENSSL_CONF that is not there": {"OPENSSL_CONF": "/nonexistent/openssl.cnf"},
+    "OPENSSL_CONF and OPENSSL_MODULES that are broken": {
+        "OPENSSL_CONF": "/etc/passwd",
+        "OPENSSL_MODULES": "/nonexistent",
+    },
+}
+
+
+def _over_tls_in(extra: dict[str, str | None]) -> Play:
+    async def play(world: World) -> str:
+        async with _over_tls(world) as env:
+            return await _named(world, env | extra).mirrors()
+
+    return play
+
+
+for _words, _extra in _TLS_ENVIRONMENTS.items():
+    place(_words, "root unshare openssl")(_over_tls_in(_extra))
