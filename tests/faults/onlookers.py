@@ -7,20 +7,14 @@ same: ``status``, ``/metrics``, the page, and a recount of the rows.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import signal
-import sqlite3
 import tempfile
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager, closing, suppress
-from html.parser import HTMLParser
-from pathlib import Path
+from contextlib import asynccontextmanager, suppress
 
 import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
 
 from polyb2.core.status import Status
 from polyb2.sandbox import Drip, Fault, GeneratedGzip
@@ -28,10 +22,9 @@ from polyb2.sandbox.objects import InMemory
 from tests.daemons import reserved_ports
 from tests.faults.death import STREAMS, killed, recover_all, settled, start
 from tests.faults.watch import must
+from tests.faults.witnesses import Counts, counted, damage_of, deleted_files, kept, of_metrics, of_page, of_status
 from tests.faults.world import LARGE, MIB, SMALL, World, a_world
 
-Counts = Counter[tuple[str, str]]
-"""Files by dataset and status, as somebody tells them; zeros left out."""
 DATASETS = "us_stocks_sip/day_aggs_v1,us_options_opra/quotes_v1"
 FILES = [f"us_stocks_sip/day_aggs_v1/2024/01/2024-01-{day:02}.csv.gz" for day in range(4, 16)]
 CHOSEN = ("--historical", "--dataset", "*/*")
@@ -59,8 +52,6 @@ SCRAPE_S = 0.2
 SETTLES_WITHIN_S = 45.0
 AGREES_WITHIN_S = 15.0
 ANSWERS_WITHIN_S = 30.0
-_COUNT = "SELECT dataset, status, count(*) FROM files GROUP BY dataset, status"
-_KEPT = "SELECT dataset, status, files FROM counts WHERE files"
 
 
 class Onlookers:
@@ -212,123 +203,23 @@ async def agree(world: World, onlookers: Onlookers) -> None:
     ledger = world.folder / "ledger.db"
     must(not (held := deleted_files(ledger)), f"deleted files of the ledger are held: {held}")
     must(not (damage := damage_of(ledger)), damage)
-    with closing(_reader(ledger)) as connection:
-        kept = connection.execute(_KEPT).fetchall()
     told: dict[str, Counts] = {}
     with suppress(TimeoutError):
         async with asyncio.timeout(AGREES_WITHIN_S):
             while len(told) < 2 or len({frozenset(counts.items()) for counts in told.values()}) > 1:
                 with suppress(aiohttp.ClientError):  # the run has just begun
-                    told = await _tell(world, onlookers, kept)
+                    told = await _tell(world, onlookers)
                 await asyncio.sleep(0.1)
     different = {who: dict(counts) for who, counts in told.items() if counts != told["a recount"]}
     must(told and not different, f"a recount says {dict(counted(ledger))}, but {different}")
 
 
-async def _tell(world: World, onlookers: Onlookers, kept: list[tuple[str, str, int]]) -> dict[str, Counts]:
+async def _tell(world: World, onlookers: Onlookers) -> dict[str, Counts]:
     """Everybody's counts."""
     return {
         "a recount": counted(world.folder / "ledger.db"),
-        "the kept counts": Counter({(dataset, status): files for dataset, status, files in kept}),
+        "the kept counts": kept(world.folder / "ledger.db"),
         "/metrics": of_metrics(await onlookers.text("/metrics")),
         "the page": of_page(await onlookers.text("/live")),
-        "status": await _of_status(world),
+        "status": await of_status(world),
     }
-
-
-def _reader(ledger: Path) -> sqlite3.Connection:
-    """A connection that neither writes nor checkpoints."""
-    return sqlite3.connect(f"{ledger.as_uri()}?mode=ro", uri=True, timeout=5)
-
-
-def damage_of(ledger: Path) -> str:
-    """What SQLite finds wrong with a ledger, in words; nothing where it is whole."""
-    with closing(_reader(ledger)) as connection:
-        found = connection.execute("PRAGMA integrity_check").fetchall()
-        lacking = connection.execute("PRAGMA foreign_key_check").fetchall()
-    return "the ledger lacks rows" if lacking else "" if found == [("ok",)] else f"the ledger is damaged: {found[:3]}"
-
-
-def counted(ledger: Path) -> Counts:
-    """What is in the ledger's rows."""
-    with closing(_reader(ledger)) as connection, suppress(sqlite3.OperationalError):  # no tables yet
-        return Counter({(dataset, status): files for dataset, status, files in connection.execute(_COUNT)})
-    return Counter()
-
-
-def of_metrics(text: str) -> Counts:
-    """What ``/metrics`` tells."""
-    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    return +Counter(
-        {(each.labels["dataset"], each.labels["status"]): int(each.value) for each in samples
-         if each.name == "polyb2_queue_files"}
-    )  # fmt: skip
-
-
-def of_page(text: str) -> Counts:
-    """What the table of the queue tells; a status that no file has may have no column."""
-    table = _Table()
-    table.feed(text)
-    heads, *rows = table.rows
-    words = [head.split(" ", 1)[-1].replace(" ", "_") for head in heads]
-    return +Counter(
-        {
-            (row[0].replace("\u200b", ""), word): int(cell.replace(",", ""))
-            for row in rows
-            for word, cell in zip(words, row, strict=True)
-            if word in set(Status) and row[0] != "All"
-        }
-    )
-
-
-async def _of_status(world: World) -> Counts:
-    """What a process of its own tells."""
-    with tempfile.TemporaryFile() as told:
-        process = await start(world, "status", "--json", out=told)
-        must(await process.wait() == 0, "status failed")
-        told.seek(0)
-        datasets = json.load(told)["datasets"]
-    return +Counter(
-        {(each["dataset"], status): tally["files"] for each in datasets for status, tally in each["by_status"].items()}
-    )
-
-
-class _Table(HTMLParser):
-    """The cells of the first table of a page, row by row."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self._within = self._done = False
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if self._done:
-            return
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in {"th", "td"}:
-            self.rows[-1].append("")
-            self._within = True
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in {"th", "td"}:
-            self._within = False
-        self._done = self._done or tag == "table"
-
-    def handle_data(self, data: str) -> None:
-        if self._within and not self._done:
-            self.rows[-1][-1] += data
-
-
-def deleted_files(ledger: Path) -> list[str]:
-    """Files of a ledger that live processes have open though their names are gone: process and name."""
-    held = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with suppress(OSError):  # it has just ended, or is another user's
-                for descriptor in (entry / "fd").iterdir():
-                    with suppress(OSError):
-                        name = os.readlink(descriptor)  # noqa: PTH115 - the text is no path
-                        if name.startswith(str(ledger)) and name.endswith("(deleted)"):
-                            held.append(f"{entry.name} {name}")
-    return held

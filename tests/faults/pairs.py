@@ -11,10 +11,8 @@ import itertools
 import os
 import random
 import signal
-import ssl
-import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +20,11 @@ from pathlib import Path
 from polyb2.sandbox import Answer, Fault
 from tests.daemons import SETPRIV, reserved_ports
 from tests.faults.death import SYNC, killed, settled, start
-from tests.faults.onlookers import Onlookers, damage_of, deleted_files
+from tests.faults.onlookers import Onlookers
 from tests.faults.outside import Sometimes
 from tests.faults.watch import must
+from tests.faults.ways import SIDES, certificate, join, relay, serve_over_tls
+from tests.faults.witnesses import damage_of, deleted_files
 from tests.faults.world import MIB, World, a_world
 
 REFUSED_SHARE = 0.2
@@ -32,7 +32,6 @@ LINE_BYTES_PER_S = 3 * MIB
 NOBODY = "65534"
 DRAINS_WITHIN_S = 10.0
 ENDS_WITHIN_S = 90.0
-SIDES = {"source": "POLYGON_S3_ENDPOINT_URL", "target": "B2_ENDPOINT_URL"}
 
 
 @dataclass
@@ -45,7 +44,7 @@ class Place:
         ports: of the servers, as they are reached.
         environment: what the process has set beside the world's settings.
         before: the command that runs it.
-        checks: what must hold at the end, beside the rest; each a condition and words.
+        checks: say what does not hold at the end, beside the rest, or nothing.
     """
 
     world: World
@@ -53,7 +52,7 @@ class Place:
     ports: dict[str, int]
     environment: dict[str, str] = field(default_factory=dict)
     before: tuple[str, ...] = ()
-    checks: list[tuple[Callable[[], object], str]] = field(default_factory=list)
+    checks: list[Callable[[], str]] = field(default_factory=list)
 
     def name_endpoints(self) -> None:
         """The settings name the ports."""
@@ -67,10 +66,10 @@ Surrounding = Callable[[Place], AbstractAsyncContextManager[None]]
 @asynccontextmanager
 async def slow_line(place: Place) -> AsyncIterator[None]:
     """Every byte goes through relays that share a slow line, in each direction."""
-    lines = [_Line(), _Line()]
+    there, back = _Line(), _Line()
     async with AsyncExitStack() as stack:
         for side, port in place.ports.items():
-            server = await asyncio.start_server(_relay(port, lines), "127.0.0.1", 0)
+            server = await asyncio.start_server(relay(port, lambda: (there.carry, back.carry)), "127.0.0.1", 0)
             stack.push_async_callback(server.wait_closed)
             stack.callback(server.close)
             place.ports[side] = server.sockets[0].getsockname()[1]
@@ -84,39 +83,11 @@ class _Line:
     def __init__(self) -> None:
         self._free_at_s = 0.0
 
-    async def carry(self, count: int) -> None:
+    async def carry(self, count: int) -> bool:
         now_s = asyncio.get_running_loop().time()
         self._free_at_s = max(self._free_at_s, now_s) + count / LINE_BYTES_PER_S
         await asyncio.sleep(self._free_at_s - now_s)
-
-
-def _relay(port: int, lines: list[_Line]) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-    async def relaying(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            there, back = await asyncio.open_connection("127.0.0.1", port)
-            await _join((reader, back), (there, writer), lines)
-
-    return relaying
-
-
-async def _join(
-    out: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-    back: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-    lines: list[_Line],
-) -> None:
-    """Carry bytes both ways until both ends are through."""
-
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: _Line | None) -> None:
-        with suppress(OSError):
-            while data := await reader.read(1 << 14):
-                if line is not None:
-                    await line.carry(len(data))
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-    ways = zip((out, back), lines or (None, None), strict=True)
-    await asyncio.gather(*(carry(*way, line) for way, line in ways))
+        return True
 
 
 @asynccontextmanager
@@ -134,9 +105,9 @@ async def proxied(place: Place) -> AsyncIterator[None]:
             writer.write(b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             writer.close()
             return
-        there, back = await asyncio.open_connection("127.0.0.1", place.ports[names[host]])
+        far = await asyncio.open_connection("127.0.0.1", place.ports[names[host]])
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await _join((reader, back), (there, writer), [])
+        await join((reader, writer), far)
 
     with tempfile.TemporaryDirectory(prefix="polyb2-proxy-") as folder:
         trusted = certificate(Path(folder), list(names))
@@ -145,37 +116,12 @@ async def proxied(place: Place) -> AsyncIterator[None]:
         place.environment |= {"HTTPS_PROXY": f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}",
                               "SSL_CERT_FILE": str(trusted)}  # fmt: skip
         place.environment |= {name: f"https://{side}.example" for side, name in SIDES.items()}
-        words = "not everything went through the proxy"
-        place.checks.append((lambda: set(asked) == {f"CONNECT {name}" for name in names}, words))
+        wanted = {f"CONNECT {name}" for name in names}
+        place.checks.append(lambda: "" if set(asked) == wanted else f"the proxy was asked for {set(asked)}")
         try:
             yield
         finally:
             proxy.close()
-
-
-def certificate(folder: Path, names: list[str], *made_by: str) -> Path:
-    """Make ``ours.pem`` and ``ours.key`` in a folder, for these names.
-
-    Args:
-        folder: where, readable for everybody.
-        names: of hosts.
-        made_by: a command that runs ``openssl``, as ``faketime`` does.
-    """
-    folder.chmod(0o755)
-    words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ours.key -out ours.pem -days 2"
-    alternatives = ",".join(f"DNS:{name}" for name in names)
-    command = [*made_by, "openssl", *words.split(), "-subj", "/CN=ours", "-addext", f"subjectAltName={alternatives}"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    return folder / "ours.pem"
-
-
-async def serve_over_tls(world: World, folder: Path) -> None:
-    """Start both servers anew, with the certificate of a folder."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "ours.pem", folder / "ours.key")
-    for side in SIDES:
-        await world.server(side).stop()
-        await world.server(side).start(tls=context)
 
 
 @asynccontextmanager
@@ -185,8 +131,8 @@ async def page_open(place: Place) -> AsyncIterator[None]:
         place.environment["POLYB2_HTTP_ADDR"] = f"127.0.0.1:{port}"
         onlookers = Onlookers(place.environment["POLYB2_HTTP_ADDR"])
         async with onlookers.looking():
-            place.checks.append((lambda: onlookers.looks, "the page was never seen"))
-            place.checks.append((lambda: not onlookers.troubles, f"the page had trouble: {onlookers.troubles}"))
+            place.checks.append(lambda: "" if onlookers.looks else "the page was never seen")
+            place.checks.append(lambda: "; ".join(onlookers.troubles[:3]))
             yield
 
 
@@ -309,5 +255,5 @@ async def _check(place: Place) -> None:
     await world.check_after()
     must(not (damage := damage_of(world.folder / "ledger.db")), damage)
     must(not (held := deleted_files(world.folder / "ledger.db")), f"deleted files of the ledger are held: {held}")
-    for holds, words in place.checks:
-        must(holds(), words)
+    for complaint in place.checks:
+        must(not (words := complaint()), words)

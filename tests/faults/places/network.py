@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from polyb2.sandbox import Drip, Fault
 from tests.faults.death import SYNC
-from tests.faults.pairs import SIDES, certificate, serve_over_tls
 from tests.faults.places.place import (
     Place,
     Play,
@@ -21,6 +20,7 @@ from tests.faults.places.place import (
     until_asked,
 )
 from tests.faults.watch import must
+from tests.faults.ways import SIDES, Toll, certificate, relay, serve_over_tls
 from tests.faults.world import MIB, World
 
 
@@ -35,8 +35,8 @@ class _Relays:
         self._frozen: list[asyncio.Event] = []
 
     async def __aenter__(self) -> Self:
-        for side, name in (("source", "POLYGON_S3_ENDPOINT_URL"), ("target", "B2_ENDPOINT_URL")):
-            server = await asyncio.start_server(self._passing(self._world.server(side).port), self._address, 0)
+        for side, name in SIDES.items():
+            server = await asyncio.start_server(relay(self._world.server(side).port, self._tolls), self._address, 0)
             self._servers.append(server)
             host = f"[{self._address}]" if ":" in self._address else self._address
             self.env[name] = f"http://{host}:{server.sockets[0].getsockname()[1]}"
@@ -52,24 +52,14 @@ class _Relays:
             frozen.set()
         return len(self._frozen)
 
-    def _passing(self, port: int) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-        async def passing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            there, back = await asyncio.open_connection("127.0.0.1", port)
-            frozen = asyncio.Event()
-            self._frozen.append(frozen)
+    def _tolls(self) -> tuple[Toll, Toll]:
+        frozen = asyncio.Event()
+        self._frozen.append(frozen)
 
-            async def carry(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-                with suppress(OSError):
-                    while data := await source.read(1 << 16):
-                        if frozen.is_set():
-                            return
-                        sink.write(data)
-                        await sink.drain()
-                sink.close()
+        async def toll(_count: int) -> bool:
+            return not frozen.is_set()
 
-            await asyncio.gather(carry(reader, back), carry(there, writer))
-
-        return passing
+        return toll, toll
 
 
 @place("the way is cut in mid-run, and neither end hears of it")

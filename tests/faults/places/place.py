@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.faults.death import SYNC, environment_of, killed
-from tests.faults.onlookers import damage_of
 from tests.faults.watch import must
+from tests.faults.witnesses import damage_of
 from tests.faults.world import World, a_world
 
 ENDS_WITHIN_S = 60.0
