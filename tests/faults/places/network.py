@@ -52,6 +52,18 @@ class _Relays:
             frozen.set()
         return len(self._frozen)
 
+    @asynccontextmanager
+    async def moved(self, address: str) -> AsyncIterator[None]:
+        """The same ports on another address; the old one refuses, and what was connected to it goes silent."""
+        ports = [server.sockets[0].getsockname()[1] for server in self._servers]
+        for server in self._servers:
+            server.close()
+        self.freeze()
+        for port, side in zip(ports, SIDES, strict=True):
+            passing = relay(self._world.server(side).port, self._tolls)
+            self._servers.append(await asyncio.start_server(passing, address, port))
+        yield
+
     def _tolls(self) -> tuple[Toll, Toll]:
         frozen = asyncio.Event()
         self._frozen.append(frozen)
@@ -169,10 +181,29 @@ async def _renewed(world: World) -> str:
     return "mirrored"
 
 
-def _named(world: World, env: dict[str, str | None]) -> Place:
-    """Where the names of both sides lead to this machine."""
+@place("names that move to another address under a run, while the old one goes dead", "root unshare openssl")
+async def _moved(world: World) -> str:
+    world.box.source.inject(Fault("get", Drip(4 * MIB), times=0))
+    old, new, hosts = "127.0.0.2", "127.0.0.3", world.folder / "hosts"
+    async with _over_tls(world) as env, _Relays(world, old) as relays:
+        for side, name in SIDES.items():
+            env[name] = f"https://{side}.example:{(relays.env[name] or '').rpartition(':')[2]}"
+        there = _named(world, env | {"POLYB2_GIVE_UP": "45s", "POLYB2_STALL_TIMEOUT": "5s"}, old)
+        process = await there.start(*SYNC)
+        await until_asked(world, process)
+        await asyncio.sleep(0.5)
+        hosts.write_text(hosts.read_text().replace(old, new))
+        async with relays.moved(new):
+            said = await ended(process)
+    must(said.code == 0, f"ended with {said.code}: {said.err[-400:]}")
+    await world.check_after()
+    return "mirrored"
+
+
+def _named(world: World, env: dict[str, str | None], address: str = "127.0.0.1") -> Place:
+    """Where the names of both sides lead to an address of this machine."""
     hosts = world.folder / "hosts"
-    hosts.write_text("127.0.0.1 localhost source.example target.example\n")
+    hosts.write_text(f"127.0.0.1 localhost\n{address} source.example target.example\n")
     return Place(world, before=in_mounts(f"mount --bind {hosts} /etc/hosts"), env=env)
 
 
