@@ -183,17 +183,21 @@ async def test_a_file_that_is_mounted_alone_is_refused(path: Path, monkeypatch: 
         await open_database(path)
 
 
-@pytest.mark.skipif(not lock.has_wal_reset_bug(), reason="this SQLite needs no lock file")
-async def test_a_lock_file_that_was_removed_is_locked_anew_by_all(opened: Database, path: Path) -> None:
-    """Who waits for the removed one must not end up with a lock that nobody else knows of."""
-    held = lock.FileLock(path, needed=True)
-    path.with_name("ledger.db.lock").unlink()
-    with held.held():
-        again = os.open(path.with_name("ledger.db.lock"), os.O_RDWR)
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.close(again)
-    await opened.write("test", lambda tx: set_meta(tx, "b", "2"))
+def test_a_lock_that_is_replaced_before_it_is_taken_is_taken_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else two processes hold one each: that of the removed file, and that of the new one."""
+    path.touch()
+    name, acquire, calls = path.with_name("ledger.db.lock"), lock._acquire, []
+
+    def acquire_late(descriptor: int, deadline: float) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            name.unlink()
+        acquire(descriptor, deadline)
+
+    monkeypatch.setattr(lock, "_acquire", acquire_late)
+    with lock.FileLock(path, needed=True).held(), name.open() as again, pytest.raises(BlockingIOError):
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert len(calls) == 2
 
 
 async def test_a_reader_makes_no_lock_file(path: Path) -> None:
@@ -497,6 +501,28 @@ async def test_a_wal_that_another_program_clears_in_order_is_no_loss(opened: Dat
     await written(opened)
     assert await opened.read(lambda tx: get_meta(tx, "b")) == "2"
     assert opened.gone is None
+
+
+async def test_a_wal_that_was_cut_is_not_written_on_before_sqlite_begins_it_anew(
+    opened: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it was in the database already, so that nothing is lost; but what is appended behind a hole is, in a crash."""
+    monkeypatch.setattr("polyb2.ledger.patience.BUSY_S", 0.1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM meta").fetchall()
+        with closing(sqlite3.connect(path)) as other:
+            _, frames, moved = other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            assert frames == moved > 0
+        os.truncate(path.with_name("ledger.db-wal"), 0)
+        with pytest.raises(LedgerBusyError, match="another connection reads it"):
+            await written(opened)
+    await written(opened)
+    for suffix in ("", "-wal"):  # as a crash leaves them
+        shutil.copy(path.with_name(path.name + suffix), path.with_name("crashed.db" + suffix))
+    crashed = await open_database(path.with_name("crashed.db"), read_only=True)
+    assert await crashed.read(lambda tx: get_meta(tx, "b")) == "2"
+    await crashed.close()
 
 
 async def test_the_reader_goes_with_its_ledger(books_path: Path) -> None:

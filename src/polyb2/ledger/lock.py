@@ -99,6 +99,8 @@ class FileLock:
                 os.close(descriptor)
                 raise
             os.close(descriptor)
+            if time.monotonic() > deadline:
+                raise busy("its lock file is replaced again and again")
 
     def _is_current(self, descriptor: int) -> bool:
         """Whether the file that was locked is still the one by that name; others would lock a new one."""
