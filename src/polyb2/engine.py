@@ -171,6 +171,8 @@ class _Run:
                 except* Exception as group:  # noqa: BLE001 - unwrapped, not handled
                     await self._show_that_ledger_is_gone()
                     raise (self._mirror.ledger.gone or _first(group)) from None
+        if self._mirror.ledger.gone is not None:  # noticed by the last write of a run that was ending
+            raise self._mirror.ledger.gone
         return self._result
 
     async def _show_that_ledger_is_gone(self) -> None:

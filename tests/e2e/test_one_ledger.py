@@ -199,16 +199,21 @@ async def test_a_run_whose_ledger_goes_says_so_and_stops(bench: Bench, gone: str
     assert {file.name: file.read_bytes() for file in bench.folder.glob("ledger.db*")} == left
 
 
-async def test_a_stop_is_obeyed_while_the_loss_is_shown(bench: Bench) -> None:
+@pytest.mark.parametrize("is_noticed", [True, False])
+async def test_the_loss_is_said_by_a_run_that_is_told_to_stop(bench: Bench, is_noticed: bool) -> None:
     bench.box.source.put(key(DAYS[0]), b"x")
     await bench.discover()
     async with watching(bench) as run:
         for file in bench.folder.glob("ledger.db*"):
             file.unlink()
-        await run.waits_for("/readyz", 503)
+        if is_noticed:
+            await run.waits_for("/readyz", 503)
         run.process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(1.5):
-            assert await run.process.wait() == 1
+        async with asyncio.timeout(8):
+            _out, err = await run.process.communicate()
+        assert run.process.returncode == 1
+        assert b"the ledger is gone" in err.splitlines()[-1]
+        assert list(bench.folder.glob("ledger.db*")) == []
 
 
 async def test_silent_connections_take_nothing_from_the_run(bench: Bench) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from polyb2.core.errors import LedgerBusyError, LedgerGoneError, UsageError
-from polyb2.ledger import database, files, lock
+from polyb2.ledger import database, files, lock, opening
 from polyb2.ledger.binding import get_meta, set_meta
 from polyb2.ledger.database import Database, Transaction, open_database
 from polyb2.ledger.ledger import Ledger
@@ -481,6 +481,22 @@ async def test_a_write_that_went_into_a_removed_file_is_not_answered_as_durable(
         await opened.write("test", remove_meanwhile)
 
 
+async def test_a_file_that_is_replaced_while_it_is_opened_is_not_taken_for_the_one_that_is_open(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await (await open_database(path)).close()
+    connect = opening.connect
+
+    def connect_late(real: Path, by: lock.FileLock, *, read_only: bool) -> sqlite3.Connection:
+        connection = connect(real, by, read_only=read_only)
+        replace(path)
+        return connection
+
+    monkeypatch.setattr(database, "connect", connect_late)
+    with pytest.raises(LedgerGoneError, match="was replaced"):
+        await open_database(path)
+
+
 async def test_what_is_put_back_in_its_place_is_left_to_its_owner(opened: Database, path: Path) -> None:
     """Closing must not take away the -wal of the copy that was restored over a running process."""
     shutil.copy(path, path.with_name("restored.db"))
@@ -504,10 +520,13 @@ async def test_a_wal_that_another_program_clears_in_order_is_no_loss(opened: Dat
 
 
 async def test_a_wal_that_was_cut_is_not_written_on_before_sqlite_begins_it_anew(
-    opened: Database, path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of it was in the database already, so that nothing is lost; but what is appended behind a hole is, in a crash."""
     monkeypatch.setattr("polyb2.ledger.patience.BUSY_S", 0.1)
+    monkeypatch.setattr(opening, "BUSY_TRY_S", 0.02)
+    opened = await open_database(path)
+    await opened.write("test", lambda tx: set_meta(tx, "a", "1"))
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM meta").fetchall()
@@ -523,6 +542,7 @@ async def test_a_wal_that_was_cut_is_not_written_on_before_sqlite_begins_it_anew
     crashed = await open_database(path.with_name("crashed.db"), read_only=True)
     assert await crashed.read(lambda tx: get_meta(tx, "b")) == "2"
     await crashed.close()
+    await opened.close()
 
 
 async def test_the_reader_goes_with_its_ledger(books_path: Path) -> None:

@@ -146,6 +146,21 @@ def no_descriptors_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+async def test_a_name_with_an_address_that_is_not_here_serves_the_others(
+    bench: Bench, serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``localhost`` where there is no IPv6."""
+    loop = asyncio.get_running_loop()
+    named = socket.getaddrinfo("127.0.0.1", 0, type=socket.SOCK_STREAM)
+
+    async def found(_host: str, port: int, **_options: object) -> list[tuple[object, ...]]:
+        return [(*entry[:4], (address, port)) for entry in named for address in ("192.0.2.1", "127.0.0.1")]
+
+    monkeypatch.setattr(loop, "getaddrinfo", found)
+    async with serving("localhost") as site:
+        assert (await site.get("/healthz")).status == 200
+
+
 @pytest.mark.parametrize(("soft", "most"), [(40, 5), (8, 2), (256, 32), (1024, CONNECTIONS_MAX)])
 def test_few_descriptors_are_not_the_pages(monkeypatch: pytest.MonkeyPatch, soft: int, most: int) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (soft, soft))

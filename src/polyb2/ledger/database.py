@@ -243,10 +243,16 @@ async def open_database(path: Path, *, read_only: bool = False) -> Database:
 
 
 def _connect(files: Watched, lock: FileLock, *, read_only: bool) -> sqlite3.Connection:
-    connection = connect(files.real, lock, read_only=read_only)
-    if not read_only:
+    if read_only:
+        return connect(files.real, lock, read_only=True)
+    files.begin()
+    connection = connect(files.real, lock, read_only=False)
+    try:
         # Nobody else closes the ledger as its last user while we have it open: the files stay as they are now.
         files.note()
+    except BaseException:  # raised again
+        connection.close()
+        raise
     return connection
 
 

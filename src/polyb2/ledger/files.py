@@ -145,12 +145,20 @@ class Watched:
         self._identities: dict[str, tuple[int, int]] = {}
         self._sizes: dict[str, int] = {}
 
+    def begin(self) -> None:
+        """Note the file that SQLite is about to open."""
+        self._note("")
+
     def note(self) -> None:
-        """Take the files as they are now for those that SQLite has open."""
+        """Take the files for those that SQLite has open, if the database is still the one of the beginning."""
+        self.check()
         for suffix in _WATCHED:
-            found = self._look(suffix)
-            self._identities[suffix] = (found.st_dev, found.st_ino)
+            self._note(suffix)
         self.note_sizes()
+
+    def _note(self, suffix: str) -> None:
+        found = self._look(suffix)
+        self._identities[suffix] = (found.st_dev, found.st_ino)
 
     def note_sizes(self) -> None:
         self._sizes = {suffix: self._look(suffix).st_size for suffix in ("", "-wal")}
@@ -257,7 +265,7 @@ def _is_strangers(found: os.stat_result, folder: os.stat_result) -> bool:
 
 
 def _check_access(real: Path, mode: int) -> None:
-    if not os.access(real, mode, effective_ids=True):
+    if not os.access(real, mode, effective_ids=os.access in os.supports_effective_ids):
         read_only = os.statvfs(real).f_flag & os.ST_RDONLY
         code = errno.EROFS if read_only else errno.EACCES
         raise OSError(code, os.strerror(code))

@@ -8,11 +8,12 @@ taken, the oldest that has not asked anything yet makes room: one that asks is a
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import resource
 import socket
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 log = logging.getLogger(__name__)
 CONNECTIONS_MAX = 64
@@ -24,6 +25,8 @@ ANSWER_S = 30.0
 ACCEPT_AGAIN_S = 1.0
 TOLD_AGAIN_S = 600.0
 BACKLOG = 128
+_NOT_HERE = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+"""What a name such as localhost also leads to, and this machine does not have: IPv6, most often."""
 
 
 def connections_max() -> int:
@@ -43,18 +46,23 @@ class Connections:
         self._accepting: list[asyncio.Task[None]] = []
 
     async def listen(self, host: str, port: int) -> None:
-        """Begin to accept on every address of ``host`` (OSError where it cannot be had)."""
+        """Begin to accept on the addresses of ``host`` that this machine has.
+
+        Raises:
+            OSError: there is none, or the port is taken.
+        """
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            listener = socket.socket(family, kind, protocol)
-            self._listeners.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.setblocking(False)
-            listener.bind(address)
-            listener.listen(BACKLOG)
+        missing: OSError | None = None
+        for family, _, _, _, address in dict.fromkeys(found):
+            try:
+                self._listeners.append(_listener(family, address))
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
+                missing = error
+        if missing is not None and not self._listeners:
+            raise missing
         self._accepting = [loop.create_task(self._accept(listener), name="page") for listener in self._listeners]
 
     async def close(self) -> None:
@@ -110,6 +118,21 @@ class Connections:
 
     def make_protocol(self) -> asyncio.Protocol:
         return self._make_protocol()
+
+
+def _listener(family: int, address: tuple[Any, ...]) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.setblocking(False)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except BaseException:  # raised again
+        listener.close()
+        raise
+    return listener
 
 
 class _Watched(asyncio.Protocol):

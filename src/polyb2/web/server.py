@@ -72,6 +72,7 @@ async def serve(address: str, subject: Subject, names: Collection[str] = ()) -> 
             await connections.listen(host, int(port))
         except OSError as error:
             log.warning("no health page on %s: %s; set POLYB2_HTTP_ADDR to a free address", address, error.strerror)
+            await connections.close()
         yield
     finally:
         sampling.cancel()
