@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from polyb2.core.errors import LedgerBusyError, LedgerGoneError, UsageError
+from polyb2.core.errors import LedgerBusyError, LedgerError, LedgerGoneError, UsageError
 from polyb2.ledger import database, files, lock, opening
 from polyb2.ledger.binding import get_meta, set_meta
 from polyb2.ledger.database import Database, Transaction, open_database
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.place import FileSystem
+from tests.descriptors import no_descriptors_left
 from tests.ledger.locks import held_locks
 
 OTHER, ANOTHER = 12345, 12346
@@ -411,6 +412,14 @@ async def test_the_lock_is_not_followed_either_when_it_is_swapped_later(opened: 
         await opened.write("test", lambda tx: set_meta(tx, "b", "1"))
     assert not path.with_name("elsewhere").exists()
     aside.unlink()
+
+
+@pytest.mark.skipif(not lock.has_wal_reset_bug(), reason="this SQLite needs no lock file")
+async def test_a_process_without_descriptors_is_told_its_limit(opened: Database) -> None:
+    opened.patience.rule = lambda _error, _waited_s: False
+    with no_descriptors_left(), pytest.raises(LedgerError, match="raise ulimit -n, or lower --concurrency"):
+        await written(opened)
+    await written(opened)
 
 
 # -- files that go ----------------------------------------------------------------------------------------------------

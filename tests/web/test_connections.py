@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import resource
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,6 +15,7 @@ import pytest
 from polyb2.web import connections
 from polyb2.web.connections import CONNECTIONS_MAX, connections_max
 from tests.conftest import Bench
+from tests.descriptors import no_descriptors_left
 from tests.web.conftest import Serving, Site
 
 HALF = b"GET /healthz HTTP/1.1\r\nHost: localh"
@@ -127,23 +126,6 @@ async def test_without_descriptors_it_waits_and_says_so_once(
     assert [record.getMessage() for record in told] == [
         "the page takes no connections just now: Too many open files; it goes on by itself"
     ]
-
-
-@contextmanager
-def no_descriptors_left() -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir()) + 1
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    taken: list[int] = []
-    with suppress(OSError):
-        while True:
-            taken.append(os.dup(0))
-    try:
-        yield
-    finally:
-        for one in taken:
-            os.close(one)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_a_name_with_an_address_that_is_not_here_serves_the_others(

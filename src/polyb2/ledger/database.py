@@ -22,11 +22,12 @@ import aiosqlite
 from polyb2.core.errors import LedgerError, LedgerGoneError, UsageError
 from polyb2.failpoints import failpoint
 from polyb2.ledger.commits import Commits, Outcome, Shared, Works, carried_out
-from polyb2.ledger.files import Watched, check_readable, find, make
+from polyb2.ledger.files import check_readable, find, make
 from polyb2.ledger.lock import FileLock, has_wal_reset_bug, translated
 from polyb2.ledger.opening import connect, connect_to_nothing, find_damage, inspect
 from polyb2.ledger.patience import Patience
 from polyb2.ledger.queries import load_queries
+from polyb2.ledger.watched import Watched
 
 T = TypeVar("T")
 W = TypeVar("W")

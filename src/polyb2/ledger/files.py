@@ -1,4 +1,4 @@
-"""The ledger's files on disk: found by their real path, made for their owner, and watched while they are open.
+"""The ledger's files on disk: found by their real path, and made for their owner.
 
 Invariant: only SQLite ever has a descriptor of a database that exists, or of its ``-wal`` and ``-shm``. POSIX locks belong to
 the process, and closing any descriptor of a file drops every lock that the process has on it, SQLite's among them
@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from polyb2.core.errors import LedgerError, LedgerGoneError, UsageError
+from polyb2.core.errors import UsageError
 from polyb2.ledger.place import file_system_of
 
 LOCK = ".lock"
 _SIDE_FILES = ("-wal", "-shm", "-journal", LOCK)
-_WATCHED = ("", "-wal", "-shm")
 _LINKS_MAX = 40
 
 
@@ -130,74 +129,6 @@ def open_lock(real: Path, *, may_make: bool) -> int:
         os.close(descriptor)
         raise
     return descriptor
-
-
-class Watched:
-    """The files of an open ledger, as they were when it was opened.
-
-    Attributes:
-        problem: the error that says what became of them; once set, nothing is written any more.
-    """
-
-    def __init__(self, real: Path) -> None:
-        self.real = real
-        self.problem: LedgerGoneError | None = None
-        self._identities: dict[str, tuple[int, int]] = {}
-        self._sizes: dict[str, int] = {}
-
-    def begin(self) -> None:
-        """Note the file that SQLite is about to open."""
-        self._note("")
-
-    def note(self) -> None:
-        """Take the files for those that SQLite has open, if the database is still the one of the beginning."""
-        self.check()
-        for suffix in _WATCHED:
-            self._note(suffix)
-        self.note_sizes()
-
-    def _note(self, suffix: str) -> None:
-        found = self._look(suffix)
-        self._identities[suffix] = (found.st_dev, found.st_ino)
-
-    def note_sizes(self) -> None:
-        self._sizes = {suffix: self._look(suffix).st_size for suffix in ("", "-wal")}
-
-    def has_shrunk(self) -> bool:
-        """Whether the database or its ``-wal`` is smaller than after our last write: cut, or cleared by another program."""
-        return any(self._look(suffix).st_size < size for suffix, size in self._sizes.items())
-
-    def check(self) -> None:
-        """Raise if a name no longer leads to the file that SQLite has open.
-
-        Raises:
-            LedgerGoneError: it was removed or replaced.
-            LedgerError: it cannot be looked at.
-        """
-        if self.problem is not None:
-            raise self.problem
-        for suffix, identity in self._identities.items():
-            found = self._look(suffix)
-            if (found.st_dev, found.st_ino) != identity:
-                raise self.lost(f"{beside(self.real, suffix)} was replaced by another file")
-
-    def lost(self, words: str) -> LedgerGoneError:
-        """Remember for good that the files are no longer the ones that were opened."""
-        self.problem = LedgerGoneError(
-            f"the ledger is gone: {words} while polyb2 had it open; nothing more is written. Stop what did that, put back "
-            "a whole copy or leave the file away, and start polyb2 again: polyb2 discover adopts what is in the bucket"
-        )
-        return self.problem
-
-    def _look(self, suffix: str) -> os.stat_result:
-        path = beside(self.real, suffix)
-        try:
-            return path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            raise self.lost(f"{path} was removed") from None
-        except OSError as error:
-            words = f"the ledger's file {path} cannot be looked at: {error.strerror}; check the disk"
-            raise LedgerError(words, may_pass=True) from error
 
 
 def open_to_others(real: Path) -> str | None:

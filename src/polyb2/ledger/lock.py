@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ _LOCK_POLL_S = 0.002
 _BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _PASSING_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 PRIMARY_CODE = 0xFF
+_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 
 def has_wal_reset_bug(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
@@ -114,9 +116,13 @@ class FileLock:
         path = beside(self._real, LOCK)
         if words := _cure(path, error):
             return UsageError(words)
-        return LedgerError(
-            f"the ledger's lock {path} cannot be opened: {error.strerror}; check the disk", may_pass=True
-        )
+        cure = "check the disk"
+        if error.errno in _NO_DESCRIPTOR:
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            cure = (
+                f"this process may have {limit} files and connections at once: raise ulimit -n, or lower --concurrency"
+            )
+        return LedgerError(f"the ledger's lock {path} cannot be opened: {error.strerror}; {cure}", may_pass=True)
 
 
 def _cure(path: Path, error: OSError) -> str | None:
