@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -264,17 +265,11 @@ def owners(folder: Path) -> set[tuple[int, int, int]]:
 
 
 @pytest.fixture
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of user 12345, on a way that everybody may go."""
-    folder = tmp_path_factory.mktemp("home")
-    closed = [one for one in (folder, *folder.parents) if not one.stat().st_mode & 0o001]
-    before = {one: one.stat().st_mode & 0o777 for one in closed}
-    for one in closed:
-        one.chmod(before[one] | 0o011)
-    os.chown(folder, OTHER, OTHER)
-    yield folder
-    for one in closed:
-        one.chmod(before[one])
+def home() -> Iterator[Path]:
+    """A folder of user 12345; not below pytest's own, which no other user may enter."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chown(name, OTHER, OTHER)
+        yield Path(name)
 
 
 @as_root
