@@ -56,6 +56,7 @@ DEFAULTS: dict[str, object] = {
     "polyb2_give_up": 15 * 60,
     "polyb2_drain_seconds": 25,
     "polyb2_http_addr": "127.0.0.1:9750",
+    "polyb2_http_hosts": [],
     "polyb2_notify_urls": [],
     "polyb2_ping_url": None,
 }
@@ -328,6 +329,7 @@ WRONG = {
     "POLYB2_SOURCE_RPS": ["-1", "nan"],
     "POLYB2_B2_RPS": ["-1", "x"],
     "POLYB2_HTTP_ADDR": ["9750", "host", "host:", ":9750", "host:99999", "host:http"],
+    "POLYB2_HTTP_HOSTS": ["http://mirror.lan", "mirror.lan:9750", "a b", "*", "-a", "a..b"],
     "POLYB2_DATASETS": ["us_stocks_sip", "a/b,c", "a/b/c"],
     "LOG_LEVEL": ["loud"],
     "POLYB2_LOG_FORMAT": ["xml"],

@@ -41,6 +41,7 @@ _B2_HOST = re.compile(r"^s3\.([a-z0-9-]+)\.backblazeb2\.com$")
 _ENDPOINT = re.compile(
     r"(?:(?P<scheme>https?)://)?(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?", re.IGNORECASE
 )
+_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*", re.IGNORECASE)
 _SQLITE = "sqlite:///"
 _RENAMED = ("polygon_s3_access_key_id", "polygon_s3_secret_access_key")
 _MAY_BE_EMPTY = {"polyb2_http_addr", "b2_key_prefix"}
@@ -106,6 +107,13 @@ def _patterns(value: list[str]) -> list[str]:
     if not value:
         raise ValueError("names no dataset: write us_stocks_sip/day_aggs_v1 or a glob like us_stocks_sip/*")
     return [check_pattern(pattern) for pattern in value]
+
+
+def _host_names(value: list[str]) -> list[str]:
+    for name in value:
+        if _HOST_NAME.fullmatch(name) is None:
+            raise ValueError(f"{name!r} is not a host name: write mirror.lan or polyb2, without scheme and port")
+    return [name.lower() for name in value]
 
 
 def _bandwidth(value: object) -> object:
@@ -190,6 +198,7 @@ class Settings(BaseSettings):
     polyb2_give_up: Seconds = 900.0
     polyb2_drain_seconds: Annotated[float, BeforeValidator(_duration), Field(ge=0)] = 25.0
     polyb2_http_addr: str = "127.0.0.1:9750"
+    polyb2_http_hosts: Annotated[list[str], NoDecode, BeforeValidator(_words), AfterValidator(_host_names)] = []
     polyb2_notify_urls: Annotated[list[SecretStr], NoDecode, BeforeValidator(_words)] = []
     polyb2_ping_url: Annotated[SecretStr, AfterValidator(_web)] | None = None
 

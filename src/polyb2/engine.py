@@ -11,8 +11,9 @@ import gc
 import logging
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from polyb2 import __version__
 from polyb2.clock import Clock
@@ -39,6 +40,8 @@ YOUNG_OBJECTS = 10_000
 """How many more objects than were freed the collector waits for: 0.5 MB or so."""
 DISCOVER_AGAIN_FIRST_S = 5.0
 DISCOVER_AGAIN_LIMIT_S = 60.0
+GONE_SHOWN_S = 2.0
+"""For how long the page still says that the ledger is gone: probes ask about once a second."""
 STOPPING_LEDGER_S = 5.0
 """For how long a process that is asked to stop waits for a ledger that cannot be used."""
 
@@ -163,17 +166,32 @@ class _Run:
                         self._beside.append(sweeper)
                         if self._discovering:
                             self._beside.append(roots.create_task(self._discover(), name="discovery"))
-                        self._working = roots.create_task(self._work(sweeper), name="pool")
+                        watching = roots.create_task(self._mirror.ledger.watch(), name="ledger watch")
+                        self._working = roots.create_task(self._work(sweeper, watching), name="pool")
                 except* Exception as group:  # noqa: BLE001 - unwrapped, not handled
-                    raise _first(group) from None
+                    await self._show_that_ledger_is_gone()
+                    raise (self._mirror.ledger.gone or _first(group)) from None
+        if self._mirror.ledger.gone is not None:  # noticed by the last write of a run that was ending
+            raise self._mirror.ledger.gone
         return self._result
 
-    async def _work(self, sweeper: asyncio.Task[None]) -> None:
+    async def _show_that_ledger_is_gone(self) -> None:
+        """Let who probes ``/readyz`` see the reason before the process ends; a signal ends the wait."""
+        error = self._mirror.ledger.gone
+        if error is None or not self._settings.polyb2_http_addr:
+            return
+        log.error("stopping, as the ledger is gone", extra=told(LogEvent.LEDGER_GONE))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GONE_SHOWN_S):
+                await self._mirror.draining.wait()
+
+    async def _work(self, *beside: asyncio.Task[Any]) -> None:
         self._result.outcome = self._pool.outcome
         try:
             await self._pool.run()
         finally:
-            sweeper.cancel()
+            for task in beside:
+                task.cancel()
         if not self._mirror.draining.is_set():
             await self._sweep()
 
@@ -236,13 +254,12 @@ class _Run:
         from polyb2.web.server import serve  # noqa: PLC0415
         from polyb2.web.sight import Subject  # noqa: PLC0415
 
-        subject = Subject(
-            self._mirror, settings.database_path, self._datasets(), lambda: self._discovering, self._problems
-        )
-        return serve(settings.polyb2_http_addr, subject)
+        subject = Subject(self._mirror, self._datasets(), lambda: self._discovering, self._problems)
+        return serve(settings.polyb2_http_addr, subject, settings.polyb2_http_hosts)
 
     def _problems(self) -> list[str]:
-        found = [str(error) for error in (self._outage.error, self._mirror.ledger.patience.problem) if error]
+        ledger = self._mirror.ledger
+        found = [str(error) for error in (ledger.gone, self._outage.error, ledger.patience.problem) if error]
         if self._watch.problem is not None:
             found.append(f"discovery: {self._watch.problem}")
         if self._mirror.draining.is_set():

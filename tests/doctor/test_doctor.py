@@ -385,3 +385,25 @@ def _mounted(monkeypatch: pytest.MonkeyPatch, folder: Path, kind: str) -> None:
     mounts = folder.parent / "mountinfo"
     mounts.write_text(MOUNTS.format(root="ext4", folder=folder, kind=kind))
     monkeypatch.setattr("polyb2.ledger.place._MOUNTS", mounts)
+
+
+@pytest.mark.parametrize(
+    ("mode", "folder", "words"),
+    [
+        (0o600, 0o755, "no other user may read or write it"),
+        (0o660, 0o1777, "no other user may read or write it"),
+        (0o644, 0o755, "everybody may read it"),
+        (0o606, 0o755, "everybody may write it"),
+        (0o600, 0o777, "everybody may replace it"),
+    ],
+)
+async def test_a_ledger_that_others_may_use_is_doubtful(filled: Bench, mode: int, folder: int, words: str) -> None:
+    home = filled.folder / "home"
+    home.mkdir()
+    home.chmod(folder)
+    (home / "ledger.db").touch()
+    (home / "ledger.db").chmod(mode)
+    check = named(await examined(filled, database_url=f"sqlite:///{home / 'ledger.db'}"), "ledger.others")
+    assert words in check.found
+    assert (check.level is Level.WARN) == words.startswith("everybody")
+    assert (f"chmod o-rw {home / 'ledger.db'}" in check.advice) == words.startswith("everybody")

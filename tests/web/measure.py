@@ -154,7 +154,7 @@ async def under_load(settings: Settings, environment: dict[str, str]) -> dict[st
 async def alone(settings: Settings) -> dict[str, Any]:
     """CPU time of one answer that is made anew, and of all answers a second, as a share of one core."""
     async with open_mirror(settings, read_only=True) as mirror:
-        sight = Sight(Subject(mirror, settings.database_path, ("*/*",), lambda: True, list))
+        sight = Sight(Subject(mirror, ("*/*",), lambda: True, list))
         sight._picture = Shared(sight._look, 0)
         metrics, pages = Metrics(sight), Pages(sight)
         await metrics.text("")

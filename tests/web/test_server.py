@@ -69,23 +69,30 @@ async def test_nothing_from_elsewhere_may_run_or_frame_it(filled: Bench, serving
         ("evil.example", False),
         ("127.0.0.1.evil.example", False),
         ("localhost.evil.example", False),
-        ("192.168.1.2", False),
+        ("mirror.example.:9750", True),
+        ("MIRROR.example", True),
+        ("192.168.1.2", True),
+        ("192.168.1.5:9750", True),
+        ("[2001:db8::1]:9750", True),
+        (None, True),  # no browser
+        ("192.168.1.2.evil.example", False),
+        ("2001.db8.evil", False),
         ("", False),
         ("[", False),
         ("a@b:c", False),
     ],
 )
-def test_on_loopback_only_loopback_names_are_ours(named: str, ours: bool) -> None:
-    assert is_ours(named, "mirror.example") is ours
+def test_only_addresses_loopback_and_given_names_are_ours(named: str | None, ours: bool) -> None:
+    assert is_ours(named, {"mirror.example"}) is ours
 
 
-async def test_a_foreign_name_that_points_here_is_not_answered(filled: Bench, serving: Serving) -> None:
-    async with serving() as site:
+@pytest.mark.parametrize("listening", ["127.0.0.1", "0.0.0.0"])
+async def test_a_foreign_name_that_points_here_is_not_answered(filled: Bench, serving: Serving, listening: str) -> None:
+    async with serving(listening, polyb2_http_hosts=["mirror.lan"]) as site:
         for path in PAGES:
             assert (await site.get(path, Host="evil.example")).status == 421
-        assert (await site.get("/", Host="localhost:1")).status == 200
-    async with serving("0.0.0.0") as site:
-        assert (await site.get("/", Host="mirror.lan")).status == 200
+        for ours in ("localhost:1", "mirror.lan:9750", "192.168.1.5:9750", "[::1]"):
+            assert (await site.get("/", Host=ours)).status == 200
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ def status(
         return await _reading(settings, lambda ledger: ledger.status())
 
     in_loop(_tell_status(look, watch=watch) if as_json else _show_status(look, watch=watch))
+    if not as_json and not settings.database_path.exists():
+        typer.echo(f"there is no ledger at {settings.database_path.absolute()} yet: that is where DATABASE_URL points")
 
 
 async def _show_status(look: Callable[[], Awaitable[StatusReport]], *, watch: bool) -> None:

@@ -165,6 +165,10 @@ class LedgerBusyError(LedgerError):
         super().__init__(message, may_pass=True)
 
 
+class LedgerGoneError(LedgerError):
+    """The ledger's files were removed, replaced or cut while they were open: nothing may be written any more."""
+
+
 class LeaseLostError(Polyb2Error):
     """This worker's claim is no longer its own: stop, start no request, settle nothing."""
 

@@ -36,6 +36,7 @@ class LogEvent(StrEnum):
     SIDE_RESUMED = "side.resumed"
     LEDGER_WAITING = "ledger.waiting"
     LEDGER_RESUMED = "ledger.resumed"
+    LEDGER_GONE = "ledger.gone"
     BANDWIDTH_CHANGED = "bandwidth.changed"
     NOTIFY_FAILED = "notify.failed"
 

@@ -9,6 +9,7 @@ from polyb2.core.units import format_size
 from polyb2.doctor.notes import Notes
 from polyb2.flow.mirror import OPAQUE
 from polyb2.ledger.binding import TARGET_ETAGS, Binding
+from polyb2.ledger.files import open_to_others
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.lock import SQLITE_VERSION, has_wal_reset_bug
 from polyb2.ledger.place import file_system_of
@@ -36,6 +37,7 @@ async def examine_ledger(
         ledger = await Ledger.open(path)
     try:
         notes.passed("open", f"{path} can be written")
+        _note_others(notes, path)
         _note_room(notes, path)
         if binding is None:
             notes.skipped("binding", "the settings are incomplete")
@@ -69,6 +71,15 @@ def _note_file_system(notes: Notes, path: Path) -> None:
         )
     elif not found.is_network:
         notes.passed("file_system", f"{found.kind}, mounted at {found.mounted_at}")
+
+
+def _note_others(notes: Notes, path: Path) -> None:
+    real = path.resolve()
+    if words := open_to_others(real):
+        cure = f"chmod o-rw {real}, and o-w for its folder: it tells what you mirror, and a run does what it says"
+        notes.doubtful("others", f"{real}: {words}", cure)
+    else:
+        notes.passed("others", "no other user may read or write it")
 
 
 def _note_room(notes: Notes, path: Path) -> None:

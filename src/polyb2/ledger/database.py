@@ -1,8 +1,9 @@
 """One connection to the ledger, written by whole transactions, read in short ones.
 
-Invariants: one writing connection a process; a write is one function run on aiosqlite's thread between BEGIN IMMEDIATE and
-COMMIT, so that no other task's statement can fall into it and cancelling the awaiting task never leaves half of it. Writes
-that come at the same time are made durable together (``commits.py``).
+Invariants: one writing connection a process, and readers that are made from it (:meth:`Database.reader`); a write is one
+function run on aiosqlite's thread between BEGIN IMMEDIATE and COMMIT, so that no other task's statement can fall into it and
+cancelling the awaiting task never leaves half of it. Writes that come at the same time are made durable together
+(``commits.py``). No write begins, or is answered, unless the names still lead to the files that SQLite has open.
 """
 
 from __future__ import annotations
@@ -11,24 +12,29 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import aiosqlite
 
-from polyb2.core.errors import LedgerError
+from polyb2.core.errors import LedgerError, LedgerGoneError, UsageError
 from polyb2.failpoints import failpoint
 from polyb2.ledger.commits import Commits, Outcome, Shared, Works, carried_out
+from polyb2.ledger.files import check_readable, find, make
 from polyb2.ledger.lock import FileLock, has_wal_reset_bug, translated
-from polyb2.ledger.opening import connect, connect_to_nothing, inspect_file, make_place
+from polyb2.ledger.opening import connect, connect_to_nothing, find_damage, inspect
 from polyb2.ledger.patience import Patience
 from polyb2.ledger.queries import load_queries
+from polyb2.ledger.watched import Watched
 
 T = TypeVar("T")
 W = TypeVar("W")
 Item = TypeVar("Item")
 Row = Mapping[str, Any]
+WATCH_EVERY_S = 1.0
+"""How often an idle process looks whether its ledger is still there; a write looks each time."""
 
 
 class Transaction:
@@ -51,13 +57,21 @@ class Transaction:
         return self._connection.execute(self._queries[name], parameters).fetchall()
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a connection was opened on: the lock, and the files; no files are those of a ledger that does not exist."""
+
+    lock: FileLock
+    files: Watched | None
+
+
 class Database:
     """An open ledger file; use :func:`open_database`."""
 
-    def __init__(self, connection: aiosqlite.Connection, lock: FileLock, patience: Patience) -> None:
+    def __init__(self, connection: aiosqlite.Connection, opened: Opened, patience: Patience) -> None:
         self.patience = patience
         self._connection = connection
-        self._lock = lock
+        self._lock, self._files = opened.lock, opened.files
         self._commits = Commits(lambda works: self._submit(self._transact, works), patience.tried)
 
     async def write(self, name: str, work: Callable[[Transaction], T]) -> T:
@@ -87,6 +101,33 @@ class Database:
         """Run ``work`` as one short read transaction (LedgerError as for :meth:`write`)."""
         return await self.patience.tried(lambda: self._submit(_read, work))
 
+    @property
+    def gone(self) -> LedgerGoneError | None:
+        """What became of the ledger's files, once that was noticed."""
+        return self._files.problem if self._files is not None else None
+
+    async def watch(self) -> NoReturn:
+        """Look again and again whether the files are still those that were opened.
+
+        Raises:
+            LedgerGoneError: they are not.
+        """
+        while True:
+            await self.patience.tried(lambda: self._submit(self._look, None))
+            await asyncio.sleep(WATCH_EVERY_S)
+
+    async def reader(self) -> Database:
+        """A second connection to the same files, which cannot write; SQLite makes it, so that the first keeps its locks.
+
+        Raises:
+            LedgerError: it cannot be opened, or the files are gone.
+        """
+        if self._files is None:
+            return Database(await _connected(connect_to_nothing), Opened(self._lock, None), Patience())
+        files = self._files
+        connection = await _connected(partial(_connect_beside, files, self._lock))
+        return Database(connection, Opened(self._lock, files), Patience())
+
     async def close(self) -> None:
         """Let what was submitted end, then close, whatever the ledger's state."""
         await self._commits.idle()
@@ -96,8 +137,10 @@ class Database:
     def _close(self, connection: sqlite3.Connection, _nothing: None) -> None:
         # On the connection's own thread: a write ahead of it in the queue needs the same lock. Without the lock nothing is
         # at stake: its holder has the ledger open, so that this is not the last connection and checkpoints nothing.
-        with suppress(LedgerError), self._lock.held():
-            connection.close()
+        # Nothing of a ledger that is gone is made again, not even its lock.
+        if self.gone is None:
+            with suppress(LedgerError, UsageError), self._lock.held():
+                connection.close()
         connection.close()
 
     async def _submit(self, run: Callable[[sqlite3.Connection, W], T], work: W) -> T:
@@ -110,8 +153,47 @@ class Database:
         )
 
     def _transact(self, connection: sqlite3.Connection, works: Works) -> list[Outcome]:
+        files = self._files
+        if files is None:
+            with self._lock.held(), translated():
+                return carried_out(connection, works)
+        files.check()
         with self._lock.held(), translated():
-            return carried_out(connection, works)
+            _check_whole(connection, files)
+            outcomes = carried_out(connection, works)
+            # What went into a file that was removed meanwhile is not durable, and must not be answered as if it were.
+            files.check()
+            files.note_sizes()
+            return outcomes
+
+    def _look(self, connection: sqlite3.Connection, _nothing: None) -> None:
+        files = self._files
+        if files is None:
+            return
+        files.check()
+        if files.has_shrunk():
+            with self._lock.held(), translated():
+                _check_whole(connection, files)
+
+
+def _check_whole(connection: sqlite3.Connection, files: Watched) -> None:
+    """Raise if the files are not those that SQLite has open, or have lost pages (LedgerGoneError)."""
+    files.check()
+    if files.has_shrunk():
+        if damage := find_damage(connection, files.real):
+            raise files.lost(f"{files.real} or its -wal was cut or overwritten ({damage})")
+        files.note_sizes()
+
+
+def _connect_beside(files: Watched, lock: FileLock) -> sqlite3.Connection:
+    files.check()
+    connection = connect(files.real, lock, read_only=True)
+    try:
+        files.check()
+    except BaseException:  # raised again
+        connection.close()
+        raise
+    return connection
 
 
 async def _finished(task: asyncio.Future[T]) -> T:
@@ -141,20 +223,38 @@ def _read(connection: sqlite3.Connection, work: Callable[[Transaction], T]) -> T
 async def open_database(path: Path, *, read_only: bool = False) -> Database:
     """Open the ledger at ``path``; a writer creates what is missing and brings the schema up to date.
 
+    This is the only way in: a further connection of the same process is a :meth:`Database.reader`.
+
     Raises:
         UsageError: the place is unusable, or the file is not a ledger that this version may touch.
         LedgerError: another process held the ledger for half a minute, or the file cannot be used.
     """
-    patience = Patience()
-    lock = FileLock(path, needed=has_wal_reset_bug())
+    real, patience = find(path), Patience()
     if not read_only:
-        make_place(path)
-    if not inspect_file(path):
-        return Database(await _connected(connect_to_nothing), FileLock(path, needed=False), patience)
+        make(real)
+    lock = FileLock(real, needed=has_wal_reset_bug(), reading=read_only)
+    if not check_readable(real):
+        return Database(await _connected(connect_to_nothing), Opened(lock, None), patience)
+    inspect(real)
     if not read_only:
         lock.make()
-    connection = await patience.tried(lambda: _connected(partial(connect, path, lock, read_only=read_only)))
-    return Database(connection, lock, patience)
+    files = Watched(real)
+    connection = await patience.tried(lambda: _connected(partial(_connect, files, lock, read_only=read_only)))
+    return Database(connection, Opened(lock, None if read_only else files), patience)
+
+
+def _connect(files: Watched, lock: FileLock, *, read_only: bool) -> sqlite3.Connection:
+    if read_only:
+        return connect(files.real, lock, read_only=True)
+    files.begin()
+    connection = connect(files.real, lock, read_only=False)
+    try:
+        # Nobody else closes the ledger as its last user while we have it open: the files stay as they are now.
+        files.note()
+    except BaseException:  # raised again
+        connection.close()
+        raise
+    return connection
 
 
 async def _connected(connect: Callable[[], sqlite3.Connection]) -> aiosqlite.Connection:

@@ -11,11 +11,12 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from polyb2.clock import Clock
 from polyb2.core.compare import Change
 from polyb2.core.coverage import YearCalendar
+from polyb2.core.errors import LedgerGoneError
 from polyb2.core.parts import PartPlan
 from polyb2.core.records import Claim, KnownFile, ListedObject, Mirrored, PartProof, Receipt, Upload, UploadState
 from polyb2.core.selection import Selection
@@ -50,6 +51,24 @@ class Ledger:
 
     async def close(self) -> None:
         await self._database.close()
+
+    async def reader(self) -> Ledger:
+        """The same ledger through a connection that cannot write, for those who only look; it is closed before this one.
+
+        Nothing it is asked waits for a ledger that cannot be read just now.
+        """
+        database = await self._database.reader()
+        database.patience.rule = lambda _error, _waited_s: False
+        return Ledger(database, self.clock)
+
+    @property
+    def gone(self) -> LedgerGoneError | None:
+        """What became of the ledger's files, once that was noticed; None while they are those that were opened."""
+        return self._database.gone
+
+    async def watch(self) -> NoReturn:
+        """Watch the ledger's files as long as they are there (LedgerGoneError)."""
+        await self._database.watch()
 
     @property
     def patience(self) -> Patience:

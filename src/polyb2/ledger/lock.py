@@ -7,8 +7,10 @@ SQLite 3.7.0 to 3.51.2 (but 3.44.6 and 3.50.7) can corrupt a WAL database that t
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import resource
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from polyb2.core.errors import LedgerBusyError, LedgerError, UsageError
+from polyb2.ledger.files import LOCK, beside, open_lock, translated_os
 
 SQLITE_VERSION = sqlite3.sqlite_version
 BUSY_TRY_S = 2.0
@@ -23,7 +26,8 @@ BUSY_TRY_S = 2.0
 _LOCK_POLL_S = 0.002
 _BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _PASSING_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
-_PRIMARY_CODE = 0xFF
+PRIMARY_CODE = 0xFF
+_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 
 def has_wal_reset_bug(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
@@ -34,17 +38,28 @@ def has_wal_reset_bug(version: tuple[int, ...] = sqlite3.sqlite_version_info) ->
 
 
 class FileLock:
-    """An advisory lock on ``<database>.lock``, between processes and between the connections of one."""
+    """An advisory lock on ``<database>.lock``, between processes and between the connections of one.
 
-    def __init__(self, path: Path, *, needed: bool) -> None:
-        self._path = path.with_name(path.name + ".lock")
+    One file has one lock, as ``real`` is its real path (:func:`~polyb2.ledger.files.find`). A reader takes the lock where
+    there is one and makes none: without one no process with this bug writes, and a reader's connection changes nothing.
+    """
+
+    def __init__(self, real: Path, *, needed: bool, reading: bool = False) -> None:
+        self._real = real
         self._needed = needed
+        self._reading = reading
 
     def make(self) -> None:
         """Create the file, where a lock is needed; UsageError where it cannot be."""
         if self._needed:
-            with translated_os(self._path):
-                os.close(self._open())
+            path = beside(self._real, LOCK)
+            with translated_os(path):
+                try:
+                    os.close(open_lock(self._real, may_make=True))
+                except OSError as error:
+                    if words := _cure(path, error):
+                        raise UsageError(words) from error
+                    raise
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -57,32 +72,78 @@ class FileLock:
         if not self._needed:
             yield
             return
+        descriptor = self._acquired()
+        if descriptor is None:
+            yield
+            return
         try:
-            descriptor = self._open()
-        except OSError as error:
-            raise LedgerError(
-                f"the ledger's lock {self._path} cannot be opened: {error.strerror}; check the disk", may_pass=True
-            ) from error
-        try:
-            self._acquire(descriptor)
             yield
         finally:
             os.close(descriptor)
 
-    def _open(self) -> int:
-        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def _acquire(self, descriptor: int) -> None:
+    def _acquired(self) -> int | None:
+        """The lock's descriptor once it is ours; None for a reader where there is no lock."""
         deadline = time.monotonic() + BUSY_TRY_S
         while True:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise _busy("its lock is taken") from None
-                time.sleep(_LOCK_POLL_S)
-            else:
-                return
+                descriptor = open_lock(self._real, may_make=not self._reading)
+            except FileNotFoundError as error:
+                if self._reading:
+                    return None
+                raise self._unusable(error) from error
+            except OSError as error:
+                raise self._unusable(error) from error
+            try:
+                _acquire(descriptor, deadline)
+                if self._is_current(descriptor):
+                    return descriptor
+            except BaseException:  # raised again
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+            if time.monotonic() > deadline:
+                raise busy("its lock file is replaced again and again")
+
+    def _is_current(self, descriptor: int) -> bool:
+        """Whether the file that was locked is still the one by that name; others would lock a new one."""
+        try:
+            found = beside(self._real, LOCK).lstat()
+        except OSError:
+            return False
+        return os.path.samestat(found, os.fstat(descriptor))
+
+    def _unusable(self, error: OSError) -> LedgerError | UsageError:
+        path = beside(self._real, LOCK)
+        if words := _cure(path, error):
+            return UsageError(words)
+        cure = "check the disk"
+        if error.errno in _NO_DESCRIPTOR:
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            cure = (
+                f"this process may have {limit} files and connections at once: raise ulimit -n, or lower --concurrency"
+            )
+        return LedgerError(f"the ledger's lock {path} cannot be opened: {error.strerror}; {cure}", may_pass=True)
+
+
+def _cure(path: Path, error: OSError) -> str | None:
+    """What a person has to do about a lock that cannot be opened, where waiting or another place cures nothing."""
+    if error.errno == errno.ELOOP:
+        return f"{path} is a symbolic link, and a lock is not followed elsewhere: remove it"
+    if error.errno == errno.EACCES and path.is_file():
+        return f"the ledger's lock {path} may not be opened by this user: give it the owner and mode of the ledger"
+    return None
+
+
+def _acquire(descriptor: int, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise busy("its lock is taken") from None
+            time.sleep(_LOCK_POLL_S)
+        else:
+            return
 
 
 @contextmanager
@@ -91,9 +152,9 @@ def translated() -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        code = error.sqlite_errorcode & _PRIMARY_CODE
+        code = error.sqlite_errorcode & PRIMARY_CODE
         if code in _BUSY_CODES:
-            raise _busy(str(error)) from error
+            raise busy(str(error)) from error
         raise LedgerError(
             f"the ledger cannot be used: {error}; check the disk and the folder's permissions",
             may_pass=code in _PASSING_CODES,
@@ -106,18 +167,7 @@ def translated() -> Iterator[None]:
         ) from error
 
 
-def _busy(words: str) -> LedgerBusyError:
+def busy(words: str) -> LedgerBusyError:
     return LedgerBusyError(
         f"the ledger is busy: {words}; if that lasts, look for another polyb2 that hangs and stop it"
     )
-
-
-@contextmanager
-def translated_os(path: Path) -> Iterator[None]:
-    """The file system's errors as a usage error that names the place."""
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(
-            f"the ledger cannot be kept at {path}: {error.strerror}; set DATABASE_URL to a place that can be written"
-        ) from error

@@ -7,7 +7,6 @@ empty one, and none is made.
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -15,74 +14,57 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from polyb2.core.errors import UsageError
-from polyb2.ledger.lock import BUSY_TRY_S, FileLock, translated, translated_os
-from polyb2.ledger.place import file_system_of
+from polyb2.ledger.files import is_empty
+from polyb2.ledger.lock import BUSY_TRY_S, PRIMARY_CODE, FileLock, busy, translated
 from polyb2.ledger.queries import load_migrations
 
 APPLICATION_ID = 0x50423250  # "PB2P"
-_MAGIC = b"SQLite format 3\x00"
-_HEADER_BYTES = 100
+_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}
 
 
-def inspect_file(path: Path) -> bool:
-    """Refuse what is not a ledger of ours, by its first bytes, without opening it as a database; False if nothing is there.
+def inspect(real: Path) -> None:
+    """Refuse what is not a ledger of ours, before anything is opened that could change it.
+
+    SQLite itself looks, as if the file were on a medium that cannot be written: that makes no file beside it, and drops
+    no lock that this process has on it (see ``files.py``).
 
     Raises:
-        UsageError: not a SQLite file, the ancestor's, another program's, or a newer version's.
+        UsageError: not a SQLite file, the ancestor's, another program's, or damaged.
     """
-    with translated_os(path):
-        if not path.exists():
-            return False
-        with path.open("rb") as file:
-            header = file.read(_HEADER_BYTES)
-    if not header:
-        return True
-    if not header.startswith(_MAGIC) or len(header) < _HEADER_BYTES:
-        raise UsageError(
-            f"{path} is not a ledger, nor any SQLite database: move it away or set DATABASE_URL to another file"
-        )
-    if int.from_bytes(header[68:72], "big") == APPLICATION_ID:
-        return True
-    if _has_table(path, "files_to_process"):
-        raise UsageError(
-            f"{path} is the database of polygon_b2_downloader_v2; it is left untouched. Set DATABASE_URL to a new file: "
-            "polyb2 discover adopts what is in the bucket, nothing needs to be imported"
-        )
-    raise UsageError(f"{path} belongs to another program: set DATABASE_URL to another file")
+    if is_empty(real):
+        return
+    with closing(_open(f"{real.as_uri()}?immutable=1")) as database:
+        try:
+            application_id = int(database.execute("PRAGMA application_id").fetchone()[0])
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & PRIMARY_CODE == sqlite3.SQLITE_NOTADB:
+                raise UsageError(
+                    f"{real} is not a ledger, nor any SQLite database: move it away or set DATABASE_URL to another file"
+                ) from None
+            with translated():
+                raise
+        if application_id == APPLICATION_ID:
+            return
+        if _has_table(database, "files_to_process"):
+            raise UsageError(
+                f"{real} is the database of polygon_b2_downloader_v2; it is left untouched. Set DATABASE_URL to a new file: "
+                "polyb2 discover adopts what is in the bucket, nothing needs to be imported"
+            )
+    raise UsageError(f"{real} belongs to another program: set DATABASE_URL to another file")
 
 
-def _has_table(path: Path, name: str) -> bool:
-    with (
-        suppress(sqlite3.Error),
-        closing(sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)) as database,
-    ):
+def _has_table(database: sqlite3.Connection, name: str) -> bool:
+    with suppress(sqlite3.Error):
         return database.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (name,)).fetchone() is not None
     return False
 
 
-def make_place(path: Path) -> None:
-    """Make the folder and the file.
-
-    Raises:
-        UsageError: they cannot be made, or lie on a network file system.
-    """
-    place = file_system_of(path)
-    if place is not None and place.is_network:
-        raise UsageError(
-            f"the ledger cannot be kept at {path}: {place.mounted_at} is a network file system ({place.kind}), on which "
-            "SQLite's locks do not hold; set DATABASE_URL to a local disk or block volume"
-        )
-    with translated_os(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # The ledger knows what its owner trades on: nobody else is to read it.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-
-
-def connect(path: Path, lock: FileLock, *, read_only: bool) -> sqlite3.Connection:
+def connect(real: Path, lock: FileLock, *, read_only: bool) -> sqlite3.Connection:
+    """A connection to the ledger; a writer's brings the schema up to date."""
     with lock.held(), translated():
-        connection = _open(f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rw'}")
+        connection = _open(f"{real.as_uri()}?mode={'ro' if read_only else 'rw'}")
         try:
-            version = _schema_version(connection, path)
+            version = _schema_version(connection, real)
             if not read_only:
                 _prepare(connection)
             elif version:
@@ -94,6 +76,31 @@ def connect(path: Path, lock: FileLock, *, read_only: bool) -> sqlite3.Connectio
             connection.close()
             return connect_to_nothing()
         return connection
+
+
+def find_damage(connection: sqlite3.Connection, real: Path) -> str | None:
+    """The pages that a ledger lost whose files were cut, in SQLite's words; a ``-wal`` that was cleared in order is none.
+
+    Args:
+        connection: the writer's own, whose cache may hide what is lost.
+        real: the ledger's file; its lock is held.
+
+    Raises:
+        LedgerBusyError: a reader is in the way of looking.
+    """
+    try:
+        with closing(_open(f"{real.as_uri()}?mode=ro")) as fresh:
+            found = str(fresh.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & PRIMARY_CODE in _DAMAGE:
+            return str(error)
+        raise
+    if found != "ok":
+        return found
+    # SQLite's memory of the -wal may be ahead of a file that was cut: with an empty one they agree again.
+    if connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        raise busy("another connection reads it")
+    return None
 
 
 def connect_to_nothing() -> sqlite3.Connection:

@@ -1,7 +1,8 @@
 """The HTTP server: routes, and what stands around every answer.
 
-Invariants: GET and HEAD only; nothing from elsewhere is loaded or run (CSP); on loopback only loopback names are answered,
-so that a foreign page cannot read this one by a name that it points here; a port in use is a warning, never an error.
+Invariants: GET and HEAD only; nothing from elsewhere is loaded or run (CSP); on every address only IP literals, loopback's
+names and those of ``POLYB2_HTTP_HOSTS`` are answered, so that a foreign page cannot read this one by a name that it points
+here; a port in use is a warning, never an error.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from aiohttp.typedefs import Handler, Middleware
 from yarl import URL
 
 from polyb2.core.errors import LedgerError
+from polyb2.web.connections import Connections
 from polyb2.web.health import health_routes
 from polyb2.web.metrics import Metrics
 from polyb2.web.pages import Pages
@@ -43,18 +45,20 @@ HEADERS = {
 
 
 @asynccontextmanager
-async def serve(address: str, subject: Subject) -> AsyncIterator[None]:
+async def serve(address: str, subject: Subject, names: Collection[str] = ()) -> AsyncIterator[None]:
     """Serve health, metrics and the page while the block runs.
 
     Args:
         address: ``host:port``.
         subject: what is looked at.
+        names: host names under which it answers, beside loopback's, IP literals and the host of ``address``.
     """
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     sight = Sight(subject)
+    connections = Connections(lambda: _protocol(runner))
     runner = web.AppRunner(
-        _app(host, sight),
+        _app({host.lower(), *names}, sight, connections),
         access_log=None,
         handle_signals=False,
         shutdown_timeout=END_S,
@@ -65,36 +69,43 @@ async def serve(address: str, subject: Subject) -> AsyncIterator[None]:
     sampling = asyncio.create_task(sight.rates.run(), name="rates")
     try:
         try:
-            await web.TCPSite(runner, host, int(port)).start()
+            await connections.listen(host, int(port))
         except OSError as error:
             log.warning("no health page on %s: %s; set POLYB2_HTTP_ADDR to a free address", address, error.strerror)
+            await connections.close()
         yield
     finally:
         sampling.cancel()
         await asyncio.gather(sampling, return_exceptions=True)
+        await connections.close()
         await runner.cleanup()
         await sight.close()
 
 
-def _app(host: str, sight: Sight) -> web.Application:
+def _protocol(runner: web.AppRunner) -> asyncio.Protocol:
+    assert runner.server is not None  # noqa: S101 - it is set up
+    return runner.server()
+
+
+def _app(names: Collection[str], sight: Sight, connections: Connections) -> web.Application:
     metrics, pages = Metrics(sight), Pages(sight)
 
     async def exposed(request: web.Request) -> web.Response:
         text, content_type = await metrics.text(request.headers.get("Accept", ""))
         return web.Response(body=text, headers={"Content-Type": content_type})
 
-    app = web.Application(middlewares=[_guarded(host)])
+    app = web.Application(middlewares=[_guarded(names, connections)])
     app.add_routes([*health_routes(sight.subject.problems), web.get("/metrics", exposed), *pages.routes()])
     return app
 
 
-def _guarded(host: str) -> Middleware:
-    on_loopback = is_loopback(host)
-
+def _guarded(names: Collection[str], connections: Connections) -> Middleware:
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if on_loopback and not is_ours(request.host, host):
-            answer: web.StreamResponse = problem_page(421, "Not by this name", "Open it by its loopback address.")
+        connections.asked(request.transport)
+        if not is_ours(request.headers.get("Host"), names):
+            words = "Open it by an IP address or a loopback name, or put the name into POLYB2_HTTP_HOSTS."
+            answer: web.StreamResponse = problem_page(421, "Not by this name", words)
         elif request.method not in {"GET", "HEAD"}:
             answer = problem_page(405, "This page only shows", "It answers GET and HEAD; use the command line to act.")
             answer.headers["Allow"] = "GET, HEAD"
@@ -126,10 +137,24 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost" or host.lower().endswith(".localhost")
 
 
-def is_ours(named: str, host: str) -> bool:
-    """Whether a Host header names loopback, or the host that the settings name."""
+def is_ours(named: str | None, names: Collection[str]) -> bool:
+    """Whether a Host header, None if there is none, names an IP address, loopback or one of ``names``.
+
+    Who points a name of their own here gets a browser to send that name; an address cannot be pointed anywhere, and
+    without the header it is no browser.
+    """
+    if named is None:
+        return True
     try:
-        name = URL(f"http://{named}").host or ""
+        name = (URL(f"http://{named}").host or "").lower().removesuffix(".")
     except ValueError:
         return False
-    return is_loopback(name) or name.lower() == host.lower()
+    return _is_address(name) or is_loopback(name) or name in names
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from polyb2.core.coverage import Day, YearCalendar, lag_s
@@ -34,14 +33,12 @@ class Subject:
 
     Attributes:
         mirror: the engine's shared state.
-        database_path: its ledger.
         datasets: the chosen ones, patterns among them.
         discovers: whether this process lists the source.
         problems: what stands in the way of work now, in words; empty means ready.
     """
 
     mirror: Mirror
-    database_path: Path
     datasets: tuple[str, ...]
     discovers: Callable[[], bool]
     problems: Callable[[], list[str]]
@@ -80,12 +77,10 @@ class Sight:
         self._calendars: dict[tuple[str, int], Shared[YearCalendar]] = {}
 
     async def ledger(self) -> Ledger:
-        """The reader's own connection, opened by the first who asks; it never waits for a ledger that cannot be read."""
+        """The run's ledger through a connection of the page's own, made for the first who asks."""
         async with self._opening:
             if self._ledger is None:
-                mirror = self.subject.mirror
-                self._ledger = await Ledger.open(self.subject.database_path, mirror.ledger.clock, read_only=True)
-                self._ledger.patience.rule = lambda _error, _waited_s: False
+                self._ledger = await self.subject.mirror.ledger.reader()
             return self._ledger
 
     async def close(self) -> None:
