@@ -11,7 +11,8 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.remote.clients import Http, proxy_of
+from polyb2.remote.clients import Http
+from polyb2.remote.proxies import proxy_of
 from polyb2.remote.translate import FOREIGN, translate
 from polyb2.remote.trust import authorities
 
