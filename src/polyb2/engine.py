@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
-from polyb2 import __version__
+from polyb2 import __version__, descriptors
 from polyb2.clock import Clock
 from polyb2.config import Settings
 from polyb2.core.errors import AccountStoppedError, LedgerError, RemoteError, Scope, Side
@@ -81,9 +81,24 @@ async def run(settings: Settings, options: RunOptions, clock: Clock | None = Non
         AccountStoppedError: keys, cap, or an outage past ``POLYB2_GIVE_UP``.
         UsageError: settings, ledger or selection are unusable.
     """
+    settings = _fitting(settings)
     async with open_mirror(settings, clock) as mirror:
         with _spared_collector():
             return await _Run(settings, options, mirror).supervise()
+
+
+def _fitting(settings: Settings) -> Settings:
+    """The settings, with no more streams than the limit of open files carries once it is raised as far as it goes."""
+    files, wanted = descriptors.raise_limit(), settings.polyb2_concurrency
+    streams = descriptors.streams_that_fit(files)
+    if wanted <= streams:
+        return settings
+    log.warning(
+        "this process may have %d files open, which is enough for %d of the %d streams of --concurrency; "
+        "for all of them raise the limit (ulimit -n)",
+        files, streams, wanted,
+    )  # fmt: skip
+    return settings.model_copy(update={"polyb2_concurrency": streams})
 
 
 @contextmanager

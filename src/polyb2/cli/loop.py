@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from polyb2.signals import STOPPING, answering
@@ -32,7 +33,7 @@ def in_loop(work: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abs
         gc.freeze()
         gc.enable()
     terminated: list[int] = []
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    with closing(work), asyncio.Runner(loop_factory=loop_factory) as runner:
         try:
             return runner.run(_terminable(work, terminated))
         except asyncio.CancelledError:

@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import Abort, TyperException
 
-from polyb2 import __version__
+from polyb2 import __version__, descriptors
 from polyb2.cli import bucket, coverage, datasets, demo, doctor, plan, queue, streams, transfer
 from polyb2.cli.logs import say, tell_failure
 from polyb2.cli.manner import FORMATS, MANNER
@@ -128,6 +128,8 @@ def _run(words: list[str]) -> int:
             # Only the output is written outside the ledger.
             _give_up_stdout()
             tell_failure(f"the output could not be written: {error.strerror}; make room, and run it again", 1)
+        elif own := descriptors.problem(error):
+            tell_failure(f"{own}; {descriptors.ADVICE}", 1)
         else:
             tell_failure(f"unexpected {what}; run again with --debug and report what it shows", 1)
         return 1

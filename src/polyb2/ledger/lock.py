@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from polyb2 import descriptors
 from polyb2.core.errors import LedgerBusyError, LedgerError, UsageError
 
 SQLITE_VERSION = sqlite3.sqlite_version
@@ -60,9 +61,8 @@ class FileLock:
         try:
             descriptor = self._open()
         except OSError as error:
-            raise LedgerError(
-                f"the ledger's lock {self._path} cannot be opened: {error.strerror}; check the disk", may_pass=True
-            ) from error
+            advice = _of_this_machine(error) or f"{error.strerror}; check the disk"
+            raise LedgerError(f"the ledger's lock {self._path} cannot be opened: {advice}", may_pass=True) from error
         try:
             self._acquire(descriptor)
             yield
@@ -94,9 +94,10 @@ def translated() -> Iterator[None]:
         code = error.sqlite_errorcode & _PRIMARY_CODE
         if code in _BUSY_CODES:
             raise _busy(str(error)) from error
+        own, words = _of_this_machine(), f"{error}; check the disk and the folder's permissions"
         raise LedgerError(
-            f"the ledger cannot be used: {error}; check the disk and the folder's permissions",
-            may_pass=code in _PASSING_CODES,
+            f"the ledger cannot be used: {own or words}",
+            may_pass=bool(own) or code in _PASSING_CODES,
         ) from error
     except sqlite3.IntegrityError:
         raise
@@ -118,6 +119,11 @@ def translated_os(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(
-            f"the ledger cannot be kept at {path}: {error.strerror}; set DATABASE_URL to a place that can be written"
-        ) from error
+        words = f"{error.strerror}; set DATABASE_URL to a place that can be written"
+        raise UsageError(f"the ledger cannot be kept at {path}: {_of_this_machine(error) or words}") from error
+
+
+def _of_this_machine(error: OSError | None = None) -> str:
+    """The words for a want of open files, which SQLite does not tell from a bad disk; nothing else."""
+    found = descriptors.problem(error)
+    return f"{found}; {descriptors.ADVICE}" if found else ""
