@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
+from tests.e2e.surroundings import COMMANDS, SURROUNDINGS, play_alone
 from tests.faults.catalogue import catalogue
 from tests.faults.death import Soak, die_at
 from tests.faults.drain import PEERS, WRITES, drained_at, drained_beside
@@ -96,6 +97,11 @@ def side_by_side(seed: int, kill_points: list[tuple[str, str, int]]) -> list[Act
     for writers, readers in ((2, 2), (6, 2)):
         words = f"{writers} processes write, checkpoint, open and close, {readers} read"
         acts.append(Act("locks", "ledger", words, partial(hammer, writers, readers)))
+    acts += [
+        Act("surroundings", command.name, surrounding.name, partial(play_alone, command, surrounding))
+        for command in COMMANDS
+        for surrounding in SURROUNDINGS
+    ]
     acts.append(Act("model", "ledger", "verbs in any order", _model))
     return acts
 
