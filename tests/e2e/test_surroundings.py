@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from tests.conftest import Bench
-from tests.e2e.surroundings import COMMANDS, SURROUNDINGS, Command, Surrounding, play, unplayable
+from tests.conftest import DAY_AGGS, Bench, key
+from tests.e2e.surroundings import COMMANDS, DAY, SURROUNDINGS, Command, Surrounding, play, unplayable
 
 TELLING = {
     "AWS's variables and files in a mess": "sync",
@@ -58,3 +60,57 @@ def test_every_command_of_the_program_is_in_the_table() -> None:
 
     registered = {str(item.name or getattr(item.callback, "__name__", "")) for item in app.registered_commands}
     assert registered <= {command.words[0] for command in COMMANDS}
+
+
+# -- how a warning is said ---------------------------------------------------------------------------------------------
+
+TYPO = {"POLYB2_CONCURENCY": "7"}
+SAID = (
+    "POLYB2_CONCURENCY in the environment is no setting of polyb2 and has no effect; the nearest is POLYB2_CONCURRENCY"
+)
+
+
+async def test_a_mistyped_name_is_one_line_on_stderr_beside_json(bench: Bench) -> None:
+    ended = await bench.cli("status", "--json", **TYPO)
+    assert (ended.code, ended.err) == (0, f"polyb2: warning: {SAID}\n")
+    assert ended.json()["totals"]["files"] == 0
+
+
+async def test_for_programs_it_is_an_object_like_every_other_line(bench: Bench) -> None:
+    ended = await bench.cli("status", **TYPO, POLYB2_LOG_FORMAT='"json"')
+    said = json.loads(ended.err)
+    assert (said["level"], said["event"], said["message"]) == ("WARNING", "log.message", SAID)
+
+
+@pytest.mark.parametrize("words", [("--help",), ("run", "--help"), ("--version",), ("status", "-q")])
+async def test_it_is_not_in_the_help_nor_where_nothing_but_errors_is_wanted(
+    bench: Bench, words: tuple[str, ...]
+) -> None:
+    assert (await bench.cli(*words, **TYPO)).err == ""
+
+
+async def test_it_is_said_beside_what_is_missing_for_that_reason(bench: Bench) -> None:
+    ended = await bench.cli("run", B2_BUCKET_NAME="", B2_BUCKET="mine")
+    assert ended.code == 2
+    first, second = ended.err.splitlines()
+    assert first.endswith(
+        "B2_BUCKET in the environment is no setting of polyb2 and has no effect; the nearest is B2_BUCKET_NAME"
+    )
+    assert second.startswith("polyb2: B2_BUCKET_NAME is not set")
+
+
+async def test_keys_with_the_line_end_of_a_mounted_secret_are_accepted(bench: Bench) -> None:
+    names = ("POLYGON_S3_ACCESS_KEY_ID", "POLYGON_S3_SECRET_ACCESS_KEY", "B2_KEY_ID", "B2_APPLICATION_KEY")
+    given = {name: f"{bench.box.environment()[name]}\r\n" for name in names}
+    bench.box.source.put(key(DAY), b"x")
+    ended = await bench.cli("sync", "--dates", DAY, "--dataset", DAY_AGGS, **given)
+    assert ended.code == 0, ended.err
+    bench.assert_mirrored(key(DAY))
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "http://127.0.0.1:many"])
+async def test_a_proxy_that_cannot_be_used_is_exit_2(bench: Bench, proxy: str) -> None:
+    ended = await bench.cli("run", B2_ENDPOINT_URL="https://b2.invalid", https_proxy=proxy)
+    assert ended.code == 2
+    assert ended.err.startswith("polyb2: https_proxy ")
+    assert len(ended.err.splitlines()) == 1
