@@ -185,7 +185,7 @@ SURROUNDINGS = (
     Surrounding("no CA bundle where SSL_CERT_FILE says", {"SSL_CERT_FILE": "/nowhere.pem", "SSL_CERT_DIR": "/nowhere"}),
     Surrounding("no PATH", {"PATH": None}),
     Surrounding("a session's leftovers", {**FORMER_SESSIONS, "OLDPWD": "/nowhere", "PWD": "/nowhere", "SHLVL": "x"}),
-    Surrounding("Python without docstrings", {"PYTHONOPTIMIZE": "2", "PYTHONHASHSEED": "0"}),
+    Surrounding("Python without docstrings", {"PYTHONOPTIMIZE": "2", "PYTHONDONTWRITEBYTECODE": "1"}),
 )  # fmt: skip
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -114,3 +117,13 @@ async def test_a_proxy_that_cannot_be_used_is_exit_2(bench: Bench, proxy: str) -
     assert ended.code == 2
     assert ended.err.startswith("polyb2: https_proxy ")
     assert len(ended.err.splitlines()) == 1
+
+
+async def test_a_demo_that_may_write_nowhere_says_what_to_set(bench: Bench) -> None:
+    words = ("sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, "-m", "polyb2", "demo")
+    done = await asyncio.to_thread(
+        subprocess.run, words, cwd=bench.folder, env=bench.environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("polyb2: no folder for the demo: No usable temporary directory found")
+    assert "set TMPDIR" in done.stderr
