@@ -12,7 +12,6 @@ import re
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
 DOTENV = Path(".env")
@@ -147,5 +146,7 @@ def _odd(name: str, where: str, known: list[str]) -> str:
 
 def _nearest(name: str, known: list[str]) -> str:
     """The setting that was most likely meant: the one that the name is the beginning of, else the most similar."""
+    from difflib import get_close_matches  # noqa: PLC0415 - for who mistyped one
+
     longer = [setting for setting in known if setting.startswith(name)]
     return min(longer, key=len) if longer else get_close_matches(name, known, 1, 0.0)[0]

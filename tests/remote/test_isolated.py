@@ -12,6 +12,7 @@ import pytest
 
 from polyb2.remote import clients
 from polyb2.remote.clients import Account, open_client
+from polyb2.remote.isolated import IsolatedSession
 from polyb2.sandbox import Sandbox
 from tests.conftest import key
 
@@ -98,10 +99,22 @@ async def test_no_variable_of_aws_changes_anything(box: Sandbox, home: Path, mon
     assert await _listed(box) == [key("2024-01-02")]
 
 
+async def test_not_even_what_is_not_asked_for_would_be_taken_from_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """polyb2 names keys, region and endpoint always; a session without them finds none."""
+    for name, value in HOSTILE.items():
+        monkeypatch.setenv(name, value)
+    session = IsolatedSession()
+    assert await session.get_credentials() is None
+    assert session.get_config_variable("region") is None
+    async with session.create_client("s3", "r1", aws_access_key_id="key", aws_secret_access_key="secret") as client:
+        assert client.meta.endpoint_url == "https://s3.r1.amazonaws.com"
+
+
 PROBE = """
 import asyncio, json, os, sys
 
 asked, opened = [], []
+LOOKS = {"open", "os.listdir", "os.scandir"}
 
 
 class Watched(type(os.environ)):
@@ -116,7 +129,7 @@ class Watched(type(os.environ)):
 from polyb2.remote.clients import Account, open_client
 
 os.environ.__class__ = Watched
-sys.addaudithook(lambda event, words: opened.append(str(words[0])) if event == "open" else None)
+sys.addaudithook(lambda event, words: opened.append(str(words[0])) if event in LOOKS else None)
 
 
 async def main():
