@@ -65,10 +65,10 @@ COMMANDS = (
     Command(("files",), writes=False),
     Command(("coverage", "--dates", DAY), writes=False),
     Command(("datasets",), writes=False),
-    Command(("verify", "--dates", DAY, "--json"), is_json=True),
+    Command(("verify", "--dates", DAY, "--json"), writes=False, is_json=True),
     Command(("retry", "--status", "failed_upload")),
     Command(("unqueue", key(DAY))),
-    Command(("cleanup", "--dry-run")),
+    Command(("cleanup", "--dry-run"), writes=False),
     Command(("doctor", "--json"), is_json=True),
     Command(("rebind",)),
     Command(("demo",), writes=False),
@@ -242,7 +242,8 @@ async def play(bench: Bench, command: Command, surrounding: Surrounding) -> Ende
         assert "warning:" not in ended.err, words
     if command.is_json and ended.out:
         json.loads(ended.out)
-    assert bool(ended.out) == (command.prints and "1>" not in surrounding.shell and ended.code != 2), words
+    if "DATABASE_URL" not in surrounding.environment:  # another ledger, which may have nothing to print
+        assert bool(ended.out) == (command.prints and "1>" not in surrounding.shell and ended.code != 2), words
     return ended
 
 
