@@ -3,7 +3,13 @@
 # Debian 13 brings the newest SQLite of the slim Python images, 3.46.1. It still has the WAL-reset bug that 3.51.3 mended
 # (https://sqlite.org/wal.html), so polyb2 writes under its advisory lock, as on every older SQLite; doctor says so.
 
-FROM python:3.13-slim-trixie AS build
+# A tag may move. Where the registry can be asked, name the content instead, and note the digest where you keep your settings:
+#   docker buildx imagetools inspect python:3.13-slim-trixie       # prints Digest: sha256:...
+#   docker build -t polyb2 --build-arg BASE=python:3.13-slim-trixie@sha256:... .
+ARG BASE=python:3.13-slim-trixie
+
+# hadolint ignore=DL3006 # the tag or digest is in BASE
+FROM ${BASE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY requirements/speed.txt requirements/build.txt requirements/
@@ -25,7 +31,8 @@ COPY deploy/image/healthcheck.py /opt/polyb2/
 ARG VERSION=""
 RUN test -z "$VERSION" || test "$(/opt/polyb2/bin/polyb2 --version)" = "polyb2 $VERSION"
 
-FROM python:3.13-slim-trixie
+# hadolint ignore=DL3006 # as above
+FROM ${BASE}
 ARG VERSION=""
 LABEL org.opencontainers.image.title="polyb2" \
       org.opencontainers.image.description="Mirror Polygon.io (Massive) flat files into a Backblaze B2 bucket" \

@@ -115,11 +115,6 @@ def test_what_dotenv_holds_for_others_is_ignored() -> None:
     assert load_settings().log_level == "DEBUG"
 
 
-def test_a_dotenv_that_is_no_text_is_one_line() -> None:
-    Path(".env").write_bytes(b"LOG_LEVEL=\xff\xfe\n")
-    assert told() == [".env is not UTF-8 text: save it as UTF-8"]
-
-
 # -- the keys of the source, by both names -----------------------------------------------------------------------------
 
 
@@ -223,7 +218,8 @@ def test_the_region_comes_from_the_host_of_b2(endpoint: str | None, given: str |
 
 
 @pytest.mark.parametrize(
-    ("given", "prefix"), [("", ""), ("mirror", "mirror/"), ("mirror/", "mirror/"), ("a/b//", "a/b/"), ("a//b", "a//b/")]
+    ("given", "prefix"),
+    [("", ""), ("mirror", "mirror/"), ("mirror/", "mirror/"), ("a/b//", "a/b/"), ("a é", "a é/")],
 )
 def test_a_key_prefix_is_empty_or_ends_in_one_slash(given: str, prefix: str) -> None:
     assert load_settings(b2_key_prefix=given).b2_key_prefix == prefix
@@ -330,11 +326,27 @@ WRONG = {
     "POLYB2_B2_RPS": ["-1", "x"],
     "POLYB2_HTTP_ADDR": ["9750", "host", "host:", ":9750", "host:99999", "host:http"],
     "POLYB2_HTTP_HOSTS": ["http://mirror.lan", "mirror.lan:9750", "a b", "*", "-a", "a..b"],
-    "POLYB2_DATASETS": ["us_stocks_sip", "a/b,c", "a/b/c"],
+    "POLYB2_DATASETS": [
+        "us_stocks_sip",
+        "a/b,c",
+        "a/b/c",
+        "../..",
+        "a/..",
+        "./b",
+        "a//b",
+        "/a/b",
+        "a\x1b/b",
+        "a" * 200_000,
+    ],
     "LOG_LEVEL": ["loud"],
     "POLYB2_LOG_FORMAT": ["xml"],
-    "B2_KEY_PREFIX": ["/", "/mirror"],
-    "WORKER_ID": ["w" * 201],
+    "B2_KEY_PREFIX": ["/", "/mirror", "..", "a/../b", "./a", "a//b", "a\tb", "a\x1b[2J/", "\u202ea", "a" * 801],
+    "WORKER_ID": ["w" * 201, "w\nw"],
+    "B2_KEY_ID": ["0048 x", "0048\r\nx", "\u200b0048", "\udcff0048"],
+    "POLYGON_S3_ACCESS_KEY_ID": ["a\tb"],
+    "B2_BUCKET_NAME": ["my bucket"],
+    "B2_REGION": ["us west"],
+    "POLYGON_S3_BUCKET": ["flat files"],
     "DATABASE_URL": ["x"],
     "POLYB2_PING_URL": ["hc-ping.com/x", "ftp://x/y", "https://"],
     "B2_ENDPOINT_URL": [f"http://{HOST}"],
@@ -348,6 +360,8 @@ def test_a_wrong_setting_is_one_line_that_begins_with_its_name(
     monkeypatch.setenv(name, value)
     (line,) = told()
     assert re.match(rf"{name}: \S", line)
+    assert line.isprintable()
+    assert len(line) < 300
 
 
 @settings(max_examples=25)

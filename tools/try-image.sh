@@ -57,7 +57,7 @@ eventually() {
 [ -x "$python" ] || die "run make .venv/run.stamp first"
 version=$("$python" -c 'import polyb2; print(polyb2.__version__)')
 
-base=$(sed -n 's/^FROM \(.*\) AS build$/\1/p' Dockerfile)
+base=$(sed -n 's/^ARG BASE=//p' Dockerfile)
 say "a stand-in for $base"
 # It trusts what this machine trusts, which may include the proxy that the build goes through.
 # shellcheck disable=SC2016 # the hook's own "$1" is the new root

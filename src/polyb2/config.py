@@ -6,12 +6,11 @@ A wrong setting is one clear line, and all wrong ones are told at once. Secrets 
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import socket
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -30,12 +29,14 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from polyb2.clock import time_zone
 from polyb2.core.errors import UsageError
+from polyb2.core.hosts import is_loopback
 from polyb2.core.keys import check_pattern
 from polyb2.core.parts import PART_BYTES_MAX, PART_BYTES_MIN
 from polyb2.core.prices import DEFAULT_PRICES, Prices, parse_prices
 from polyb2.core.retry import FILE_BACKOFF_MAX_S
 from polyb2.core.schedule import NO_LIMIT, Schedule, parse_schedule
 from polyb2.core.units import parse_duration, parse_size
+from polyb2.variables import notices, of_dotenv, of_environment
 
 _B2_HOST = re.compile(r"^s3\.([a-z0-9-]+)\.backblazeb2\.com$")
 _ENDPOINT = re.compile(
@@ -44,6 +45,8 @@ _ENDPOINT = re.compile(
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*", re.IGNORECASE)
 _SQLITE = "sqlite:///"
 _RENAMED = ("polygon_s3_access_key_id", "polygon_s3_secret_access_key")
+_SHOWN_MAX = 100
+_PREFIX_BYTES_MAX = 800
 _MAY_BE_EMPTY = {"polyb2_http_addr", "b2_key_prefix"}
 
 
@@ -63,16 +66,9 @@ def _endpoint(value: str) -> str:
     if match is None or int(match["port"] or 443) not in range(1, 1 << 16):
         raise ValueError(f"{value!r} is not an endpoint: write a host like s3.us-west-004.backblazeb2.com")
     scheme = (match["scheme"] or "https").lower()
-    if scheme == "http" and not _is_loopback(match["host"].strip("[]").lower()):
+    if scheme == "http" and not is_loopback(match["host"].strip("[]")):
         raise ValueError(f"{value!r} would send keys in the clear: write https:// (http:// is for loopback only)")
     return f"{scheme}://{match['host'].lower()}{':' + match['port'] if match['port'] else ''}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _prefix(value: str) -> str:
@@ -80,7 +76,33 @@ def _prefix(value: str) -> str:
     if value.startswith("/"):
         raise ValueError("starts with a slash: keys in B2 do not; write mirror/ or leave it empty")
     bare = value.rstrip("/")
-    return f"{bare}/" if bare else ""
+    if not bare:
+        return ""
+    if not bare.isprintable():
+        raise ValueError(f"{value[:_SHOWN_MAX]!r} holds control characters: write a name like mirror/")
+    for segment in bare.split("/"):
+        if segment in {"", ".", ".."}:
+            what = repr(segment) if segment else "two slashes in a row"
+            raise ValueError(
+                f"{value[:_SHOWN_MAX]!r} holds {what}, which tools take for a path: write a name like mirror/"
+            )
+    if len(bare.encode()) > _PREFIX_BYTES_MAX:
+        raise ValueError(f"is longer than {_PREFIX_BYTES_MAX} bytes: a whole key in B2 has 1024 at most")
+    return f"{bare}/"
+
+
+def _name(value: str) -> str:
+    """A key, id or name: without the white space that a copied one or a mounted secret has around it, and with none in it."""
+    value = value.strip()
+    for character in value:
+        if character.isspace() or not character.isprintable():
+            what = f"U+{ord(character):04X}"
+            raise ValueError(f"holds white space or a control character inside ({what}): copy it again, in one piece")
+    return value
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    return SecretStr(_name(value.get_secret_value()))
 
 
 def _web(value: SecretStr) -> SecretStr:
@@ -128,6 +150,8 @@ Size = Annotated[int, BeforeValidator(_size), Field(ge=0, le=10**18)]
 Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0, le=366 * 86_400)]
 Bandwidth = Annotated[Schedule, NoDecode, BeforeValidator(_bandwidth)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
+Name = Annotated[str, AfterValidator(_name)]
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
 
 
 def default_worker_id() -> str:
@@ -135,18 +159,20 @@ def default_worker_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
 
-class _Tidied(PydanticBaseSettingsSource):
-    """The environment or ``.env``, where empty means not set and the vendor's new names are taken for the ancestor's."""
+class _Given(PydanticBaseSettingsSource):
+    """Tidied variables, where empty means not set and the vendor's new names are taken for the ancestor's."""
 
-    def __init__(self, settings_cls: type[BaseSettings], source: PydanticBaseSettingsSource) -> None:
+    def __init__(self, settings_cls: type[BaseSettings], variables: Mapping[str, str]) -> None:
         super().__init__(settings_cls)
-        self._source = source
+        self._variables = {name.lower(): value for name, value in variables.items()}
 
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return self._source.get_field_value(field, field_name)
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the library's
+        return self._variables.get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        given = {name: value for name, value in self._source().items() if value != "" or name in _MAY_BE_EMPTY}
+        names = self.settings_cls.model_fields
+        given = {name: self._variables[name] for name in names if name in self._variables}
+        given = {name: value for name, value in given.items() if value or name in _MAY_BE_EMPTY}
         for old in _RENAMED:
             new = old.replace("polygon", "massive")
             if new in given:
@@ -157,24 +183,22 @@ class _Tidied(PydanticBaseSettingsSource):
 class Settings(BaseSettings):
     """All settings; see ``.env.example`` for what each means to a user."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", extra="ignore", case_sensitive=False, hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True)
 
-    polygon_s3_access_key_id: str | None = None
-    polygon_s3_secret_access_key: SecretStr | None = None
-    massive_s3_access_key_id: str | None = None
-    massive_s3_secret_access_key: SecretStr | None = None
+    polygon_s3_access_key_id: Name | None = None
+    polygon_s3_secret_access_key: Secret | None = None
+    massive_s3_access_key_id: Name | None = None
+    massive_s3_secret_access_key: Secret | None = None
     polygon_s3_endpoint_url: Endpoint = "https://files.massive.com"
-    polygon_s3_bucket: str = "flatfiles"
-    b2_key_id: str | None = None
-    b2_application_key: SecretStr | None = None
-    b2_bucket_name: str | None = None
+    polygon_s3_bucket: Name = "flatfiles"
+    b2_key_id: Name | None = None
+    b2_application_key: Secret | None = None
+    b2_bucket_name: Name | None = None
     b2_endpoint_url: Endpoint | None = None
-    b2_region: str | None = None
+    b2_region: Name | None = None
     b2_key_prefix: Annotated[str, AfterValidator(_prefix)] = ""
     database_url: Annotated[str, AfterValidator(_database)] = "sqlite:///data/polyb2.db"
-    worker_id: str = Field(default_factory=default_worker_id, max_length=200)
+    worker_id: Name = Field(default_factory=default_worker_id, max_length=200)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     polyb2_log_format: Literal["text", "json"] = "text"
 
@@ -207,11 +231,11 @@ class Settings(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, _Tidied(settings_cls, env_settings), _Tidied(settings_cls, dotenv_settings)
+        return init_settings, _Given(settings_cls, of_environment()), _Given(settings_cls, of_dotenv().values)
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -291,8 +315,11 @@ def load_settings(**overrides: object) -> Settings:
         return Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         raise UsageError("\n".join(_lines(error.errors(include_url=False, include_input=False)))) from None
-    except UnicodeDecodeError:
-        raise UsageError(".env is not UTF-8 text: save it as UTF-8") from None
+
+
+def setting_notices() -> list[str]:
+    """What is to be said about the variables of this process, whatever their values."""
+    return notices(Settings.model_fields)
 
 
 def _lines(errors: Iterable[Any]) -> Iterable[str]:

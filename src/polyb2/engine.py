@@ -1,7 +1,8 @@
 """The composition root: settings in, a working mirror out; and the root tasks of a run, supervised.
 
 One event loop. The root tasks are the pool, the discovery (of ``sync`` and ``--watch``) and the health page: if one dies, all
-stop, and the rows in hand go back to the queue. SIGTERM and SIGINT drain; a second signal stops at once.
+stop, and the rows in hand go back to the queue. SIGTERM, SIGHUP and SIGINT drain; a second signal, at least a second later,
+stops at once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext,
 from dataclasses import dataclass, field
 from typing import Any
 
-from polyb2 import __version__
+from polyb2 import __version__, descriptors
 from polyb2.clock import Clock
 from polyb2.config import Settings
 from polyb2.core.errors import AccountStoppedError, LedgerError, RemoteError, Scope, Side
@@ -33,6 +34,7 @@ from polyb2.flow.watch import Watch
 from polyb2.flow.work import RetryRules
 from polyb2.notify.teller import Scene, telling
 from polyb2.opening import open_mirror
+from polyb2.signals import STOPPING, answering
 
 log = logging.getLogger(__name__)
 SWEEP_EVERY_S = 300.0
@@ -67,11 +69,12 @@ class RunOptions:
 
 @dataclass(slots=True)
 class RunResult:
-    """How a run ended: its outcome, what discovery found, and the signal that ended it."""
+    """How a run ended: its outcome, what discovery found, the signal that ended it, and how long the work took."""
 
     outcome: Outcome = field(default_factory=Outcome)
     report: Report | None = None
     signal: int | None = None
+    seconds: float = 0.0
 
 
 async def run(settings: Settings, options: RunOptions, clock: Clock | None = None) -> RunResult:
@@ -81,9 +84,24 @@ async def run(settings: Settings, options: RunOptions, clock: Clock | None = Non
         AccountStoppedError: keys, cap, or an outage past ``POLYB2_GIVE_UP``.
         UsageError: settings, ledger or selection are unusable.
     """
+    settings = _fitting(settings)
     async with open_mirror(settings, clock) as mirror:
         with _spared_collector():
             return await _Run(settings, options, mirror).supervise()
+
+
+def _fitting(settings: Settings) -> Settings:
+    """The settings, with no more streams than the limit of open files carries once it is raised as far as it goes."""
+    files, wanted = descriptors.raise_limit(), settings.polyb2_concurrency
+    streams = descriptors.streams_that_fit(files)
+    if wanted <= streams:
+        return settings
+    log.warning(
+        "this process may have %d files open, which is enough for %d of the %d streams of --concurrency; "
+        "for all of them raise the limit (ulimit -n)",
+        files, streams, wanted,
+    )  # fmt: skip
+    return settings.model_copy(update={"polyb2_concurrency": streams})
 
 
 @contextmanager
@@ -140,9 +158,13 @@ class _Run:
         started = {"worker_id": settings.worker_id, "concurrency": streams, "watch": self._options.watch}
         extra = told(LogEvent.RUN_STARTED, version=__version__, **started)
         log.info("polyb2 %s, %d streams, ledger %s", __version__, streams, settings.database_path, extra=extra)
+        began_s = asyncio.get_running_loop().time()
         async with telling(self._scene()) as teller:
             self._watch.on_cycle = teller.cycle
-            return await self._supervise()
+            result = await self._supervise()
+            # Here: what the block waits for at its end, to tell the owner, is not the work's.
+            result.seconds = asyncio.get_running_loop().time() - began_s
+        return result
 
     def _scene(self) -> Scene:
         scene = Scene(
@@ -284,17 +306,10 @@ class _Run:
 
 @contextmanager
 def _signals(handler: Callable[[int], None]) -> Iterator[None]:
+    """Let ``handler`` take the signals, in the loop."""
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    for number in before:
-        loop.add_signal_handler(number, handler, number)
-    try:
+    with answering(lambda number: loop.call_soon_threadsafe(handler, number), *STOPPING, signal.SIGINT):
         yield
-    finally:
-        for number, former in before.items():
-            loop.remove_signal_handler(number)
-            if former is not None:
-                signal.signal(number, former)
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> Exception:

@@ -26,7 +26,7 @@ def test_every_kind_has_its_handling_and_advice() -> None:
 @pytest.mark.parametrize(
     ("scope", "kinds"),
     [
-        (Scope.OUTAGE, {Kind.UNREACHABLE, Kind.CAP_EXCEEDED}),
+        (Scope.OUTAGE, {Kind.UNREACHABLE, Kind.NO_OPEN_FILES, Kind.CAP_EXCEEDED}),
         (Scope.ACCOUNT, {Kind.KEYS_REFUSED, Kind.NOT_PERMITTED, Kind.MISCONFIGURED, Kind.CLOCK_SKEW}),
     ],
 )

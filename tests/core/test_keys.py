@@ -107,7 +107,9 @@ def test_two_segments_are_a_pattern(pattern: str) -> None:
     assert check_pattern(pattern) == pattern
 
 
-@pytest.mark.parametrize("pattern", ["", "*", "us_stocks_sip", "a/b/c", "/b", "a/", "a//b", "a/b/"])
+@pytest.mark.parametrize(
+    "pattern", ["", "*", "us_stocks_sip", "a/b/c", "/b", "a/", "a//b", "a/b/", "../..", "a/.", "a/b\n"]
+)
 def test_anything_but_two_segments_is_refused_with_an_example(pattern: str) -> None:
     with pytest.raises(ValueError, match=r"write us_stocks_sip/day_aggs_v1 or a glob"):
         check_pattern(pattern)

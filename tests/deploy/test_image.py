@@ -12,7 +12,7 @@ from aiohttp import web
 
 from polyb2.config import Settings
 from polyb2.web.health import health_routes
-from tests.deploy.files import DOCKERFILE, HEALTHCHECK, ROOT, words
+from tests.deploy.files import DOCKERFILE, HEALTHCHECK, ROOT, compose, words
 
 
 async def asked(address: str | None) -> tuple[int, str]:
@@ -70,10 +70,17 @@ def test_the_health_check_knows_the_default_address() -> None:
 
 
 def test_both_stages_have_the_same_base_of_a_supported_python() -> None:
-    build, final = re.findall(r"^FROM python:(\S+)", DOCKERFILE.read_text(), re.MULTILINE)
-    assert build == final
-    version = build.partition("-")[0]
+    text = DOCKERFILE.read_text()
+    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["${BASE}", "${BASE}"]
+    (base,) = re.findall(r"^ARG BASE=python:(\S+)$", text, re.MULTILINE)
+    version = base.partition("-")[0]
     assert f"Python :: {version}" in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_base_can_be_named_by_its_digest_and_compose_has_the_same_default() -> None:
+    (base,) = re.findall(r"^ARG BASE=(\S+)$", DOCKERFILE.read_text(), re.MULTILINE)
+    assert compose()["services"]["polyb2"]["build"]["args"] == {"BASE": f"${{BASE:-{base}}}"}
+    assert f"--build-arg BASE={base}@sha256:" in DOCKERFILE.read_text()
 
 
 def test_no_secret_and_no_ledger_goes_to_the_engine() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from polyb2.config import Settings
 from polyb2.core.checkup import Check, Checkup, Level
 from polyb2.core.retry import RequestPolicy
 from polyb2.doctor.canary import FOLDER
@@ -407,3 +408,33 @@ async def test_a_ledger_that_others_may_use_is_doubtful(filled: Bench, mode: int
     assert words in check.found
     assert (check.level is Level.WARN) == words.startswith("everybody")
     assert (f"chmod o-rw {home / 'ledger.db'}" in check.advice) == words.startswith("everybody")
+
+
+# -- this machine and this user ----------------------------------------------------------------------------------------
+
+
+async def test_a_dotenv_that_others_can_read_or_write_is_doubtful(bench: Bench) -> None:
+    (bench.folder / ".env").touch(mode=0o600)
+    assert not [check for check in (await examine(Settings())).checks if check.name == "polyb2.dotenv"]
+    for mode, words in ((0o644, "others can read .env"), (0o622, "others can write to .env")):
+        (bench.folder / ".env").chmod(mode)
+        found = named(await examine(Settings()), "polyb2.dotenv")
+        assert (found.level, found.found) == (Level.WARN, f"{words}, which holds the keys")
+        assert found.advice.startswith("chmod 600 .env")
+
+
+async def test_the_limit_of_open_files_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    for files, level in ((1024, Level.PASS), (151, Level.WARN)):
+        monkeypatch.setattr("polyb2.descriptors.raise_limit", lambda files=files: files)
+        assert named(await examine(Settings()), "polyb2.open_files").level is level
+
+
+async def test_a_proxy_that_cannot_be_used_is_one_failed_check_and_hides_no_other(
+    filled: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "socks5://me:s3cr3t@proxy:1080")
+    checkup = await examined(filled, b2_endpoint_url="https://s3.us-west-004.backblazeb2.com")
+    assert named(checkup, "target.network").found.startswith("https_proxy names a SOCKS proxy")
+    assert "s3cr3t" not in str(checkup.as_json())
+    assert named(checkup, "source.list").level is Level.PASS
+    assert named(checkup, "ledger.open").level is Level.PASS

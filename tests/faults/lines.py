@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
+from tests.e2e.surroundings import COMMANDS, SURROUNDINGS, play_alone
 from tests.faults.catalogue import catalogue
 from tests.faults.death import Soak, die_at
 from tests.faults.drain import PEERS, WRITES, drained_at, drained_beside
@@ -112,6 +113,11 @@ def side_by_side(seed: int, kill_points: list[tuple[str, str, int]]) -> list[Act
             )
         )
     acts += [Act("places", words, "one mirror there", partial(play_in, words)) for words in PLACES]
+    acts += [
+        Act("commands", command.name, surrounding.name, partial(play_alone, command, surrounding))
+        for command in COMMANDS
+        for surrounding in SURROUNDINGS
+    ]
     acts.append(Act("model", "ledger", "verbs in any order", _model))
     return acts
 

@@ -38,6 +38,8 @@ newest revision, no upload left over, no part with a receipt sent twice while it
 - *Frozen*: a process that was stopped past its lease and woken starts no new request and settles nothing.
 - *Power loss*: each copy of database and log, its tail torn, passes `integrity_check`, its kept counts are right, and the run
   that goes on from it ends right; from an older copy as well.
+- *Surroundings*: each command ends with the code that it has anywhere, or says in words why it cannot: no traceback, nothing
+  "unexpected", no time-out, no warning that is not about it, and JSON stays JSON.
 - *Isolation*: beside what is wrong 240 small files take less than 1.5 times as long as alone (with half a second for the
   start of a run on both sides), and no request is sent more often than the rules say. While a side is away a run that stays
   up takes less than a twentieth of a core, once what was under way has used up its tries, and says so once.
@@ -68,6 +70,7 @@ TITLES = {
     "power": "Power loss under the ledger",
     "locks": "Processes on one ledger",
     "isolation": "Isolation",
+    "commands": "Every command in other people's surroundings",
     "model": "The ledger against its model",
 }
 NOTED = ("soak", "watched", "large")

@@ -21,6 +21,8 @@ class Mailbox:
         messages: the bodies of apprise's JSON service.
         pings: method, path and body of what came to the monitor's path.
         status: what messages and pings are answered.
+        elsewhere: where a redirect leads.
+        logins: the Authorization headers that came.
         answers: while it is cleared, nothing is answered.
     """
 
@@ -28,6 +30,8 @@ class Mailbox:
     messages: list[dict[str, Any]] = field(default_factory=list)
     pings: list[tuple[str, str, str]] = field(default_factory=list)
     status: int = 200
+    elsewhere: str = ""
+    logins: list[str] = field(default_factory=list)
     answers: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -48,12 +52,13 @@ class Mailbox:
 
     async def take(self, request: web.Request) -> web.Response:
         body = await request.text()
+        self.logins += request.headers.getall("Authorization", [])
         if request.path.startswith("/ping"):
             self.pings.append((request.method, request.path, body))
         else:
             self.messages.append(json.loads(body))
         await self.answers.wait()
-        return web.Response(status=self.status)
+        return web.Response(status=self.status, headers={"Location": self.elsewhere} if self.elsewhere else {})
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,7 +66,7 @@ async def test_without_the_extra_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "apprise", None)
     carrier_ = Carrier([mailbox.url])
     await carrier_.check()
-    assert "pip install 'polyb2[notify]'" in caplog.text
+    assert "in the checkout: pip install --no-deps --require-hashes -r requirements/notify.txt" in caplog.text
     assert not await carrier_.carry(HELLO)
     assert len(caplog.records) == 1
 
@@ -91,6 +92,57 @@ async def test_urls_are_checked_before_there_is_anything_to_send(
 )
 def test_only_the_scheme_of_a_url_is_shown(url: str, seen: str) -> None:
     assert shown(url) == seen
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_neither_follows_a_redirect_nor_sends_a_login_of_netrc(
+    mailbox: Mailbox,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+) -> None:
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login me password s3cr3t\ndefault login me password s3cr3t\n", encoding="utf-8")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setattr(ping, "_PAUSE_S", 0.0)
+    mailbox.status, mailbox.elsewhere = status, f"http://127.0.0.1:{mailbox.port}/ping/elsewhere"
+    assert not await Pinger(mailbox.ping_url).ping("a problem")
+    assert not await Carrier([mailbox.url]).carry(HELLO)
+    assert {path for _, path, _ in mailbox.pings} == {"/ping/t0ken/fail"}
+    assert len(mailbox.messages) == 1
+    assert mailbox.logins == []
+    assert f"it answered {status}; check the URL" in caplog.text
+
+
+async def test_a_login_that_the_ping_url_itself_has_is_sent(mailbox: Mailbox) -> None:
+    assert await Pinger(mailbox.ping_url.replace("http://", "http://me:pass@")).ping(None)
+    assert mailbox.logins == ["Basic bWU6cGFzcw=="]
+
+
+async def test_a_monitor_that_accepts_and_never_answers_is_waited_for_once_and_not_for_long(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ping.PATIENCE_S <= 5
+    monkeypatch.setattr(ping, "PATIENCE_S", 0.2)
+    mailbox.answers.clear()
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
+    assert not await Pinger(mailbox.ping_url).ping(None)
+    assert loop.time() - began_s < 2
+    assert "was not reached: no answer within 0 s; check the URL" in caplog.text
+    mailbox.answers.set()
+
+
+async def test_a_proxy_that_cannot_be_used_is_said_and_nothing_is_sent(
+    mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ping, "_PAUSE_S", 0.0)
+    monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1")
+    assert not await Pinger("https://hc.invalid/t0ken").ping(None)
+    assert "https_proxy names a SOCKS proxy" in caplog.text
 
 
 async def test_a_ping_after_what_went_well_and_what_did_not(mailbox: Mailbox) -> None:

@@ -167,6 +167,20 @@ async def test_telling_that_fails_hurts_no_transfer(
     mailbox.answers.set()
 
 
+async def test_a_monitor_that_never_answers_is_not_in_the_figures(
+    bench: Bench, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ping, "PATIENCE_S", 2.0)
+    mailbox.answers.clear()
+    bench.box.source.put(TUESDAY, b"x")
+    began_s = time.monotonic()
+    result = await sync(bench, mailbox, polyb2_notify_urls=[])
+    took_s = time.monotonic() - began_s
+    assert mailbox.pings
+    assert 0 < result.seconds < took_s - 1.9
+    mailbox.answers.set()
+
+
 async def test_no_secret_of_the_settings_is_in_a_message(bench: Bench, mailbox: Mailbox) -> None:
     bench.box.source.put(TUESDAY, b"x")
     bench.box.target.inject(Fault("put", Answer(403, "SignatureDoesNotMatch"), times=0))

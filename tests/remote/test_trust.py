@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from yarl import URL
@@ -52,6 +53,23 @@ def test_they_are_read_once_and_only_where_tls_is_spoken(urls: list[object], spe
     found = [trust.trusted(*urls) for _ in range(2)]
     assert found == ([trust.authorities()] * 2 if speaks else [True, True])
     assert trust.authorities.cache_info().currsize == speaks
+
+
+@pytest.mark.parametrize("path", ["/nowhere/keys", "keys"])
+def test_no_keys_of_a_session_are_written_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str) -> None:
+    """A browser's variable: it broke every command where it named no file, and would have given the traffic away else."""
+    monkeypatch.setenv("SSLKEYLOGFILE", path)
+    context = trust.authorities()
+    assert not context.keylog_filename
+    assert not (tmp_path / "keys").exists()
+
+
+def test_it_is_as_strict_as_the_standard_librarys_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSLKEYLOGFILE", raising=False)
+    ours, default = trust.authorities(), ssl.create_default_context()
+    for name in ("verify_mode", "check_hostname", "verify_flags", "options", "minimum_version"):
+        assert getattr(ours, name) == getattr(default, name), name
+    assert ours.cert_store_stats() == default.cert_store_stats()
 
 
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import typer
 from polyb2.cli.logs import set_up_logging
 from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import MANNER, configured
-from polyb2.core.errors import Polyb2Error
+from polyb2.core.errors import Polyb2Error, UsageError
 from polyb2.core.selection import named_dates
 
 if TYPE_CHECKING:
@@ -41,11 +41,19 @@ def demo() -> None:
     """The whole thing against an embedded sandbox: sample flat files, a B2-like store, no account needed."""
     from polyb2.cli.show.output import say
 
-    with tempfile.TemporaryDirectory(prefix="polyb2-demo-") as folder:
+    with _folder() as folder:
         findings = in_loop(_demo(Path(folder)))
     if findings.differences:
         raise Polyb2Error("the demo's bucket differs from its source: please report what is printed above")
     say(NEXT)
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="polyb2-demo-")
+    except OSError as error:
+        words = f"no folder for the demo: {error.strerror}"
+        raise UsageError(f"{words}; set TMPDIR to one that this user can write to") from None
 
 
 async def _demo(folder: Path) -> Findings:

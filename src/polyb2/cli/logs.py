@@ -120,3 +120,13 @@ def tell_failure(words: str, exit_code: int) -> None:
         {"levelname": "ERROR", "msg": words, **told(LogEvent.COMMAND_FAILED, exit_code=exit_code)}
     )
     say(_Json().format(record))
+
+
+def tell_warning(words: str) -> None:
+    """Say on stderr what is odd before a command begins: as :func:`tell_failure`, and nothing with ``--quiet``."""
+    if MANNER.quiet:
+        return
+    if not MANNER.is_json:
+        say(f"polyb2: warning: {words}")
+        return
+    say(_Json().format(logging.makeLogRecord({"levelname": "WARNING", "msg": words})))

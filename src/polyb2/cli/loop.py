@@ -7,10 +7,12 @@ the start. Invariant: a command that waits for anything does it through here, wi
 from __future__ import annotations
 
 import gc
-import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from polyb2.signals import STOPPING, answering
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,7 +24,7 @@ def in_loop(work: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abs
     """Run a command's work to its end.
 
     Raises:
-        SystemExit: SIGTERM ended it; what it held open is closed.
+        SystemExit: SIGTERM or SIGHUP ended it; what it held open is closed.
     """
     import asyncio
 
@@ -31,7 +33,7 @@ def in_loop(work: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abs
         gc.freeze()
         gc.enable()
     terminated: list[int] = []
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    with closing(work), asyncio.Runner(loop_factory=loop_factory) as runner:
         try:
             return runner.run(_terminable(work, terminated))
         except asyncio.CancelledError:
@@ -41,7 +43,7 @@ def in_loop(work: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abs
 
 
 async def _terminable(work: Coroutine[Any, Any, T], terminated: list[int]) -> T:
-    """Let SIGTERM cancel the work, as ``asyncio.Runner`` does for SIGINT.
+    """Let SIGTERM and SIGHUP cancel the work, as ``asyncio.Runner`` does for SIGINT.
 
     Raised out of whatever the loop is about to do, an exit can take with it the very wake-up that closing waits for.
     """
@@ -50,13 +52,10 @@ async def _terminable(work: Coroutine[Any, Any, T], terminated: list[int]) -> T:
     loop = asyncio.get_running_loop()
     task = loop.create_task(work)
 
-    def cancel(number: int, _frame: object) -> None:
+    def cancel(number: int) -> None:
         terminated.append(number)
         task.cancel()
         loop.call_soon_threadsafe(lambda: None)
 
-    former = signal.signal(signal.SIGTERM, cancel)
-    try:
+    with answering(cancel, *STOPPING):
         return await task
-    finally:
-        signal.signal(signal.SIGTERM, former)

@@ -18,12 +18,13 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import Abort, TyperException
 
-from polyb2 import __version__
-from polyb2.cli import bucket, coverage, datasets, demo, doctor, plan, queue, transfer
+from polyb2 import __version__, descriptors
+from polyb2.cli import bucket, coverage, datasets, demo, doctor, plan, queue, streams, transfer
 from polyb2.cli.logs import say, tell_failure
 from polyb2.cli.manner import FORMATS, MANNER
 from polyb2.core.errors import Polyb2Error
 from polyb2.core.scrub import scrub
+from polyb2.signals import STOPPING, answering
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 unexpected error; 2 usage or configuration; 3 ended, but files that this process attempted failed or
@@ -96,15 +97,14 @@ for module in (transfer, plan, queue, coverage, datasets, bucket, doctor, demo):
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the contract's code."""
     words = sys.argv[1:] if arguments is None else arguments
-    # A stream that the shell closed is None; what is written there is for nobody.
-    sys.stdout, sys.stderr = (stream or Path(os.devnull).open("w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
-    signal.signal(signal.SIGTERM, _terminate)
-    code = _run(words)
-    sys.exit(_flushed(code))
+    streams.secure()
+    with answering(_terminate, *STOPPING):
+        code = _flushed(_run(words))
+    sys.exit(code)
 
 
-def _terminate(number: int, _frame: object) -> None:
-    """SIGTERM ends any command as it should: what is open is closed, and the code tells. A run drains, see the engine."""
+def _terminate(number: int) -> None:
+    """End a command by SIGTERM or SIGHUP: what is open is closed, and the code tells. A run drains, see the engine."""
     sys.exit(128 + number)
 
 
@@ -128,6 +128,8 @@ def _run(words: list[str]) -> int:
             # Only the output is written outside the ledger.
             _give_up_stdout()
             tell_failure(f"the output could not be written: {error.strerror}; make room, and run it again", 1)
+        elif own := descriptors.problem(error):
+            tell_failure(f"{own}; {descriptors.ADVICE}", 1)
         else:
             tell_failure(f"unexpected {what}; run again with --debug and report what it shows", 1)
         return 1

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from polyb2.core.errors import UsageError
+from polyb2.variables import tidy
 
 if TYPE_CHECKING:
     from polyb2.config import Settings
@@ -45,7 +46,7 @@ class Manner:
         """
         self.quiet, self.debug = False, False
         # The environment counts from the first word on; .env when the settings are read.
-        given = os.environ.get("POLYB2_LOG_FORMAT", "").lower()
+        given = tidy(os.environ.get("POLYB2_LOG_FORMAT", "")).lower()
         self.log_format = given if given in FORMATS else None
         left: list[str] = []
         waiting = iter(words)
@@ -66,15 +67,21 @@ MANNER = Manner()
 
 
 def configured(**overrides: object) -> Settings:
-    """The settings of this process, and its manner of speaking by them.
+    """The settings of this process, and its manner of speaking by them; what is odd about the variables is said first.
 
     Raises:
         UsageError: a line for each wrong setting.
     """
-    from polyb2.config import load_settings
+    from polyb2.cli.logs import tell_warning
+    from polyb2.config import load_settings, setting_notices
 
-    settings = load_settings(**overrides)
-    MANNER.log_format = MANNER.log_format or settings.polyb2_log_format
+    settings: Settings | None = None
+    try:
+        settings = load_settings(**overrides)
+        MANNER.log_format = MANNER.log_format or settings.polyb2_log_format
+    finally:
+        for words in setting_notices():
+            tell_warning(words)
     return settings
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
@@ -111,12 +110,11 @@ def _run(settings: Settings, selection: Selection | None, *, limit: int | None, 
         finally:
             await progress.stop()
 
-    began_s = time.monotonic()
     result = in_loop(work(), _fastest_loop())
     with ending_with(_exit_code(result, watch=watch)):
         if result.report is not None:
             print_report(result.report)
-        print_outcome(result.outcome, time.monotonic() - began_s)
+        print_outcome(result.outcome, result.seconds)
 
 
 def _exit_code(result: RunResult, *, watch: bool) -> int:

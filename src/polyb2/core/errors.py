@@ -21,6 +21,8 @@ class Kind(StrEnum):
     """The class of a remote error; it is also the ``reason`` that a file's row shows."""
 
     UNREACHABLE = "unreachable"
+    NO_OPEN_FILES = "no_open_files"
+    """This machine's own limit: no connection could be made."""
     CONNECTION_LOST = "connection_lost"
     STALLED = "stalled"
     TRUNCATED = "truncated"
@@ -76,6 +78,9 @@ HANDLING: dict[Kind, Handling] = {
         Scope.OUTAGE,
         True,
         "check the endpoint URL, DNS, the network, and for TLS the certificate (SSL_CERT_FILE names another CA bundle)",
+    ),
+    Kind.NO_OPEN_FILES: Handling(
+        3, Scope.OUTAGE, True, "raise the limit of open files (ulimit -n), or lower --concurrency"
     ),
     Kind.CONNECTION_LOST: Handling(None, Scope.FILE, True, _NETWORK),
     Kind.STALLED: Handling(None, Scope.FILE, True, _NETWORK + " (POLYB2_STALL_TIMEOUT sets the patience)"),

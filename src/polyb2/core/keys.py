@@ -53,11 +53,11 @@ def check_pattern(pattern: str) -> str:
     """The pattern itself.
 
     Raises:
-        ValueError: it is not two segments with one slash between them.
+        ValueError: it is not two segments with one slash between them, or one of them is no name.
     """
     segments = pattern.split("/")
-    if len(segments) != DATASET_SEGMENTS or not all(segments):
+    if len(segments) != DATASET_SEGMENTS or {"", ".", ".."} & set(segments) or not pattern.isprintable():
         raise ValueError(
-            f"{pattern!r} is not a dataset: write us_stocks_sip/day_aggs_v1 or a glob like us_stocks_sip/*"
+            f"{pattern[:100]!r} is not a dataset: write us_stocks_sip/day_aggs_v1 or a glob like us_stocks_sip/*"
         )
     return pattern

@@ -6,7 +6,7 @@ import platform
 from contextlib import suppress
 from importlib.metadata import version
 
-from polyb2 import __version__
+from polyb2 import __version__, descriptors
 from polyb2.config import Settings
 from polyb2.core.checkup import Checkup
 from polyb2.core.errors import Side, UsageError
@@ -19,6 +19,7 @@ from polyb2.doctor.target import examine_target
 from polyb2.flow.discover import resolve_datasets
 from polyb2.opening import binding_of, open_source, open_target
 from polyb2.remote.network import Endpoint
+from polyb2.variables import dotenv_exposed
 
 TRIES = RequestPolicy(tries=3)
 _LIBRARIES = ("aiohttp", "aioboto3", "botocore", "aiosqlite")
@@ -34,6 +35,11 @@ async def examine(settings: Settings) -> Checkup:
     general = Notes(checkup, "polyb2")
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     general.passed("versions", f"polyb2 {__version__}, Python {platform.python_version()}, {libraries}")
+    _note_open_files(general, settings.polyb2_concurrency)
+    if exposed := dotenv_exposed():
+        general.doubtful(
+            "dotenv", f"{exposed}, which holds the keys", "chmod 600 .env, and give it to the user who runs polyb2"
+        )
     has_source = _note_settings(general, settings, Side.SOURCE)
     has_target = _note_settings(general, settings, Side.TARGET)
     if has_source:
@@ -49,6 +55,15 @@ async def examine(settings: Settings) -> Checkup:
     with suppress(FailedError):
         await examine_ledger(ledger, settings.database_path, binding, part_etags_are_md5s=md5s)
     return checkup
+
+
+def _note_open_files(notes: Notes, streams: int) -> None:
+    files = descriptors.raise_limit()
+    words = f"{files} for this process"
+    if (fits := descriptors.streams_that_fit(files)) < streams:
+        notes.doubtful("open_files", f"{words}, enough for {fits} of {streams} streams", descriptors.ADVICE)
+    else:
+        notes.passed("open_files", words)
 
 
 def _note_settings(notes: Notes, settings: Settings, side: Side) -> bool:

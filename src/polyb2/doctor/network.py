@@ -18,8 +18,10 @@ async def examine_network(notes: Notes, endpoint: Endpoint) -> None:
     Raises:
         FailedError: there is none.
     """
-    if endpoint.proxy is not None:
-        notes.passed("network", f"{endpoint.host} is asked through the proxy {endpoint.proxy}")
+    with notes.checking("network"):
+        proxy = endpoint.proxy
+    if proxy is not None:
+        notes.passed("network", f"{endpoint.host} is asked through the proxy {proxy}")
     else:
         await _examine_steps(notes, endpoint)
     with notes.checking("clock"):

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from polyb2 import descriptors
 from polyb2.core.errors import UsageError
 from polyb2.ledger.place import file_system_of
 
@@ -28,9 +29,8 @@ def translated_os(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UsageError(
-            f"the ledger cannot be kept at {path}: {error.strerror}; set DATABASE_URL to a place that can be written"
-        ) from error
+        words = f"{error.strerror}; set DATABASE_URL to a place that can be written"
+        raise UsageError(f"the ledger cannot be kept at {path}: {descriptors.words(error) or words}") from error
 
 
 def find(path: Path) -> Path:

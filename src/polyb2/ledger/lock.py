@@ -10,13 +10,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import resource
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from polyb2 import descriptors
 from polyb2.core.errors import LedgerBusyError, LedgerError, UsageError
 from polyb2.ledger.files import LOCK, beside, open_lock, translated_os
 
@@ -27,7 +27,6 @@ _LOCK_POLL_S = 0.002
 _BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _PASSING_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 PRIMARY_CODE = 0xFF
-_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 
 def has_wal_reset_bug(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:
@@ -116,13 +115,8 @@ class FileLock:
         path = beside(self._real, LOCK)
         if words := _cure(path, error):
             return UsageError(words)
-        cure = "check the disk"
-        if error.errno in _NO_DESCRIPTOR:
-            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            cure = (
-                f"this process may have {limit} files and connections at once: raise ulimit -n, or lower --concurrency"
-            )
-        return LedgerError(f"the ledger's lock {path} cannot be opened: {error.strerror}; {cure}", may_pass=True)
+        words = descriptors.words(error) or f"{error.strerror}; check the disk"
+        return LedgerError(f"the ledger's lock {path} cannot be opened: {words}", may_pass=True)
 
 
 def _cure(path: Path, error: OSError) -> str | None:
@@ -155,9 +149,10 @@ def translated() -> Iterator[None]:
         code = error.sqlite_errorcode & PRIMARY_CODE
         if code in _BUSY_CODES:
             raise busy(str(error)) from error
+        own, words = descriptors.words(), f"{error}; check the disk and the folder's permissions"
         raise LedgerError(
-            f"the ledger cannot be used: {error}; check the disk and the folder's permissions",
-            may_pass=code in _PASSING_CODES,
+            f"the ledger cannot be used: {own or words}",
+            may_pass=bool(own) or code in _PASSING_CODES,
         ) from error
     except sqlite3.IntegrityError:
         raise

@@ -1,4 +1,4 @@
-"""Messages through apprise, the extra ``polyb2[notify]``: in a thread of their own, as the library blocks, and not for long.
+"""Messages through apprise, of ``requirements/notify.txt``: in a thread of their own, as it blocks, and not for long.
 
 A URL of the library holds tokens: only its scheme is ever shown, and the library's own log lines are not.
 """
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PATIENCE_S = 20.0
+INSTALL = "pip install --no-deps --require-hashes -r requirements/notify.txt"
 _TALKATIVE = ("apprise", "requests", "urllib3", "requests_oauthlib")
 
 
@@ -76,16 +77,25 @@ def _load(url: str) -> apprise.Apprise | str:
     try:
         import apprise  # noqa: PLC0415 - an extra
     except ImportError:
-        return "apprise is not installed: pip install 'polyb2[notify]'"
+        return f"apprise is not installed; in the checkout: {INSTALL}"
+    _read_no_netrc()
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    carrier = apprise.Apprise(asset=apprise.AppriseAsset(app_id="polyb2", app_desc="polyb2", async_mode=False))
+    asset = apprise.AppriseAsset(app_id="polyb2", app_desc="polyb2", async_mode=False, http_redirects=False)
+    carrier = apprise.Apprise(asset=asset)
     try:
         if carrier.add(url):
             return carrier
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and its words may hold the token
         return f"{type(error).__name__}; check the URL in POLYB2_NOTIFY_URLS"
     return "it is not a URL of apprise: see its list of services, and correct POLYB2_NOTIFY_URLS"
+
+
+def _read_no_netrc() -> None:
+    """Keep the library's HTTP client from sending what the user's .netrc has for the host; it has no switch of its own."""
+    import requests.sessions  # noqa: PLC0415 - it comes with apprise
+
+    vars(requests.sessions)["get_netrc_auth"] = lambda *_args, **_options: None
 
 
 def _send(url: str, message: Digest) -> str | None:

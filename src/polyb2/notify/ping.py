@@ -1,24 +1,30 @@
 """The ping of a dead-man monitor: a GET after each cycle that went well, a POST to ``/fail`` after one that did not.
 
-This is the protocol of healthchecks.io, which others follow; the URL is its own secret and never shown.
+This is the protocol of healthchecks.io, which others follow. The URL is its own secret: never shown, and sent to no other
+host, so that a redirect is not followed and a .netrc not read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
+from http import HTTPStatus
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 
+from polyb2.core.errors import UsageError
 from polyb2.core.logevents import LogEvent, told
 from polyb2.core.scrub import scrub
-from polyb2.remote.trust import authorities
+from polyb2.remote.clients import open_session
+from polyb2.remote.proxies import proxy_of
 
 log = logging.getLogger(__name__)
-PATIENCE_S = 10.0
+PATIENCE_S = 5.0
+"""For all tries together: the end of a run waits for its ping."""
 TRIES = 3
-_PAUSE_S = 1.0
+_PAUSE_S = 0.5
 _WORDS_MAX = 2000
 
 
@@ -31,34 +37,41 @@ class Pinger:
 
     async def ping(self, problem: str | None) -> bool:
         """Say that all is well, or what the ``problem`` is; whether the monitor heard it."""
+        words = f"no answer within {PATIENCE_S:.0f} s"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                words = await self._tried(problem)
+        if words and not self._is_said:
+            extra = told(LogEvent.NOTIFY_FAILED)
+            log.warning("the monitor of POLYB2_PING_URL was not reached: %s; check the URL", words, extra=extra)
+        self._is_said = bool(words)
+        return not words
+
+    async def _tried(self, problem: str | None) -> str:
+        """All tries; what went wrong with the last one, or nothing."""
         words = ""
         for number in range(TRIES):
             if number:
                 await asyncio.sleep(_PAUSE_S)
             words = await self._once(problem)
             if not words:
-                self._is_said = False
-                return True
-        if not self._is_said:
-            self._is_said = True
-            extra = told(LogEvent.NOTIFY_FAILED)
-            log.warning("the monitor of POLYB2_PING_URL was not reached: %s; check the URL", words, extra=extra)
-        return False
+                break
+        return words
 
     async def _once(self, problem: str | None) -> str:
         """One try; what went wrong, or nothing."""
         method, url, body = ("GET", self._url, None)
         if problem is not None:
             method, url, body = "POST", failing(self._url), scrub(problem)[:_WORDS_MAX].encode()
-        timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
         try:
-            connector = aiohttp.TCPConnector(ssl=authorities())
             async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True) as session,
-                session.request(method, url, data=body) as answer,
+                open_session(url, proxy_of(url)) as session,
+                session.request(method, url, data=body, allow_redirects=False) as answer,
             ):
-                return "" if answer.ok else f"it answered {answer.status}"
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+                return "" if answer.status < HTTPStatus.MULTIPLE_CHOICES else f"it answered {answer.status}"
+        except UsageError as error:
+            return str(error)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             # The error's own words may hold the URL.
             return f"no answer ({type(error).__name__})"
 

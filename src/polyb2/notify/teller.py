@@ -26,7 +26,7 @@ from polyb2.notify.ping import Pinger
 
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 5.0
-FINAL_S = 45.0
+FINAL_S = 27.0
 """For how long the end of the process waits for its last message and ping."""
 STOPPING_S = 3.0
 """And where it was asked to stop: within five seconds of the drain it must be gone."""

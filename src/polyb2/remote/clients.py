@@ -6,6 +6,7 @@ that an operation does not require. Idle connections are kept for less than the 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,17 +14,16 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aioboto3
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
-from botocore.loaders import Loader
 from botocore.utils import parse_timestamp as botocore_timestamp
 from yarl import URL
 
 from polyb2 import __version__
+from polyb2.remote.isolated import IsolatedSession
+from polyb2.remote.proxies import proxy_of
 from polyb2.remote.trust import ControlSession, speaks_tls, trusted
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Account:
 @asynccontextmanager
 async def open_client(account: Account, *, read_timeout_s: float = CONTROL_READ_TIMEOUT_S) -> AsyncIterator[S3Client]:
     """The control client of an account."""
+    proxy = proxy_of(account.endpoint)
     config = AioConfig(
         signature_version="s3v4",
         # "regional": botocore would look for a host of the whole of AWS where the region is us-east-1.
@@ -65,6 +66,8 @@ async def open_client(account: Account, *, read_timeout_s: float = CONTROL_READ_
         connector_args={"keepalive_timeout": KEEPALIVE_S},
         user_agent_extra=f"polyb2/{__version__}",
         http_session_cls=ControlSession,
+        # Said even where there is none, or botocore would look for one itself.
+        proxies={urlsplit(account.endpoint).scheme: str(proxy)} if proxy is not None else {},
     )
     async with _boto_session().client(
         "s3",
@@ -72,33 +75,10 @@ async def open_client(account: Account, *, read_timeout_s: float = CONTROL_READ_
         region_name=account.region,
         aws_access_key_id=account.key_id,
         aws_secret_access_key=account.secret,
-        verify=speaks_tls(account.endpoint, proxy_of(account.endpoint)),
+        verify=speaks_tls(account.endpoint, proxy),
         config=config,
     ) as client:
         yield client
-
-
-class _Descriptions(Loader):
-    """botocore's descriptions, without the host names of AWS: both endpoints are named here, and those are 7 MB in memory."""
-
-    def load_data_with_path(self, name: str) -> tuple[Any, str]:
-        found: tuple[Any, str] = (_NO_HOSTS, name) if name == "endpoints" else super().load_data_with_path(name)
-        return found
-
-
-_NO_HOSTS = {
-    "version": 3,
-    "partitions": [
-        {
-            "partition": "aws",
-            "regionRegex": ".*",
-            "dnsSuffix": "amazonaws.com",
-            "defaults": {"hostname": "{service}.{region}.{dnsSuffix}", "protocols": ["https"]},
-            "services": {},
-            "regions": {},
-        }
-    ],
-}
 
 
 class _Session(aioboto3.Session):
@@ -110,8 +90,7 @@ class _Session(aioboto3.Session):
 @cache
 def _boto_session() -> _Session:
     """One for the process: it parses botocore's service descriptions, which takes a tenth of a second."""
-    session = get_session()
-    session.register_component("data_loader", _Descriptions())
+    session = IsolatedSession()
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
     return _Session(botocore_session=session)
 
@@ -141,9 +120,8 @@ class Http:
 
     def __init__(self, endpoint: str) -> None:
         proxy = proxy_of(endpoint)
-        allowed = trusted(endpoint, proxy)
-        self._reusing = _session(aiohttp.TCPConnector(limit=0, ssl=allowed, keepalive_timeout=KEEPALIVE_S), proxy)
-        self._fresh = _session(aiohttp.TCPConnector(limit=0, ssl=allowed, force_close=True), proxy)
+        self._reusing = open_session(endpoint, proxy, keepalive_timeout=KEEPALIVE_S)
+        self._fresh = open_session(endpoint, proxy, force_close=True)
 
     def session(self, *, fresh: bool) -> aiohttp.ClientSession:
         """B2 asks that a part that met a 503 is sent again on a new connection."""
@@ -157,18 +135,20 @@ class Http:
         await self._fresh.close()
 
 
-def proxy_of(endpoint: str) -> URL | None:
-    """The proxy that the environment puts before an endpoint.
+def open_session(url: str, proxy: URL | None, **connecting: Any) -> aiohttp.ClientSession:  # noqa: ANN401 - the connector's
+    """A session for the host of one URL, through its proxy: the only place of the program that makes one of its own."""
+    with warnings.catch_warnings():
+        # aiohttp would have the login in a header of each request, or in the proxy's URL, which its errors show.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        login = (
+            aiohttp.BasicAuth(proxy.user, proxy.password or "", "utf-8") if proxy is not None and proxy.user else None
+        )
+        return _session(aiohttp.TCPConnector(limit=0, ssl=trusted(url, proxy), **connecting), proxy, login)
 
-    Asked once: aiohttp's ``trust_env`` asks for each request, on a thread, and sends what a .netrc has for the host.
-    """
-    parts = urlsplit(endpoint)
-    proxy = getproxies().get(parts.scheme)
-    return URL(proxy) if proxy and not proxy_bypass(parts.hostname or "") else None
 
-
-def _session(connector: aiohttp.TCPConnector, proxy: URL | None) -> aiohttp.ClientSession:
-    login = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy is not None and proxy.user else None
+def _session(
+    connector: aiohttp.TCPConnector, proxy: URL | None, login: aiohttp.BasicAuth | None
+) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
         auto_decompress=False,

@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
+from polyb2 import descriptors
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.remote.clients import Http, proxy_of
+from polyb2.remote.clients import Http
+from polyb2.remote.proxies import proxy_of
 from polyb2.remote.translate import FOREIGN, translate
 from polyb2.remote.trust import authorities
 
@@ -86,4 +88,6 @@ class Endpoint:
     def _unreachable(self, what: str, error: Exception) -> RemoteError:
         if isinstance(error, TimeoutError):
             return RemoteError(self._side, Kind.UNREACHABLE, f"{what}: no answer within {STEP_TIMEOUT_S:.0f} s")
+        if words := descriptors.problem(error):
+            return RemoteError(self._side, Kind.NO_OPEN_FILES, f"{what}: {words}")
         return RemoteError(self._side, Kind.UNREACHABLE, f"{what}: {error}")

@@ -17,6 +17,7 @@ import aiohttp
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
+from polyb2 import descriptors
 from polyb2.core.answers import classify
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.retry import parse_retry_after
@@ -27,6 +28,8 @@ _MESSAGE = re.compile(r"<Message>([^<]{1,2000})</Message>")
 _ERROR_BODY_MAX = 64 * 1024
 _AUTH_KINDS = {Kind.KEYS_REFUSED, Kind.CLOCK_SKEW}
 _SKEW_TOLD_S = 60
+_LOCAL_DOUBTS = {Kind.UNREACHABLE, Kind.CONNECTION_LOST}
+"""What a failure of this machine's own looks like."""
 _NEVER_CONNECTED = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
@@ -58,7 +61,10 @@ def translate(side: Side, operation: str, error: Exception) -> RemoteError:
         return error
     if isinstance(error, boto.ClientError):
         return _from_client_error(side, operation, error)
-    return RemoteError(side, _kind_of(error), f"{operation}: {_words(error)}")
+    kind = _kind_of(error)
+    if kind in _LOCAL_DOUBTS and (words := descriptors.problem(error)):
+        return RemoteError(side, Kind.NO_OPEN_FILES, f"{operation}: {words}")
+    return RemoteError(side, kind, f"{operation}: {_words(error)}")
 
 
 def _from_client_error(side: Side, operation: str, error: boto.ClientError) -> RemoteError:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import ssl
+import sys
 from functools import cache
 from typing import Any
 
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
+
+_STRICT = ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN if sys.version_info >= (3, 13) else 0
+"""Those of the standard library's own default for a client."""
 
 
 def speaks_tls(*urls: object) -> bool:
@@ -34,7 +38,10 @@ def authorities() -> ssl.SSLContext:
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         if os.environ.get(name) == "":
             del os.environ[name]
-    context = ssl.create_default_context()
+    # Not create_default_context(): it writes the keys of each session to SSLKEYLOGFILE, and fails where it cannot.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.verify_flags |= _STRICT
+    context.load_default_certs()
     context.set_alpn_protocols(("http/1.1",))
     return context
 

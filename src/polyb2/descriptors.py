@@ -1,0 +1,77 @@
+"""Open files of this process: how many it may have, how many streams that carries, and errors that say there are none left.
+
+A socket, a name that is looked up and the ledger's own files all need one, and each fails in words of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+from polyb2.core.errors import HANDLING, Kind
+
+ADVICE = HANDLING[Kind.NO_OPEN_FILES].advice
+_RESERVED = 24
+"""Those of the process itself: its streams, the loop, the ledger with its readers, the page and some who look at it."""
+_PER_STREAM = 4
+"""Two bodies, and the connections of both sides' control calls; each is kept for some seconds after its use."""
+_AT_ONCE = 8
+"""More than opening a ledger or looking up a name takes."""
+_NONE_LEFT = {errno.EMFILE, errno.ENFILE}
+
+
+def limit() -> int:
+    """How many files this process may have open."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def raise_limit() -> int:
+    """Raise the limit as far as this user may; what it is then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):
+            return soft
+    return hard
+
+
+def streams_that_fit(files: int) -> int:
+    """How many streams that many open files carry; one at least."""
+    return max(1, (files - _RESERVED) // _PER_STREAM)
+
+
+def problem(error: BaseException | None = None) -> str:
+    """What to say where there are none left, by an error or by trying; nothing else."""
+    if any(number in _NONE_LEFT for number in _numbers(error)) or not _are_some_left():
+        return f"hardly any of the {limit()} files that this process may have open is left"
+    return ""
+
+
+def words(error: BaseException | None = None) -> str:
+    """As :func:`problem`, with what to do about it."""
+    found = problem(error)
+    return f"{found}; {ADVICE}" if found else ""
+
+
+def _numbers(error: BaseException | None) -> Iterator[int | None]:
+    """The system's numbers of an error and of those that led to it."""
+    for _ in range(10):
+        if error is None:
+            return
+        yield getattr(error, "errno", None)
+        error = getattr(error, "os_error", None) or error.__cause__ or error.__context__
+
+
+def _are_some_left() -> bool:
+    """By taking some: neither SQLite nor the resolver says what it lacked, and both gave back what they had of it."""
+    with ExitStack() as taken:
+        try:
+            for _ in range(_AT_ONCE):
+                taken.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            return error.errno not in _NONE_LEFT
+    return True

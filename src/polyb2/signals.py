@@ -1,0 +1,74 @@
+"""Requests to stop by signal: each counts once, however often it is sent, and until the process is gone.
+
+GNU ``timeout`` sends SIGTERM twice within a millisecond, to the process and to its group; a service manager may as well. So
+what comes within a second of a request is its echo. SIGHUP, of a terminal or an SSH session that went away, is such a request
+too, except under ``nohup``.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+ECHO_S = 1.0
+STOPPING = (signal.SIGTERM, signal.SIGHUP)
+
+
+class _Requests:
+    """A signal handler that passes on a request and drops its echoes."""
+
+    def __init__(self, answer: Callable[[int, FrameType | None], Any], heard_s: float | None = None) -> None:
+        self.heard_s = heard_s
+        self._answer = answer
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        now_s = time.monotonic()
+        if self.heard_s is not None and now_s - self.heard_s < ECHO_S:
+            return
+        self.heard_s = now_s
+        self._answer(number, frame)
+
+
+@contextmanager
+def answering(answer: Callable[[int], Any], *numbers: signal.Signals) -> Iterator[None]:
+    """Let ``answer`` take the requests to stop while the block lasts; an echo is still dropped after it.
+
+    Args:
+        answer: is called with the signal's number, between two steps of the main thread.
+        numbers: the signals; SIGHUP is left alone where it was ignored from the start.
+    """
+    former = {number: signal.getsignal(number) for number in numbers}
+    requests = _Requests(lambda number, _frame: answer(number))
+    for number, was in former.items():
+        if not (number == signal.SIGHUP and was is signal.SIG_IGN):
+            signal.signal(number, requests)
+    try:
+        yield
+    finally:
+        for number, was in former.items():
+            signal.signal(number, _after(requests, was))
+
+
+def _after(requests: _Requests, was: Any) -> Any:  # noqa: ANN401 - whatever stands in the table of signals
+    """The former handler, which hears no echo of what was answered meanwhile."""
+    was = signal.SIG_DFL if was is None else was
+    if requests.heard_s is None:
+        return was
+    if isinstance(was, _Requests):
+        was.heard_s = requests.heard_s
+        return was
+    return _Requests(was if callable(was) else _by_default(was), requests.heard_s)
+
+
+def _by_default(was: signal.Handlers) -> Callable[[int, FrameType | None], None]:
+    """What the system does with a signal that has no handler."""
+
+    def answer(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, was)
+        signal.raise_signal(number)
+
+    return answer

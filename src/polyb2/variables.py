@@ -1,0 +1,152 @@
+"""The variables that polyb2 is given, by the environment and by ``.env``: read safely, tidied, and checked for unknown names.
+
+A ``.env`` is whatever lies in the working folder under that name: it is opened without waiting, read up to a bound, and
+passed over with a word where it cannot be used. Values are never repeated here, as they may be keys.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DOTENV = Path(".env")
+DOTENV_BYTES_MAX = 1 << 20
+PREFIXES = ("polyb2_", "b2_", "polygon_s3_", "massive_s3_")
+NOT_BUILT = {"polyb2_order", "polyb2_first"}
+"""Names of the contract that nothing reads yet."""
+_FOR_TESTS = {"polyb2_fake_now", "polyb2_failpoints"}
+_OF_OTHER_TOOLS = {
+    "b2_application_key_id": "B2_KEY_ID",
+    "b2_account_id": "B2_KEY_ID",
+    "b2_account_key": "B2_APPLICATION_KEY",
+}
+_SERVICE_LINK = re.compile(
+    r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)", re.ASCII
+)
+"""What Kubernetes tells each container of a service that is called polyb2 or b2."""
+_SHOWN_MAX = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Dotenv:
+    """What ``.env`` holds.
+
+    Attributes:
+        values: by name as written, tidied.
+        trouble: why it was passed over, in words; nothing where it was read or is not there.
+    """
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    trouble: str = ""
+
+
+def of_environment() -> dict[str, str]:
+    """The environment by name; a pair of quotes, as ``docker --env-file`` leaves it, is taken off as in ``.env``."""
+    return {name: tidy(value) for name, value in os.environ.items()}
+
+
+def tidy(value: str) -> str:
+    """A value without white space around it, and without a pair of quotes around all of it."""
+    value = value.strip()
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1].strip()
+    return value
+
+
+def of_dotenv() -> Dotenv:
+    """The variables of ``.env`` in the working folder."""
+    from dotenv import dotenv_values  # noqa: PLC0415 - not for who only asks for one of the environment
+
+    try:
+        text = _text_of(DOTENV)
+    except FileNotFoundError:
+        return Dotenv()
+    except (OSError, ValueError) as error:
+        why = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+        return Dotenv(trouble=f".env is passed over: {why}")
+    found = dotenv_values(stream=io.StringIO(text))
+    return Dotenv({name: value.strip() for name, value in found.items() if value is not None})
+
+
+def _text_of(path: Path) -> str:
+    """The text of a file that may be anything.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is not to be used; in words.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is not a regular file")
+        if stranger := _planted_by(path, found):
+            raise ValueError(f"user {stranger} put it into a folder that everybody can write to")
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(DOTENV_BYTES_MAX + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > DOTENV_BYTES_MAX:
+        raise ValueError(f"it is larger than {DOTENV_BYTES_MAX >> 20} MiB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text; save it as UTF-8") from None
+
+
+def _planted_by(path: Path, found: os.stat_result) -> int | None:
+    """The user who could have put the file there for us to find: neither we nor root, and anybody can."""
+    if not path.absolute().parent.stat().st_mode & stat.S_IWOTH:
+        return None
+    ours = {0, os.geteuid()}
+    return next((owner for owner in (found.st_uid, path.lstat().st_uid) if owner not in ours), None)
+
+
+def dotenv_exposed() -> str:
+    """What others can do with ``.env``, in words; nothing where all is well or there is none."""
+    try:
+        mode = DOTENV.stat().st_mode
+    except OSError:
+        return ""
+    if mode & (stat.S_IWOTH | stat.S_IWGRP):
+        return "others can write to .env"
+    return "others can read .env" if mode & stat.S_IROTH else ""
+
+
+def notices(known: Iterable[str]) -> list[str]:
+    """What is to be said about the variables: a ``.env`` that was passed over, and names like ours that are none.
+
+    Args:
+        known: the names of all settings.
+    """
+    dotenv = of_dotenv()
+    names = sorted(set(known) | _FOR_TESTS)
+    odd = [words for name in os.environ if (words := _odd(name, "in the environment", names))]
+    odd += [words for name in dotenv.values if (words := _odd(name, "in .env", names))]
+    if len(odd) > _SHOWN_MAX:
+        odd[_SHOWN_MAX:] = [f"and {len(odd) - _SHOWN_MAX} more names that are no settings of polyb2"]
+    return [dotenv.trouble] * bool(dotenv.trouble) + odd
+
+
+def _odd(name: str, where: str, known: list[str]) -> str:
+    lower = name.lower()
+    if not lower.startswith(PREFIXES) or lower in known or _SERVICE_LINK.fullmatch(name):
+        return ""
+    shown = name if name.isascii() and name.isidentifier() else ascii(name)
+    if lower in NOT_BUILT:
+        return f"{shown[:100]} {where} has no effect in this version"
+    nearest = _OF_OTHER_TOOLS.get(lower) or _nearest(lower, known)
+    return f"{shown[:100]} {where} is no setting of polyb2 and has no effect; the nearest is {nearest.upper()}"
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """The setting that was most likely meant: the one that the name is the beginning of, else the most similar."""
+    from difflib import get_close_matches  # noqa: PLC0415 - for who mistyped one
+
+    longer = [setting for setting in known if setting.startswith(name)]
+    return min(longer, key=len) if longer else get_close_matches(name, known, 1, 0.0)[0]
