@@ -77,6 +77,20 @@ async def test_the_proof_follows_from_the_etag(
     assert bench.stored(SMALL) == data
 
 
+@pytest.mark.parametrize("etag", ["with a space", "größe-テスト", 'a"b%20=?c'])
+async def test_any_text_may_be_a_sources_etag(bench: Bench, etag: str) -> None:
+    """It travels as metadata of ours, is compared after each Complete, and lets a lost ledger be adopted again."""
+    bench.box.source.put(SMALL, b"small file", opaque_etag=etag)
+    bench.box.source.put(LARGE, GeneratedGzip(11 * MIB), opaque_etag=etag)
+    result = await bench.mirror_all()
+    assert (result.outcome.completed, result.outcome.unfinished) == (2, {})
+    assert [len(bench.box.target.versions(name)) for name in (SMALL, LARGE)] == [1, 1]
+    bench.assert_mirrored(LARGE)
+    for file in bench.folder.glob("ledger.db*"):
+        file.unlink()
+    assert (await bench.discover()).total("adopted") == 2
+
+
 async def test_the_source_part_size_is_taken_over_where_it_is_told(bench: Bench) -> None:
     bench.box.source.put(LARGE, GeneratedGzip(20 * MIB), part_bytes=6 * MIB)
     await bench.mirror_all(polyb2_part_size=None)

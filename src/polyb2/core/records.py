@@ -5,11 +5,11 @@ All are immutable; times are epoch milliseconds, sizes bytes, ETags without quot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from polyb2.core.parts import Part, PartPlan
+from polyb2.core.stamp import Stamp
 from polyb2.core.status import Status
 
 
@@ -30,7 +30,7 @@ class StoredObject:
     size: int
     etag: str
     version_id: str | None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    stamp: Stamp = field(default_factory=Stamp)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import partial
 
 from polyb2 import __version__
 from polyb2.core.errors import HANDLING, Kind, RemoteError, Scope
 from polyb2.core.parts import PART_BYTES_MIN, Part, PartPlan
-from polyb2.core.proof import composite
+from polyb2.core.proof import ProofMark, composite
 from polyb2.core.records import PartProof, Receipt, StoredObject, Upload, UploadState
+from polyb2.core.stamp import Stamp
 from polyb2.doctor.notes import FailedError, Notes
 from polyb2.flow.mirror import whole
 from polyb2.remote.guards import Bandwidth
@@ -25,6 +26,9 @@ from polyb2.remote.target import Target
 
 FOLDER = ".polyb2-doctor/"
 STALL_S = 30.0
+_ETAG = 'a b"ö%20=?-2'
+"""A source's ETag may be any text."""
+_MODIFIED_MS = 1_700_000_000_250
 _SIZE = PART_BYTES_MIN + 1000
 _UNKNOWN_VERSION = "4_z000000000000000000000000_f0000000000000000_d20240101_m000000_c000_v0000000_t0000"
 
@@ -44,14 +48,9 @@ class Canary:
         self._folder = f"{target.prefix}{FOLDER}"
         self._key = f"{self._folder}{secrets.token_hex(8)}"
         self.may_delete = False
-        self._metadata: Mapping[str, str] = {
-            "polyb2-token": secrets.token_hex(16),
-            "polyb2-source-etag": '!"#/0-2',
-            "polyb2-proof": "before",
-            "polyb2-version": __version__,
-            "mtime": "1700000000.250",
-            "src_last_modified_millis": "1700000000250",
-        }
+        self._stamp = Stamp(
+            secrets.token_hex(16), _ETAG, ProofMark.BEFORE, __version__, _MODIFIED_MS, modified_ms=_MODIFIED_MS
+        )
 
     async def ask_to_delete(self) -> None:
         """Delete a version that is none: only a refusal says something (OpenStack Swift answers 500)."""
@@ -86,7 +85,7 @@ class Canary:
 
     async def _put(self, body: bytes, md5: str) -> StoredObject:
         target = self._target
-        return await target.guard.tried(lambda: target.put(self._key, body, len(body), md5, self._metadata, fresh=True))
+        return await target.guard.tried(lambda: target.put(self._key, body, len(body), md5, self._stamp, fresh=True))
 
     async def _put_with_wrong_md5(self, body: bytes) -> None:
         with self._notes.checking("content_md5", "writeFiles"):
@@ -113,8 +112,8 @@ class Canary:
             self._notes.failed("head", "HEAD does not show the object that was just stored", "run doctor again later")
             raise FailedError
         self._notes.passed("head", "HEAD by version shows the object")
-        lost = sorted(name for name, value in self._metadata.items() if stored.metadata.get(name) != value)
-        if "polyb2-token" in lost:
+        lost = self._stamp.changed(stored.stamp)
+        if stored.stamp.token != self._stamp.token:
             words = "the object's metadata came back without our token, by which polyb2 knows its own work"
             self._notes.failed("metadata", words, "a proxy that drops headers may be in the way")
             raise FailedError
@@ -165,7 +164,7 @@ class Canary:
 
     async def _create(self, name: str) -> Upload:
         with self._notes.checking(name or "abort", "writeFiles"):
-            upload_id = await self._target.create(self._key, self._metadata)
+            upload_id = await self._target.create(self._key, self._stamp)
         if name:
             self._notes.passed(name, "a multipart upload can be begun")
         plan = PartPlan(_SIZE, PART_BYTES_MIN)

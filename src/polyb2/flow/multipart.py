@@ -15,8 +15,7 @@ from polyb2.core.errors import Kind, LeaseLostError, RemoteError
 from polyb2.core.parts import Part, PartPlan
 from polyb2.core.proof import ProofMark, Verification, composite, composite_parts
 from polyb2.core.records import Claim, Mirrored, PartProof, Receipt, StoredObject, Upload
-from polyb2.flow.metadata import metadata
-from polyb2.flow.mirror import Mirror
+from polyb2.flow.mirror import Mirror, stamp_of
 from polyb2.flow.publish import publish
 from polyb2.flow.recover import abort_strangers, give_up
 from polyb2.flow.stream import agrees, hash_source, hash_stored, mismatch, send_part
@@ -97,7 +96,7 @@ async def _begin(mirror: Mirror, claim: Claim, plan: PartPlan, proof: PartProof)
 async def _create(mirror: Mirror, claim: Claim, plan: PartPlan, proof: PartProof) -> Upload:
     mark = ProofMark.READBACK if proof is PartProof.READBACK else ProofMark.BEFORE
     dest_key = mirror.dest_key(claim)
-    upload_id = await mirror.target.create(dest_key, metadata(claim, claim.token, mark))
+    upload_id = await mirror.target.create(dest_key, stamp_of(claim, mark))
     try:
         return await mirror.ledger.begin_upload(claim, dest_key, upload_id, plan, proof)
     except LeaseLostError:

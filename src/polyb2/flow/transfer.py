@@ -106,7 +106,7 @@ async def _resume(
 async def _settle_landed(mirror: Mirror, claim: Claim, stored: StoredObject, slot: Slot) -> Mirrored:
     """The object is there with our token: prove it as the attempt that sent it would have."""
     upload = claim.upload
-    if upload is not None and stored.metadata.get("polyb2-token") == upload.token:
+    if upload is not None and stored.stamp.token == upload.token:
         if upload.proof is PartProof.READBACK:
             await compare_stored(mirror, upload, stored, claim.receipts, slot)
             return Mirrored(stored.etag, stored.version_id, Verification.READBACK)
