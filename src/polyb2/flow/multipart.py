@@ -7,8 +7,7 @@ upload begins anew as ``readback``. The other parts are hashed where the source'
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from polyb2.core.errors import Kind, LeaseLostError, RemoteError
@@ -124,9 +123,7 @@ async def _send_missing(mirror: Mirror, claim: Claim, upload: Upload, done: dict
 
     The slot is given back once no part is left for it: those that back off may need it, and who waits for them does not.
     """
-    plan = upload.plan
     sender = _Sender(mirror, claim, upload, done)
-    sender.missing.extend(plan.part(number) for number in range(1, plan.count + 1) if number not in done)
     if entry := mirror.in_flight.get(claim.key):
         entry.kept_bytes = entry.settled_bytes = sum(receipt.part.length for receipt in done.values())
     async with asyncio.TaskGroup() as group:
@@ -141,7 +138,8 @@ class _Sender:
     """Takes the missing parts one by one; lanes share it, and the first failure stops the taking."""
 
     def __init__(self, mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt]) -> None:
-        self.missing: deque[Part] = deque()
+        self._missing = _missing(upload.plan, frozenset(done))
+        self._next = next(self._missing, None)
         self._mirror = mirror
         self._claim = claim
         self._upload = upload
@@ -150,19 +148,26 @@ class _Sender:
 
     async def lane(self, slot: Slot) -> None:
         """Send parts with one slot until none is left to take."""
-        while self.missing and self._failure is None:
-            await self._send(self.missing.popleft(), slot)
+        while part := self._take():
+            await self._send(part, slot)
 
     async def expand(self, group: asyncio.TaskGroup) -> None:
         """Take further slots, as they are free, for one part each."""
-        while self.missing and self._failure is None:
+        while self._next and self._failure is None:
             slot = await self._mirror.streams.for_part()
-            if self.missing and self._failure is None:
-                part = group.create_task(self._send(self.missing.popleft(), slot), name=f"part of {self._claim.key}")
+            if part := self._take():
+                sending = group.create_task(self._send(part, slot), name=f"part of {self._claim.key}")
                 # A task that is cancelled before its first step could not do so itself.
-                part.add_done_callback(lambda _part, slot=slot: slot.release())  # type: ignore[misc]
+                sending.add_done_callback(lambda _sending, slot=slot: slot.release())  # type: ignore[misc]
             else:
                 slot.release()
+
+    def _take(self) -> Part | None:
+        """The next part to send; None where none is left, or one failed."""
+        part = self._next if self._failure is None else None
+        if part is not None:
+            self._next = next(self._missing, None)
+        return part
 
     def raise_failure(self) -> None:
         if self._failure is not None:
@@ -194,6 +199,10 @@ class _Sender:
         if part.number == 1:
             raise OpaqueTargetError
         raise mismatch(f"the target's ETag of part {part.number} is not the MD5 of what was sent, twice")
+
+
+def _missing(plan: PartPlan, done: frozenset[int]) -> Iterator[Part]:
+    return (plan.part(number) for number in range(1, plan.count + 1) if number not in done)
 
 
 # -- proof ------------------------------------------------------------------------------------------------------------

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from polyb2.core.compare import Adoption, adoption
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.core.parts import plan_parts
+from polyb2.core.parts import OBJECT_BYTES_MAX, fits_target, plan_parts
 from polyb2.core.proof import Verification, composite_parts
 from polyb2.core.records import Claim, Mirrored, PartProof, StoredObject, StoredPart, Upload
 from polyb2.core.recovery import Finding, assess, confirmed
+from polyb2.core.units import format_size
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.multipart import OpaqueTargetError, compare_stored, continue_upload, send_multipart
 from polyb2.flow.publish import find_published
@@ -26,6 +27,7 @@ async def transfer(mirror: Mirror, claim: Claim, slot: Slot) -> tuple[Mirrored, 
         DrainedError: the process stops.
         LeaseLostError: the claim is another's.
     """
+    _check_size(claim.revision.size)
     if not claim.is_first and (mirrored := await _go_on(mirror, claim, slot)):
         return mirrored, 0
     source_part_bytes = await _source_part_bytes(mirror, claim)
@@ -38,6 +40,13 @@ async def transfer(mirror: Mirror, claim: Claim, slot: Slot) -> tuple[Mirrored, 
     if plan.count == 1 and can_be_single(claim):
         return await send_single(mirror, claim, slot), claim.revision.size
     return await send_multipart(mirror, claim, plan, source_part_bytes, slot), 0
+
+
+def _check_size(size: int) -> None:
+    """A size that the source told; beyond what an object may have, nothing is begun, planned or asked for."""
+    if not fits_target(size):
+        limit = format_size(OBJECT_BYTES_MAX)
+        raise RemoteError(Side.SOURCE, Kind.TOO_LARGE, f"the listed size, {size} bytes, is beyond the target's {limit}")
 
 
 async def _source_part_bytes(mirror: Mirror, claim: Claim) -> int | None:
