@@ -111,6 +111,7 @@ class Claim:
         worker: the ledger's row of the worker's lease.
         token: the mark of this attempt's single PUT or new upload.
         earlier_tokens: marks of earlier attempts at the same revision, by which their results are recognised.
+        follows_completion: the attempt before this one completed the file, so that it left no upload behind.
         upload: the open upload of this revision, if one exists.
         receipts: of that upload.
         forbidden_before: the last attempt at this revision was answered 403.
@@ -125,6 +126,7 @@ class Claim:
     worker: int
     token: str
     earlier_tokens: frozenset[str] = frozenset()
+    follows_completion: bool = False
     upload: Upload | None = None
     receipts: tuple[Receipt, ...] = ()
     forbidden_before: bool = False

@@ -28,7 +28,7 @@ async def transfer(mirror: Mirror, claim: Claim, slot: Slot) -> tuple[Mirrored, 
         LeaseLostError: the claim is another's.
     """
     _check_size(claim.revision.size)
-    if not claim.is_first and (mirrored := await _go_on(mirror, claim, slot)):
+    if not claim.is_first and (mirrored := await _after_others(mirror, claim, slot)):
         return mirrored, 0
     source_part_bytes = await _source_part_bytes(mirror, claim)
     plan = plan_parts(
@@ -57,9 +57,22 @@ async def _source_part_bytes(mirror: Mirror, claim: Claim) -> int | None:
     return await mirror.source.own_part_bytes(claim.key, claim.revision, parts)
 
 
-async def _go_on(mirror: Mirror, claim: Claim, slot: Slot) -> Mirrored | None:
-    """Settle or continue what an earlier attempt began; None if the file is to be sent from the beginning."""
+async def _after_others(mirror: Mirror, claim: Claim, slot: Slot) -> Mirrored | None:
+    """What earlier attempts left is settled, continued or aborted; None if the file is to be sent from the beginning.
+
+    A new revision is a new attempt and no takeover: where no attempt at it was made, no object can have its token, and where
+    the last attempt completed the file, no Create can have been lost. Nothing is asked then.
+    """
     await abort_abandoned(mirror, claim.file_id)
+    if claim.earlier_tokens and (mirrored := await _go_on(mirror, claim, slot)):
+        return mirrored
+    if not claim.follows_completion:
+        await abort_strangers(mirror, mirror.dest_key(claim), None)
+    return None
+
+
+async def _go_on(mirror: Mirror, claim: Claim, slot: Slot) -> Mirrored | None:
+    """Settle or continue what an earlier attempt at this revision began; None if nothing of it is of use."""
     traces = await look(mirror, claim)
     finding = assess(claim, traces)
     stored = traces.stored
@@ -74,7 +87,6 @@ async def _go_on(mirror: Mirror, claim: Claim, slot: Slot) -> Mirrored | None:
             return mirrored
     elif claim.upload:
         await give_up(mirror, claim)
-    await abort_strangers(mirror, mirror.dest_key(claim), None)
     return None
 
 
