@@ -9,11 +9,13 @@ from polyb2.core.proof import Verification, composite_parts
 from polyb2.core.records import Claim, Mirrored, PartProof, StoredObject, StoredPart, Upload
 from polyb2.core.recovery import Finding, assess, confirmed
 from polyb2.core.units import format_size
+from polyb2.flow.lanes import OpaqueTargetError
 from polyb2.flow.mirror import Mirror
-from polyb2.flow.multipart import OpaqueTargetError, compare_stored, continue_upload, send_multipart
+from polyb2.flow.multipart import compare_stored, continue_upload, log_refused, send_multipart
 from polyb2.flow.publish import find_published
 from polyb2.flow.readback import equals_source
 from polyb2.flow.recover import abort_abandoned, abort_strangers, give_up, look
+from polyb2.flow.refusals import UploadRefusedError
 from polyb2.flow.single import can_be_single, send_single
 from polyb2.flow.stream import mismatch
 from polyb2.flow.streams import Slot
@@ -116,6 +118,8 @@ async def _resume(
         return await continue_upload(mirror, claim, upload, receipts, slot)
     except OpaqueTargetError:
         await mirror.note_opaque(opaque=True)
+    except UploadRefusedError as refused:
+        log_refused(claim, refused)
     except RemoteError as error:
         if error.kind is not Kind.NO_SUCH_UPLOAD:
             raise
