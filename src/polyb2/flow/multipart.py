@@ -195,7 +195,7 @@ async def _prove_by_readback(
     """Publish, read the object back part by part, compare with the hashes taken on arrival."""
     stored = await publish(mirror, claim, upload, _ordered(done), refusals)
     await slot.rest(0)
-    await compare_stored(mirror, upload, stored, _ordered(done), slot)
+    await compare_stored(mirror, claim, upload, stored, _ordered(done), slot)
     if all(agrees(receipt) for receipt in done.values()):
         # The target's part ETags are MD5s after all.
         await mirror.note_opaque(opaque=False)
@@ -203,9 +203,11 @@ async def _prove_by_readback(
 
 
 async def compare_stored(
-    mirror: Mirror, upload: Upload, stored: StoredObject, receipts: Iterable[Receipt], slot: Slot
+    mirror: Mirror, claim: Claim, upload: Upload, stored: StoredObject, receipts: Iterable[Receipt], slot: Slot
 ) -> None:
     """Compare a published object with the hashes of its parts; a version of ours that differs is removed.
+
+    Its upload is given up as well: the next attempt would look for that object for minutes.
 
     Raises:
         RemoteError: ``mismatch``.
@@ -215,4 +217,5 @@ async def compare_stored(
         if md5 != receipt.md5:
             if stored.version_id:
                 await mirror.target.delete_version(upload.dest_key, stored.version_id)
+            await give_up(mirror, claim)
             raise mismatch(f"part {receipt.part.number} read back is not what was sent; that version was removed")

@@ -133,7 +133,7 @@ async def _settle_landed(mirror: Mirror, claim: Claim, stored: StoredObject, slo
     upload = claim.upload
     if upload is not None and stored.stamp.token == upload.token:
         if upload.proof is PartProof.READBACK:
-            await compare_stored(mirror, upload, stored, claim.receipts, slot)
+            await compare_stored(mirror, claim, upload, stored, claim.receipts, slot)
             return Mirrored(stored.etag, stored.version_id, Verification.READBACK)
         return Mirrored(stored.etag, stored.version_id, Verification(upload.proof.value))
     match adoption(claim.revision.etag, claim.revision.size, stored):
