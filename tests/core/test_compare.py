@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from polyb2.core.compare import SOURCE_GONE, Adoption, Change, adoption, compare, listed_equal
 from polyb2.core.records import KnownFile, ListedObject, StoredObject
+from polyb2.core.stamp import Stamp
 from polyb2.core.status import Status
 
 MD5 = "0123456789abcdef0123456789abcdef"
@@ -21,9 +22,8 @@ Given = dict[str, str]
 
 
 def stored(size: int = 100, etag: str = f"{OTHER}-2", **metadata: str) -> StoredObject:
-    return StoredObject(
-        size, etag, "v", {f"polyb2-{name.replace('_', '-')}": words for name, words in metadata.items()}
-    )
+    marks = {f"polyb2-{name.replace('_', '-')}": words for name, words in metadata.items()}
+    return StoredObject(size, etag, "v", Stamp.from_headers(marks))
 
 
 @pytest.mark.parametrize(

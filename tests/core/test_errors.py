@@ -34,8 +34,11 @@ def test_only_these_kinds_reach_beyond_the_file(scope: Scope, kinds: set[Kind]) 
     assert {kind for kind, handling in HANDLING.items() if handling.scope is scope} == kinds
 
 
-def test_only_a_plain_refusal_is_cured_by_no_retry() -> None:
-    assert [kind for kind, handling in HANDLING.items() if not handling.cured_by_retry] == [Kind.REFUSED]
+def test_only_a_plain_refusal_and_an_impossible_size_are_cured_by_no_retry() -> None:
+    assert {kind for kind, handling in HANDLING.items() if not handling.cured_by_retry} == {
+        Kind.REFUSED,
+        Kind.TOO_LARGE,
+    }
 
 
 @pytest.mark.parametrize(

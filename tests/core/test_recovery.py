@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from polyb2.core.parts import Part, PartPlan
 from polyb2.core.records import Claim, PartProof, Receipt, Revision, StoredObject, StoredPart, Upload, UploadState
 from polyb2.core.recovery import Finding, Traces, assess, confirmed, is_ours
+from polyb2.core.stamp import Stamp
 
 SINGLE = Claim(1, "k", "a/b", Revision(2, "abc", 100, 0), 3, 0, 1, "now", frozenset({"before"}))
 UPLOAD = Upload(1, 2, "k", "up", "upload", PartPlan(100, 50), PartProof.PARTS, UploadState.OPEN)
@@ -19,8 +20,7 @@ COMPLETING = replace(SINGLE, upload=replace(UPLOAD, state=UploadState.COMPLETING
 
 
 def stored(token: str | None = "upload", etag: str = "abc", size: int = 100) -> StoredObject:
-    marks = {"polyb2-source-etag": etag} | ({"polyb2-token": token} if token is not None else {})
-    return StoredObject(size, "whatever", "v", marks)
+    return StoredObject(size, "whatever", "v", Stamp(token, etag))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from polyb2.core.errors import HANDLING, Kind, RemoteError, Scope, Side
 from polyb2.core.status import TRANSITIONS, Event, Status
 from polyb2.core.verdict import Verdict, judge
 
-SPECIAL = {Kind.FORBIDDEN, Kind.REFUSED}
+INCURABLE = {kind for kind in Kind if not HANDLING[kind].cured_by_retry}
+SPECIAL = {Kind.FORBIDDEN, *INCURABLE}
 ORDINARY = [kind for kind in Kind if HANDLING[kind].scope is Scope.FILE and kind not in SPECIAL]
 ACCOUNT = [kind for kind in Kind if HANDLING[kind].scope is Scope.ACCOUNT]
 FAILED = {Side.SOURCE: Event.FAIL_DOWNLOAD, Side.TARGET: Event.FAIL_UPLOAD}
@@ -123,7 +124,7 @@ def test_a_file_is_parked_by_one_charge_too_many_a_refusal_or_two_403s_and_by_no
         if verdict.event is Event.REFUSE:
             assert forbidden_before
         if verdict.event is Event.PARK:
-            assert kind is Kind.REFUSED or charges == max_retries + 1
+            assert kind in INCURABLE or charges == max_retries + 1
         if verdict.event in {Event.PARK, Event.REFUSE}:
             return
         assert charges <= max_retries

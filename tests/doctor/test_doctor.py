@@ -21,7 +21,8 @@ from polyb2.flow import entitlement
 from polyb2.flow.mirror import OPAQUE
 from polyb2.ledger.binding import TARGET_ETAGS
 from polyb2.ledger.ledger import Ledger
-from polyb2.sandbox import Answer, Fault, GeneratedGzip, Reset
+from polyb2.sandbox import Answer, Fault, GeneratedGzip, Reset, Shape
+from polyb2.sandbox.exchange import Reply
 from polyb2.sandbox.multipart import Upload
 from polyb2.sandbox.target import CAPABILITIES
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
@@ -149,6 +150,29 @@ async def test_a_clock_that_is_off(filled: Bench, offset_s: float, level: Level)
     assert check.level is level
     assert ("behind" if offset_s > 0 else "ahead of") in check.found
     assert "NTP" in check.advice
+
+
+async def test_the_clock_is_read_from_the_list_and_no_request_is_made_for_it(filled: Bench) -> None:
+    """Ceph RGW sends stray bytes after its answer to ``HEAD /``, which is no sign of anything."""
+    checkup = await examined(filled)
+    assert [named(checkup, f"{side}.clock").level for side in ("source", "target")] == [Level.PASS, Level.PASS]
+    asked = [item.operation for server in (filled.box.source, filled.box.target) for item in server.requests]
+    assert not {"", "unknown", "head_root"} & set(asked)
+    assert filled.box.target.count("head_bucket") == 1
+
+
+async def test_a_service_that_tells_no_time_is_a_warning_and_hides_nothing(filled: Bench) -> None:
+    def no_time(reply: Reply) -> None:
+        reply.headers["Date"] = "now and then"
+
+    for server in (filled.box.source, filled.box.target):
+        server.inject(Fault("*", Shape(no_time), times=0))
+    checkup = await examined(filled)
+    for side in ("source", "target"):
+        check = named(checkup, f"{side}.clock")
+        assert (check.level, "NTP" in check.advice) == (Level.WARN, True)
+    assert checkup.failure is None
+    assert named(checkup, "source.if_match").level is named(checkup, "target.complete").level is Level.PASS
 
 
 # -- the source ---------------------------------------------------------------------------------------------------------
@@ -322,6 +346,73 @@ async def test_nothing_is_left_whatever_fails(filled: Bench, operation: str) -> 
     await examined(filled)
     assert (once.hits, lost.hits) == (1, 2)
     assert_nothing_is_left(filled)
+
+
+CANARYS = {"put", "content_md5", "head", "metadata", "read", "create", "upload_part", "list_parts", "complete", "abort"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "hidden"),
+    [
+        ("head_bucket", set[str]()),
+        ("get", {"read"}),
+        ("head", {"head", "metadata", "complete"}),
+        ("put", {"put", "content_md5", "head", "metadata", "read"}),
+        ("create", {"create", "upload_part", "list_parts", "complete", "abort"}),
+    ],
+)
+async def test_one_odd_check_hides_none_that_does_not_need_it(filled: Bench, operation: str, hidden: set[str]) -> None:
+    filled.box.target.inject(Fault(operation, Answer(418, "Teapot", "odd"), times=0))
+    checkup = await examined(filled)
+    passed = {check.name for check in checkup.checks if check.level is Level.PASS}
+    assert {f"target.{name}" for name in CANARYS - hidden} <= passed
+    assert "ledger.binding" in passed
+
+
+async def test_a_target_that_lists_no_versions_is_left_as_it_was(filled: Bench) -> None:
+    filled.box.target.inject(Fault("list_versions", Answer(501, "NotImplemented"), times=0))
+    filled.box.target.inject(Fault("list_uploads", Answer(501, "NotImplemented"), times=0))
+    checkup = await examined(filled)
+    assert named(checkup, "target.versions_listed").level is Level.WARN
+    assert named(checkup, "target.delete").level is Level.PASS
+    assert_nothing_is_left(filled)
+
+
+async def test_versions_whose_ids_were_never_told_are_found_by_head(filled: Bench) -> None:
+    filled.box.target.inject(Fault("list_versions", Answer(501, "NotImplemented"), times=0))
+    lost = filled.box.target.inject(Fault("put", Answer(500, "InternalError", took_place=True), times=0))
+    await examined(filled)
+    assert lost.hits == 3
+    assert_nothing_is_left(filled)
+
+
+def _forget_version(reply: Reply) -> None:
+    reply.headers.pop("x-amz-version-id", None)
+
+
+@pytest.mark.parametrize(("lists_versions", "tells_ids"), [(True, False), (False, True)])
+async def test_what_cannot_be_removed_is_said_with_its_key(
+    filled: Bench, lists_versions: bool, tells_ids: bool
+) -> None:
+    filled.box.target.inject(Fault("delete", Answer(405, "MethodNotAllowed"), times=0))
+    if not lists_versions:
+        filled.box.target.inject(Fault("list_versions", Answer(501, "NotImplemented"), times=0))
+    if not tells_ids:
+        for operation in ("put", "head"):
+            filled.box.target.inject(Fault(operation, Shape(_forget_version), times=0))
+    check = named(await examined(filled), "target.delete")
+    left = [name for name in filled.box.target._versions if filled.box.target.versions(name)]
+    assert len(left) == 1
+    assert (check.level, left[0] in check.found, "by hand" in check.advice) == (Level.FAIL, True, True)
+
+
+async def test_a_bucket_without_versions_says_what_stays(filled: Bench) -> None:
+    """The sandbox knows no version by the name of none, so the object stays: the key is named all the same."""
+    filled.box.target.inject(Fault("list_versions", Answer(501, "NotImplemented"), times=0))
+    for operation in ("put", "head"):
+        filled.box.target.inject(Fault(operation, Shape(_forget_version), times=0))
+    check = named(await examined(filled), "target.delete")
+    assert (check.level, FOLDER in check.found, "still there" in check.found) == (Level.FAIL, True, True)
 
 
 async def test_leftovers_of_a_doctor_that_was_killed_are_removed(filled: Bench) -> None:

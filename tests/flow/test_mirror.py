@@ -14,7 +14,7 @@ from polyb2 import __version__
 from polyb2.clock import Clock
 from polyb2.core.selection import daily, named_dates
 from polyb2.ledger.ledger import Ledger
-from polyb2.sandbox import Call, Fault, GeneratedGzip
+from polyb2.sandbox import Call, Fault, GeneratedGzip, Reset
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key, until
 
 SMALL, LARGE = key("2024-01-02"), key("2024-01-03", QUOTES)
@@ -75,6 +75,20 @@ async def test_the_proof_follows_from_the_etag(
     row = await bench.row(SMALL)
     assert (row["status"], row["verification"]) == ("completed", proof)
     assert bench.stored(SMALL) == data
+
+
+@pytest.mark.parametrize("etag", ["with a space", "größe-テスト", 'a"b%20=?c'])
+async def test_any_text_may_be_a_sources_etag(bench: Bench, etag: str) -> None:
+    """It travels as metadata of ours, is compared after each Complete, and lets a lost ledger be adopted again."""
+    bench.box.source.put(SMALL, b"small file", opaque_etag=etag)
+    bench.box.source.put(LARGE, GeneratedGzip(11 * MIB), opaque_etag=etag)
+    result = await bench.mirror_all()
+    assert (result.outcome.completed, result.outcome.unfinished) == (2, {})
+    assert [len(bench.box.target.versions(name)) for name in (SMALL, LARGE)] == [1, 1]
+    bench.assert_mirrored(LARGE)
+    for file in bench.folder.glob("ledger.db*"):
+        file.unlink()
+    assert (await bench.discover()).total("adopted") == 2
 
 
 async def test_the_source_part_size_is_taken_over_where_it_is_told(bench: Bench) -> None:
@@ -325,3 +339,35 @@ async def test_ancestor_daily_looks_back_across_months_by_us_eastern_time(
     assert sorted(row["date"] for row in (await bench.rows()).values()) == ["2024-02-23", "2024-02-29", "2024-03-01"]
     listed = {item.key for item in bench.box.source.requests}
     assert listed == {""}
+
+
+async def test_a_replaced_small_file_costs_its_put_and_one_look(bench: Bench) -> None:
+    """A new revision is no takeover: HEAD before settling is the proof; nothing else is there to be found."""
+    files = [key(f"2024-01-{day:02}") for day in range(1, 11)]
+    for revision in range(3):
+        for name in files:
+            bench.box.source.put(name, f"{name} {revision}".encode())
+        await bench.discover()
+        bench.box.target.requests.clear()
+        await bench.run()
+        asked = {item.operation for item in bench.box.target.requests}
+        counts = {operation: bench.box.target.count(operation) for operation in asked}
+        assert counts == {"put": 10} if revision == 0 else {"put": 10, "head": 10}
+    assert all(len(bench.box.target.versions(name)) == 3 for name in files)
+
+
+async def test_a_replaced_file_whose_last_attempt_failed_is_looked_for_strangers(bench: Bench) -> None:
+    """Its Create may have been lost; as no attempt at the new revision was made, no HEAD comes first."""
+    bench.box.source.put(LARGE, GeneratedGzip(11 * MIB))
+    bench.box.target.inject(Fault("create", Reset("after"), times=0))
+    await bench.discover()
+    await bench.run(limit=1, polyb2_part_tries=1, polyb2_retry_base=60.0)
+    assert len(bench.box.target.open_uploads()) == 1
+    bench.box.target.clear_faults()
+    bench.box.source.put(LARGE, b"now it is small")
+    bench.box.target.requests.clear()
+    await bench.mirror_all()
+    bench.assert_mirrored(LARGE)
+    bench.assert_clean()
+    asked = [item.operation for item in bench.box.target.requests if item.key == LARGE]
+    assert asked == ["abort", "put", "head"]

@@ -95,7 +95,7 @@ def test_statements_and_their_parameters_are_all_named() -> None:
         ("uploads_abandon", ["uploads_live"]),
         ("uploads_abandoned", ["uploads_abandoned"]),
         ("uploads_abandoned_of", ["uploads_(file|abandoned)"]),
-        ("attempt_tokens", [r"attempts USING PRIMARY KEY \(file_id=\? AND attempt<\?\)"]),
+        ("attempts_before", [r"attempts USING PRIMARY KEY \(file_id=\? AND attempt<\?\)"]),
         ("known_by_keys", [BY_KEY]),
         ("known_between", [BY_KEY]),
         ("unfinished_between", [f"{BY_KEY} \\(key>\\? AND key<\\?\\)"]),

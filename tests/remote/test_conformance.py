@@ -9,8 +9,9 @@ import pytest
 
 from polyb2.core.errors import Kind, RemoteError
 from polyb2.core.parts import Part, PartPlan
-from polyb2.core.proof import composite
+from polyb2.core.proof import ProofMark, composite
 from polyb2.core.records import PartProof, Receipt, Upload, UploadState
+from polyb2.core.stamp import Stamp
 from polyb2.remote.guards import Bandwidth
 from polyb2.remote.relay import Relay, StallWatch
 from tests.remote.conftest import PREFIX, Stores
@@ -18,7 +19,7 @@ from tests.remote.conftest import PREFIX, Stores
 MIB = 1 << 20
 KEY = "us_stocks_sip/day aggs+v1/2024/01/2024-01-02.csv.gz"
 DEST = PREFIX + KEY
-MARKS = {"polyb2-token": "abc", "polyb2-source-etag": "e-1"}
+MARKS = Stamp("abc", 'ö "b" %20=?-1', ProofMark.BEFORE, "1", 1_700_000_000_250, 1_700_000_000_250)
 
 
 def md5(data: bytes) -> str:
@@ -85,7 +86,7 @@ async def test_put_checks_the_md5_and_head_shows_what_was_put(stores: Stores) ->
     seen = await stores.target.head(DEST)
     assert seen is not None
     assert (seen.size, seen.etag, seen.version_id) == (5, md5(b"hello"), stored.version_id)
-    assert MARKS.items() <= seen.metadata.items()
+    assert seen.stamp == MARKS
     listed = [item async for page in stores.target.pages("us_stocks_sip/") for item in page]
     assert [(item.key, item.size, item.etag) for item in listed] == [(KEY, 5, md5(b"hello"))]
 
@@ -116,7 +117,7 @@ async def test_a_multipart_upload_from_create_to_proof(stores: Stores) -> None:
     seen = await stores.target.head(DEST)
     assert seen is not None
     assert (seen.size, seen.etag) == (len(data), composite([receipt.etag for receipt in receipts]))
-    assert seen.metadata["polyb2-token"] == "abc"
+    assert seen.stamp == MARKS
     async with stores.target.read(DEST, seen.version_id, Part(1, MIB, 8 * MIB)) as chunks:
         assert b"".join([chunk async for chunk in chunks]) == data[MIB : 9 * MIB]
     assert [item async for item in stores.target.open_uploads(DEST)] == []

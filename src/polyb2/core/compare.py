@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from polyb2.core.proof import ProofMark, clean_etag
+from polyb2.core.proof import ProofMark
 from polyb2.core.records import KnownFile, ListedObject, StoredObject
 from polyb2.core.status import Status
 
@@ -53,9 +53,12 @@ def adoption(etag: str, size: int, stored: StoredObject | None) -> Adoption:
         return Adoption.NO
     if stored.etag == etag:
         return Adoption.AS_ETAG
-    if clean_etag(stored.metadata.get("polyb2-source-etag", "")) != etag:
+    if not stored.stamp.is_of(etag):
         return Adoption.NO
-    mark = stored.metadata.get("polyb2-proof")
-    if mark == ProofMark.BEFORE:
-        return Adoption.AS_PARTS
-    return Adoption.AFTER_READBACK if mark == ProofMark.READBACK else Adoption.NO
+    match stored.stamp.proof:
+        case ProofMark.BEFORE:
+            return Adoption.AS_PARTS
+        case ProofMark.READBACK:
+            return Adoption.AFTER_READBACK
+        case None:
+            return Adoption.NO

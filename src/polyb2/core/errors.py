@@ -41,6 +41,7 @@ class Kind(StrEnum):
     CAP_EXCEEDED = "cap_exceeded"
     REFUSED = "refused"
     MISMATCH = "mismatch"
+    TOO_LARGE = "too_large"
 
 
 class Scope(StrEnum):
@@ -115,6 +116,13 @@ HANDLING: dict[Kind, Handling] = {
     Kind.CAP_EXCEEDED: Handling(1, Scope.OUTAGE, True, "raise the cap on Backblaze's Caps & Alerts page"),
     Kind.REFUSED: Handling(
         1, Scope.FILE, False, "not tried again by itself: once the cause is gone, polyb2 retry sends it"
+    ),
+    Kind.TOO_LARGE: Handling(
+        1,
+        Scope.FILE,
+        False,
+        "not retried automatically: such a size is most likely an error in the source's listing; once the source lists "
+        "another size, polyb2 discover queues the file",
     ),
     Kind.MISMATCH: Handling(1, Scope.FILE, True, "what arrived is not what was sent; polyb2 starts over"),
 }

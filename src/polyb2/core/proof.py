@@ -30,10 +30,17 @@ class ProofMark(StrEnum):
 
 def clean_etag(raw: str) -> str:
     """An ETag as it is compared: without quotes or weakness mark, hex in lower case where it has the form of an MD5."""
-    stripped = raw.strip()
+    stripped = _as_text(raw).strip()
     bare = (stripped[2:] if stripped.startswith('W/"') else stripped).strip('"')
     lowered = bare.lower()
     return lowered if _MD5.fullmatch(lowered) or _COMPOSITE.fullmatch(lowered) else bare
+
+
+def _as_text(raw: str) -> str:
+    """A header's text: bytes that are no UTF-8 were kept as surrogates, and mean Latin-1 (RFC 9110, 5.5)."""
+    if raw.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in raw):
+        return raw
+    return raw.encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def md5_form(etag: str) -> str | None:

@@ -5,11 +5,11 @@ All are immutable; times are epoch milliseconds, sizes bytes, ETags without quot
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from polyb2.core.parts import Part, PartPlan
+from polyb2.core.stamp import Stamp
 from polyb2.core.status import Status
 
 
@@ -30,7 +30,7 @@ class StoredObject:
     size: int
     etag: str
     version_id: str | None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    stamp: Stamp = field(default_factory=Stamp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,7 @@ class Claim:
         worker: the ledger's row of the worker's lease.
         token: the mark of this attempt's single PUT or new upload.
         earlier_tokens: marks of earlier attempts at the same revision, by which their results are recognised.
+        follows_completion: the attempt before this one completed the file, so that it left no upload behind.
         upload: the open upload of this revision, if one exists.
         receipts: of that upload.
         forbidden_before: the last attempt at this revision was answered 403.
@@ -125,6 +126,7 @@ class Claim:
     worker: int
     token: str
     earlier_tokens: frozenset[str] = frozenset()
+    follows_completion: bool = False
     upload: Upload | None = None
     receipts: tuple[Receipt, ...] = ()
     forbidden_before: bool = False

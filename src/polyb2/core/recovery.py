@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from polyb2.core.proof import clean_etag
 from polyb2.core.records import Claim, Receipt, StoredObject, StoredPart, UploadState
 
 
@@ -46,8 +45,7 @@ def is_ours(claim: Claim, stored: StoredObject | None) -> bool:
     tokens = claim.earlier_tokens | {claim.token}
     if claim.upload is not None:
         tokens |= {claim.upload.token}
-    source_etag = clean_etag(stored.metadata.get("polyb2-source-etag", ""))
-    return stored.metadata.get("polyb2-token") in tokens and source_etag == claim.revision.etag
+    return stored.stamp.token in tokens and stored.stamp.is_of(claim.revision.etag)
 
 
 def assess(claim: Claim, traces: Traces) -> Finding:

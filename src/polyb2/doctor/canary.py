@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 
 from polyb2 import __version__
-from polyb2.core.errors import HANDLING, Kind, RemoteError, Scope
+from polyb2.core.errors import Kind, RemoteError, Scope
 from polyb2.core.parts import PART_BYTES_MIN, Part, PartPlan
-from polyb2.core.proof import composite
+from polyb2.core.proof import ProofMark, composite
 from polyb2.core.records import PartProof, Receipt, StoredObject, Upload, UploadState
+from polyb2.core.stamp import Stamp
+from polyb2.doctor.leavings import Leavings
 from polyb2.doctor.notes import FailedError, Notes
 from polyb2.flow.mirror import whole
 from polyb2.remote.guards import Bandwidth
@@ -25,6 +27,9 @@ from polyb2.remote.target import Target
 
 FOLDER = ".polyb2-doctor/"
 STALL_S = 30.0
+_ETAG = 'a b"ö%20=?-2'
+"""A source's ETag may be any text."""
+_MODIFIED_MS = 1_700_000_000_250
 _SIZE = PART_BYTES_MIN + 1000
 _UNKNOWN_VERSION = "4_z000000000000000000000000_f0000000000000000_d20240101_m000000_c000_v0000000_t0000"
 
@@ -33,6 +38,7 @@ class Canary:
     """The canary, and what has to be removed of it.
 
     Attributes:
+        leavings: what it wrote; to be removed at the end.
         etags_are_md5s: of its parts; None until they were sent.
         may_delete: the key was not refused to.
     """
@@ -41,17 +47,12 @@ class Canary:
         self.etags_are_md5s: bool | None = None
         self._notes = notes
         self._target = target
-        self._folder = f"{target.prefix}{FOLDER}"
-        self._key = f"{self._folder}{secrets.token_hex(8)}"
+        self._key = f"{target.prefix}{FOLDER}{secrets.token_hex(8)}"
         self.may_delete = False
-        self._metadata: Mapping[str, str] = {
-            "polyb2-token": secrets.token_hex(16),
-            "polyb2-source-etag": '!"#/0-2',
-            "polyb2-proof": "before",
-            "polyb2-version": __version__,
-            "mtime": "1700000000.250",
-            "src_last_modified_millis": "1700000000250",
-        }
+        self._stamp = Stamp(
+            secrets.token_hex(16), _ETAG, ProofMark.BEFORE, __version__, _MODIFIED_MS, modified_ms=_MODIFIED_MS
+        )
+        self.leavings = Leavings(notes, target, self._key, self._stamp)
 
     async def ask_to_delete(self) -> None:
         """Delete a version that is none: only a refusal says something (OpenStack Swift answers 500)."""
@@ -80,18 +81,23 @@ class Canary:
                 "is not the MD5 of the object",
                 "nothing to do: every small file is read back, which takes time",
             )
-        await self._put_with_wrong_md5(body)
-        await self._look(stored.version_id, len(body))
-        await self._read(stored.version_id, body, md5)
+        self.leavings.versions.append(stored.version_id)
+        for check in (
+            partial(self._put_with_wrong_md5, body),
+            partial(self._look, stored.version_id, len(body)),
+            partial(self._read, stored.version_id, body, md5),
+        ):
+            with suppress(FailedError):
+                await check()
 
     async def _put(self, body: bytes, md5: str) -> StoredObject:
         target = self._target
-        return await target.guard.tried(lambda: target.put(self._key, body, len(body), md5, self._metadata, fresh=True))
+        return await target.guard.tried(lambda: target.put(self._key, body, len(body), md5, self._stamp, fresh=True))
 
     async def _put_with_wrong_md5(self, body: bytes) -> None:
         with self._notes.checking("content_md5", "writeFiles"):
             try:
-                await self._put(body, "0" * 32)
+                self.leavings.versions.append((await self._put(body, "0" * 32)).version_id)
             except RemoteError as error:
                 if error.kind is not Kind.BAD_DIGEST:
                     raise
@@ -113,8 +119,8 @@ class Canary:
             self._notes.failed("head", "HEAD does not show the object that was just stored", "run doctor again later")
             raise FailedError
         self._notes.passed("head", "HEAD by version shows the object")
-        lost = sorted(name for name, value in self._metadata.items() if stored.metadata.get(name) != value)
-        if "polyb2-token" in lost:
+        lost = self._stamp.changed(stored.stamp)
+        if stored.stamp.token != self._stamp.token:
             words = "the object's metadata came back without our token, by which polyb2 knows its own work"
             self._notes.failed("metadata", words, "a proxy that drops headers may be in the way")
             raise FailedError
@@ -151,7 +157,8 @@ class Canary:
             raise FailedError
         self._notes.passed("list_parts", "shows the parts by number, size and ETag")
         if self.may_delete:
-            await self._complete(upload, receipts)
+            with suppress(FailedError):
+                await self._complete(upload, receipts)
         else:
             self._notes.skipped("complete", "what cannot be deleted again is not stored")
         other = upload if not self.may_delete else await self._create("")
@@ -165,7 +172,8 @@ class Canary:
 
     async def _create(self, name: str) -> Upload:
         with self._notes.checking(name or "abort", "writeFiles"):
-            upload_id = await self._target.create(self._key, self._metadata)
+            upload_id = await self._target.create(self._key, self._stamp)
+            self.leavings.uploads.append(upload_id)
         if name:
             self._notes.passed(name, "a multipart upload can be begun")
         plan = PartPlan(_SIZE, PART_BYTES_MIN)
@@ -224,34 +232,6 @@ class Canary:
                 self._notes.skipped("second_complete", f"did not come out: {error.found}")
         else:
             self._notes.passed("second_complete", "is answered like the first")
-
-    # -- the end ------------------------------------------------------------------------------------------------------
-
-    async def sweep(self) -> None:
-        """Remove what lies under the folder, of this doctor or of one that was killed, and tell what could not be."""
-        left: list[str] = []
-        with self._notes.checking("delete", "listFiles"):
-            uploads = [item async for item in self._target.open_uploads(self._folder)]
-            versions = [item async for item in self._target.versions(self._folder)]
-        for upload in uploads:
-            with _noted(left, f"upload {upload.upload_id} of {upload.key}"):
-                await self._target.abort(upload.key, upload.upload_id)
-        for key, version_id in versions:
-            with _noted(left, f"version {version_id} of {key}"):
-                await self._target.delete_version(key, version_id)
-        if left:
-            advice = f"remove it on the Backblaze page; {HANDLING[Kind.NOT_PERMITTED].advice}"
-            self._notes.failed("delete", f"could not remove {'; '.join(left)}", advice)
-        elif versions:
-            self._notes.passed("delete", "deleteFiles is there; nothing of the canary is left")
-
-
-@contextmanager
-def _noted(left: list[str], what: str) -> Iterator[None]:
-    try:
-        yield
-    except RemoteError as error:
-        left.append(f"{what} ({error.found})")
 
 
 async def _noise(length: int) -> AsyncIterator[bytes]:

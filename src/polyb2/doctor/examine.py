@@ -12,13 +12,13 @@ from polyb2.core.checkup import Checkup
 from polyb2.core.errors import Side, UsageError
 from polyb2.core.retry import RequestPolicy
 from polyb2.doctor.ledger import examine_ledger, note_sqlite
-from polyb2.doctor.network import examine_network
+from polyb2.doctor.network import examine_network, note_clock
 from polyb2.doctor.notes import FailedError, Notes
 from polyb2.doctor.source import examine_source
 from polyb2.doctor.target import examine_target
 from polyb2.flow.discover import resolve_datasets
 from polyb2.opening import binding_of, open_source, open_target
-from polyb2.remote.network import Endpoint
+from polyb2.remote.network import AnswerClock, Endpoint
 from polyb2.variables import dotenv_exposed
 
 TRIES = RequestPolicy(tries=3)
@@ -82,8 +82,12 @@ def _note_settings(notes: Notes, settings: Settings, side: Side) -> bool:
 async def _examine_source(notes: Notes, settings: Settings) -> None:
     await examine_network(notes, Endpoint(Side.SOURCE, settings.polygon_s3_endpoint_url))
     async with open_source(settings, TRIES) as source:
-        with notes.checking("list"):
-            await source.folders("")
+        source.guard.meters = clock = AnswerClock()
+        try:
+            with notes.checking("list"):
+                await source.folders("")
+        finally:
+            note_clock(notes, clock)
         notes.passed("list", "the keys are accepted, and the bucket is listed")
         with notes.checking("datasets"):
             datasets = await resolve_datasets(source, settings.datasets)
@@ -96,12 +100,19 @@ def _note_region(notes: Notes, settings: Settings) -> None:
     if of_host is not None and of_host != settings.b2_region:
         words = f"B2_REGION is {settings.b2_region}, but the endpoint's region is {of_host}"
         notes.failed("region", words, "leave B2_REGION out: it follows from the endpoint")
-        raise FailedError
-    notes.passed("region", f"{settings.b2_region}")
+    else:
+        notes.passed("region", f"{settings.b2_region}")
 
 
 async def _examine_target(notes: Notes, settings: Settings) -> bool | None:
     await examine_network(notes, Endpoint(Side.TARGET, settings.b2_endpoint_url or ""))
     _note_region(notes, settings)
     async with open_target(settings, TRIES) as target:
+        target.guard.meters = clock = AnswerClock()
+        try:
+            with notes.checking("list", "listFiles"):
+                await target.probe()
+        finally:
+            note_clock(notes, clock)
+        notes.passed("list", "the keys are accepted, and listFiles is there")
         return await examine_target(notes, target)

@@ -1,10 +1,10 @@
-"""Name, port, certificate and clock of an endpoint."""
+"""Name, port and certificate of an endpoint, and the clock behind it."""
 
 from __future__ import annotations
 
 from polyb2.core.units import format_duration
 from polyb2.doctor.notes import Notes
-from polyb2.remote.network import Endpoint
+from polyb2.remote.network import AnswerClock, Endpoint
 
 CLOCK_WARN_S = 60.0
 CLOCK_FAIL_S = 900.0
@@ -24,9 +24,6 @@ async def examine_network(notes: Notes, endpoint: Endpoint) -> None:
         notes.passed("network", f"{endpoint.host} is asked through the proxy {proxy}")
     else:
         await _examine_steps(notes, endpoint)
-    with notes.checking("clock"):
-        offset_s = await endpoint.clock_offset_s()
-    _note_clock(notes, offset_s)
 
 
 async def _examine_steps(notes: Notes, endpoint: Endpoint) -> None:
@@ -45,9 +42,15 @@ async def _examine_steps(notes: Notes, endpoint: Endpoint) -> None:
     notes.passed("tls", f"{version}, certificate trusted")
 
 
-def _note_clock(notes: Notes, offset_s: float | None) -> None:
+def note_clock(notes: Notes, clock: AnswerClock) -> None:
+    """Compare this machine's clock with the service's, as far as its answers told; an unknown one is no failure."""
+    offset_s = clock.offset_s
+    if not clock.answered:
+        notes.skipped("clock", "no answer came that could tell the time")
+        return
     if offset_s is None:
-        notes.skipped("clock", "the service tells no time")
+        advice = "make sure that this machine's clock is set (NTP): from 15 minutes on signatures are refused"
+        notes.doubtful("clock", "the service's answers tell no time", advice)
         return
     ahead = "behind" if offset_s > 0 else "ahead of"
     words = f"this machine's clock is {format_duration(abs(offset_s))} {ahead} the service's"

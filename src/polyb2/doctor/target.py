@@ -15,14 +15,7 @@ UNFINISHED_DAYS = 7
 
 
 async def examine_target(notes: Notes, target: Target) -> bool | None:
-    """Check keys, capabilities, habits and rules; whether the target's part ETags are MD5s, None if that did not come out.
-
-    Raises:
-        FailedError: the keys or the bucket are no good at all.
-    """
-    with notes.checking("list", "listFiles"):
-        await target.probe()
-    notes.passed("list", "the keys are accepted, and listFiles is there")
+    """Check capabilities, habits and rules; whether the target's part ETags are MD5s, None if that did not come out."""
     with suppress(FailedError):
         await _examine_bucket(notes, target)
     canary = Canary(notes, target)
@@ -35,8 +28,7 @@ async def examine_target(notes: Notes, target: Target) -> bool | None:
         with suppress(FailedError):
             await canary.send_parts()
     finally:
-        with suppress(FailedError):
-            await canary.sweep()
+        await canary.leavings.remove()
     with suppress(FailedError):
         await _examine_rules(notes, target)
     return canary.etags_are_md5s

@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from polyb2 import __version__
 from polyb2.core.errors import Polyb2Error
 from polyb2.core.parts import Part
+from polyb2.core.proof import ProofMark
 from polyb2.core.records import Claim
+from polyb2.core.stamp import Stamp
 from polyb2.flow.streams import Streams
 from polyb2.ledger.binding import TARGET_ETAGS
 from polyb2.ledger.leases import Load
@@ -120,6 +123,13 @@ class Mirror:
         if opaque != self.opaque_etags:
             self.opaque_etags = opaque
             await self.ledger.remember(TARGET_ETAGS, OPAQUE if opaque else None)
+
+
+def stamp_of(claim: Claim, proof: ProofMark) -> Stamp:
+    """The marks of the object that this claim's attempt makes."""
+    revision = claim.revision
+    modified_ms = revision.last_modified_ms
+    return Stamp(claim.token, revision.etag, proof, __version__, modified_ms, modified_ms)
 
 
 def whole(size: int) -> Part:

@@ -7,27 +7,26 @@ upload begins anew as ``readback``. The other parts are hashed where the source'
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 
 from polyb2.core.errors import Kind, LeaseLostError, RemoteError
-from polyb2.core.parts import Part, PartPlan
+from polyb2.core.logevents import LogEvent, told
+from polyb2.core.parts import PartPlan
 from polyb2.core.proof import ProofMark, Verification, composite, composite_parts
 from polyb2.core.records import Claim, Mirrored, PartProof, Receipt, StoredObject, Upload
-from polyb2.flow.metadata import metadata
-from polyb2.flow.mirror import Mirror
+from polyb2.flow.lanes import OpaqueTargetError, send_missing
+from polyb2.flow.mirror import Mirror, stamp_of
 from polyb2.flow.publish import publish
 from polyb2.flow.recover import abort_strangers, give_up
-from polyb2.flow.stream import agrees, hash_source, hash_stored, mismatch, send_part
+from polyb2.flow.refusals import UPLOADS_MAX, Refusals, UploadRefusedError
+from polyb2.flow.stream import agrees, hash_source, hash_stored, mismatch
 from polyb2.flow.streams import Slot
 
+log = logging.getLogger(__name__)
 RECORD_WITHIN_S = 2.0
 """For how long a stopping process waits for the answer to a Create, which names what would be left behind."""
-
-
-class OpaqueTargetError(Exception):
-    """The target's ETag of part 1 was not its MD5, twice: its part ETags prove nothing."""
 
 
 async def send_multipart(
@@ -42,36 +41,57 @@ async def send_multipart(
         source_part_bytes: the part size of the source's composite ETag, where known.
         slot: the slot it was claimed with.
     """
-    failures = 0
+    begun = 0
     while True:
+        begun += 1
+        is_last = begun >= UPLOADS_MAX
         upload = await _begin(mirror, claim, plan, _proof(mirror, claim, plan, source_part_bytes))
         try:
-            return await continue_upload(mirror, claim, upload, (), slot)
+            return await continue_upload(mirror, claim, upload, (), slot, is_last=is_last)
         except OpaqueTargetError:
             await mirror.note_opaque(opaque=True)
+        except UploadRefusedError as refused:
+            log_refused(claim, refused)
         except RemoteError as error:
-            # Aborted behind our back, or completed without effect: begin anew, once.
-            failures += 1
-            if error.kind is not Kind.NO_SUCH_UPLOAD or failures > 1:
+            # Aborted behind our back, or completed without effect.
+            if error.kind is not Kind.NO_SUCH_UPLOAD or is_last:
                 raise
         await give_up(mirror, claim)
         await slot.rest(0)
 
 
+def log_refused(claim: Claim, refused: UploadRefusedError) -> None:
+    """One line: an upload is given up because of the target's refusals."""
+    extra = told(LogEvent.UPLOAD_REFUSED, key=claim.key, reason=refused.error.kind, attempt=claim.attempt)
+    words = "%s: the target refuses this upload again and again; it is aborted, and another one begun: %s"
+    log.warning(words, claim.key, refused.error.found, extra=extra)
+
+
 async def continue_upload(
-    mirror: Mirror, claim: Claim, upload: Upload, receipts: Iterable[Receipt], slot: Slot
+    mirror: Mirror, claim: Claim, upload: Upload, receipts: Iterable[Receipt], slot: Slot, *, is_last: bool = False
 ) -> Mirrored:
-    """Send the parts that have no receipt, prove the whole, publish it.
+    """Send the parts that have no receipt, prove the whole, publish it; ``is_last``: no upload is begun in its place.
 
     Raises:
         OpaqueTargetError: the upload has to begin anew as ``readback``.
+        UploadRefusedError: the target refuses this upload; another one may do.
     """
     done = {receipt.part.number: receipt for receipt in receipts}
-    await _send_missing(mirror, claim, upload, done, slot)
+    refusals = Refusals(mirror, done, is_last=is_last)
+    try:
+        return await _finish(mirror, claim, upload, done, refusals, slot)
+    except RemoteError as error:
+        raise refusals.verdict(error) from None
+
+
+async def _finish(
+    mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt], refusals: Refusals, slot: Slot
+) -> Mirrored:
+    await send_missing(mirror, claim, upload, done, refusals, slot)
     if upload.proof is PartProof.READBACK:
-        return await _prove_by_readback(mirror, claim, upload, done, slot)
-    verification = await _prove(mirror, claim, upload, done, slot)
-    stored = await publish(mirror, claim, upload, _ordered(done))
+        return await _prove_by_readback(mirror, claim, upload, done, refusals, slot)
+    verification = await _prove(mirror, claim, upload, done, refusals, slot)
+    stored = await publish(mirror, claim, upload, _ordered(done), refusals)
     if any(receipt.md5 for receipt in done.values()):
         await mirror.note_opaque(opaque=False)
     return Mirrored(stored.etag, stored.version_id, verification)
@@ -97,7 +117,7 @@ async def _begin(mirror: Mirror, claim: Claim, plan: PartPlan, proof: PartProof)
 async def _create(mirror: Mirror, claim: Claim, plan: PartPlan, proof: PartProof) -> Upload:
     mark = ProofMark.READBACK if proof is PartProof.READBACK else ProofMark.BEFORE
     dest_key = mirror.dest_key(claim)
-    upload_id = await mirror.target.create(dest_key, metadata(claim, claim.token, mark))
+    upload_id = await mirror.target.create(dest_key, stamp_of(claim, mark))
     try:
         return await mirror.ledger.begin_upload(claim, dest_key, upload_id, plan, proof)
     except LeaseLostError:
@@ -117,90 +137,12 @@ def _ordered(done: dict[int, Receipt]) -> list[Receipt]:
     return [done[number] for number in sorted(done)]
 
 
-# -- parts in parallel ------------------------------------------------------------------------------------------------
-
-
-async def _send_missing(mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt], slot: Slot) -> None:
-    """Send every part without a receipt; the first error lets what is under way end and then is raised.
-
-    The slot is given back once no part is left for it: those that back off may need it, and who waits for them does not.
-    """
-    plan = upload.plan
-    sender = _Sender(mirror, claim, upload, done)
-    sender.missing.extend(plan.part(number) for number in range(1, plan.count + 1) if number not in done)
-    if entry := mirror.in_flight.get(claim.key):
-        entry.kept_bytes = entry.settled_bytes = sum(receipt.part.length for receipt in done.values())
-    async with asyncio.TaskGroup() as group:
-        expansion = group.create_task(sender.expand(group), name=f"expand {claim.key}")
-        await sender.lane(slot)
-        expansion.cancel()
-        slot.release()
-    sender.raise_failure()
-
-
-class _Sender:
-    """Takes the missing parts one by one; lanes share it, and the first failure stops the taking."""
-
-    def __init__(self, mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt]) -> None:
-        self.missing: deque[Part] = deque()
-        self._mirror = mirror
-        self._claim = claim
-        self._upload = upload
-        self._done = done
-        self._failure: Exception | None = None
-
-    async def lane(self, slot: Slot) -> None:
-        """Send parts with one slot until none is left to take."""
-        while self.missing and self._failure is None:
-            await self._send(self.missing.popleft(), slot)
-
-    async def expand(self, group: asyncio.TaskGroup) -> None:
-        """Take further slots, as they are free, for one part each."""
-        while self.missing and self._failure is None:
-            slot = await self._mirror.streams.for_part()
-            if self.missing and self._failure is None:
-                part = group.create_task(self._send(self.missing.popleft(), slot), name=f"part of {self._claim.key}")
-                # A task that is cancelled before its first step could not do so itself.
-                part.add_done_callback(lambda _part, slot=slot: slot.release())  # type: ignore[misc]
-            else:
-                slot.release()
-
-    def raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-    async def _send(self, part: Part, slot: Slot) -> None:
-        try:
-            self._mirror.check_draining()
-            receipt = await self._agreed(part, slot)
-            await self._mirror.ledger.add_receipt(self._claim, self._upload, receipt)
-        except Exception as error:  # noqa: BLE001 - kept, and raised when what is under way has ended
-            # What part 1 says about the target explains the other parts' mismatches.
-            if self._failure is None or isinstance(error, OpaqueTargetError):
-                self._failure = error
-            return
-        self._done[part.number] = receipt
-        self._mirror.meters.stored_bytes[self._claim.dataset] += part.length
-        if entry := self._mirror.in_flight.get(self._claim.key):
-            entry.settled_bytes += part.length
-
-    async def _agreed(self, part: Part, slot: Slot) -> Receipt:
-        """Send a part; once more if the target's ETag is not the MD5 of what was sent."""
-        proof = self._upload.proof
-        hashed = part.number == 1 or proof is not PartProof.ETAG
-        for _ in range(2):
-            receipt = await send_part(self._mirror, self._claim, self._upload, part, slot, hashed=hashed)
-            if proof is PartProof.READBACK or agrees(receipt):
-                return receipt
-        if part.number == 1:
-            raise OpaqueTargetError
-        raise mismatch(f"the target's ETag of part {part.number} is not the MD5 of what was sent, twice")
-
-
 # -- proof ------------------------------------------------------------------------------------------------------------
 
 
-async def _prove(mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt], slot: Slot) -> Verification:
+async def _prove(
+    mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt], refusals: Refusals, slot: Slot
+) -> Verification:
     """The proof that comes before publishing."""
     if sum(receipt.part.length for receipt in done.values()) != claim.revision.size:
         raise mismatch("the parts do not add up to the file's size")
@@ -210,7 +152,7 @@ async def _prove(mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, R
         return Verification.PARTS
     if _composite_is_source(claim, done):
         return Verification.ETAG
-    await _repair(mirror, claim, upload, done, slot)
+    await _repair(mirror, claim, upload, done, refusals, slot)
     if _composite_is_source(claim, done):
         return Verification.ETAG
     # Every part's MD5 is now that of what the source sends: the composite was believed to be what it is not.
@@ -222,7 +164,9 @@ def _composite_is_source(claim: Claim, done: dict[int, Receipt]) -> bool:
     return composite([receipt.etag for receipt in _ordered(done)]) == claim.revision.etag
 
 
-async def _repair(mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt], slot: Slot) -> None:
+async def _repair(
+    mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt], refusals: Refusals, slot: Slot
+) -> None:
     """Read the source's ranges again and hash them; send again only the parts that differ.
 
     Also those that were hashed on their way: a byte that changed before it came here is in that hash as well.
@@ -242,16 +186,16 @@ async def _repair(mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, 
     for number in differing:
         del done[number]
     hashed = replace(upload, proof=PartProof.PARTS)
-    await _send_missing(mirror, claim, hashed, done, slot)
+    await send_missing(mirror, claim, hashed, done, refusals, slot)
 
 
 async def _prove_by_readback(
-    mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt], slot: Slot
+    mirror: Mirror, claim: Claim, upload: Upload, done: dict[int, Receipt], refusals: Refusals, slot: Slot
 ) -> Mirrored:
     """Publish, read the object back part by part, compare with the hashes taken on arrival."""
-    stored = await publish(mirror, claim, upload, _ordered(done))
+    stored = await publish(mirror, claim, upload, _ordered(done), refusals)
     await slot.rest(0)
-    await compare_stored(mirror, upload, stored, _ordered(done), slot)
+    await compare_stored(mirror, claim, upload, stored, _ordered(done), slot)
     if all(agrees(receipt) for receipt in done.values()):
         # The target's part ETags are MD5s after all.
         await mirror.note_opaque(opaque=False)
@@ -259,9 +203,11 @@ async def _prove_by_readback(
 
 
 async def compare_stored(
-    mirror: Mirror, upload: Upload, stored: StoredObject, receipts: Iterable[Receipt], slot: Slot
+    mirror: Mirror, claim: Claim, upload: Upload, stored: StoredObject, receipts: Iterable[Receipt], slot: Slot
 ) -> None:
     """Compare a published object with the hashes of its parts; a version of ours that differs is removed.
+
+    Its upload is given up as well: the next attempt would look for that object for minutes.
 
     Raises:
         RemoteError: ``mismatch``.
@@ -271,4 +217,5 @@ async def compare_stored(
         if md5 != receipt.md5:
             if stored.version_id:
                 await mirror.target.delete_version(upload.dest_key, stored.version_id)
+            await give_up(mirror, claim)
             raise mismatch(f"part {receipt.part.number} read back is not what was sent; that version was removed")

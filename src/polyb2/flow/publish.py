@@ -6,31 +6,43 @@ Sources: users' reports of B2's NoSuchUpload on a second Complete; FoundationDB 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from polyb2.core.errors import Kind, RemoteError, Scope
+from polyb2.core.logevents import LogEvent, told
 from polyb2.core.records import Claim, Receipt, StoredObject, Upload, UploadState
 from polyb2.core.recovery import is_ours
+from polyb2.core.units import format_duration
 from polyb2.flow.mirror import Mirror
+from polyb2.flow.refusals import REFUSALS_MAX, Refusals
 from polyb2.flow.stream import mismatch
 from polyb2.remote.guards import Tries
 
+log = logging.getLogger(__name__)
 LOOK_FOR_S = 300.0
 """For how long an object that was completed may stay unseen; assembling 172 GB takes time."""
 LOOK_EVERY_S = 10.0
+TELL_AFTER_S = 3.0
+"""After so long a line says what is waited for."""
 
 
-async def publish(mirror: Mirror, claim: Claim, upload: Upload, receipts: Sequence[Receipt]) -> StoredObject:
+async def publish(
+    mirror: Mirror, claim: Claim, upload: Upload, receipts: Sequence[Receipt], refusals: Refusals
+) -> StoredObject:
     """Complete the upload; the published version, seen by HEAD with our token and the right size.
 
     Raises:
         RemoteError: the object cannot be had from this upload any more, or a side fails.
     """
     await mirror.ledger.note_state(claim, upload, UploadState.COMPLETING)
-    tries = Tries(mirror.target.guard.policy, mirror.meters)
+    policy = mirror.target.guard.policy
+    tries = Tries(replace(policy, tries=min(policy.tries, REFUSALS_MAX)), mirror.meters)
     while True:
         try:
-            await mirror.target.complete(upload, receipts)
+            with refusals.counted():
+                await mirror.target.complete(upload, receipts)
         except RemoteError as error:
             if error.handling.scope is Scope.ACCOUNT or error.kind in {Kind.CAP_EXCEEDED, Kind.MISMATCH}:
                 raise
@@ -62,7 +74,7 @@ async def find_published(
         RemoteError: ``no_such_upload`` when neither upload nor object is there after five minutes.
     """
     loop = asyncio.get_running_loop()
-    deadline_s, wait_s = loop.time() + LOOK_FOR_S, 0.25
+    began_s, wait_s, is_told = loop.time(), 0.25, False
     while True:
         stored = await mirror.target.head(upload.dest_key)
         if is_ours(claim, stored):
@@ -70,8 +82,23 @@ async def find_published(
         if still_open is not None and await mirror.target.list_parts(upload) is not None:
             return None
         mirror.check_draining()
-        if loop.time() + wait_s > deadline_s:
+        waited_s = loop.time() - began_s
+        if waited_s >= TELL_AFTER_S and not is_told:
+            is_told = True
+            _tell(claim, still_open, waited_s)
+        if waited_s + wait_s > LOOK_FOR_S:
             words = "the upload was completed or lost, and no object of ours appeared within 5 minutes"
             raise RemoteError(mirror.target.guard.side, Kind.NO_SUCH_UPLOAD, words)
         await asyncio.sleep(wait_s)
         wait_s = min(wait_s * 2, LOOK_EVERY_S)
+
+
+def _tell(claim: Claim, lost: RemoteError | None, waited_s: float) -> None:
+    """One line about a file whose bytes are all in the target, and which the target does not show yet."""
+    answer = "took" if lost is None else "may have taken"
+    words = (
+        "%s: all bytes are stored and the target %s the Complete, but does not show the object yet; "
+        "polyb2 looks for it for up to %s (large files take time to assemble)"
+    )
+    extra = told(LogEvent.FILE_AWAITED, key=claim.key, dataset=claim.dataset, seconds=waited_s, attempt=claim.attempt)
+    log.info(words, claim.key, answer, format_duration(LOOK_FOR_S), extra=extra)

@@ -11,8 +11,7 @@ from polyb2.core.parts import STREAM_BUFFER_BYTES
 from polyb2.core.proof import ProofMark, Verification, composite, md5_form
 from polyb2.core.records import Claim, Mirrored, StoredObject
 from polyb2.core.recovery import is_ours
-from polyb2.flow.metadata import metadata
-from polyb2.flow.mirror import Mirror, whole
+from polyb2.flow.mirror import Mirror, stamp_of, whole
 from polyb2.flow.stream import hash_source, hash_stored, mismatch, shown, tried
 from polyb2.flow.streams import Slot
 from polyb2.remote.relay import Relay
@@ -50,7 +49,7 @@ async def send_single(mirror: Mirror, claim: Claim, slot: Slot) -> Mirrored:
 
 async def _put_streamed(mirror: Mirror, claim: Claim, slot: Slot, md5: str) -> StoredObject:
     """Pass the body through, the shortest ones in one piece; the target compares it with ``md5``."""
-    size, headers = claim.revision.size, metadata(claim, claim.token, _mark(mirror))
+    size, stamp = claim.revision.size, stamp_of(claim, _mark(mirror))
 
     async def once(fresh: bool) -> StoredObject:
         await mirror.pace()
@@ -61,14 +60,14 @@ async def _put_streamed(mirror: Mirror, claim: Claim, slot: Slot, md5: str) -> S
             relay = Relay(incoming, size, watch, mirror.bandwidth)
             with shown(mirror, claim, relay):
                 body = await relay.collect() if size <= STREAM_BUFFER_BYTES else relay
-                return await mirror.target.put(mirror.dest_key(claim), body, size, md5, headers, fresh=fresh)
+                return await mirror.target.put(mirror.dest_key(claim), body, size, md5, stamp, fresh=fresh)
 
     return await tried(mirror, slot, size, once)
 
 
 async def _put_buffered(mirror: Mirror, claim: Claim, slot: Slot) -> tuple[StoredObject, str]:
     """Read the whole small body, hash it, send it."""
-    size, headers = claim.revision.size, metadata(claim, claim.token, _mark(mirror))
+    size, stamp = claim.revision.size, stamp_of(claim, _mark(mirror))
 
     async def once(fresh: bool) -> tuple[StoredObject, str]:
         await mirror.pace()
@@ -78,7 +77,7 @@ async def _put_buffered(mirror: Mirror, claim: Claim, slot: Slot) -> tuple[Store
                 body = await relay.collect()
                 mirror.meters.read_bytes[claim.dataset] += relay.seen
             md5 = relay.md5 or ""
-            stored = await mirror.target.put(mirror.dest_key(claim), body, size, md5, headers, fresh=fresh)
+            stored = await mirror.target.put(mirror.dest_key(claim), body, size, md5, stamp, fresh=fresh)
             return stored, md5
 
     return await tried(mirror, slot, size, once)

@@ -12,6 +12,7 @@ from polyb2.core.parts import Part
 from polyb2.core.proof import md5_form
 from polyb2.core.records import Claim, Receipt, Revision, Upload
 from polyb2.flow.mirror import Mirror
+from polyb2.flow.refusals import Refusals
 from polyb2.flow.streams import Slot
 from polyb2.remote.guards import Tries
 from polyb2.remote.relay import Relay
@@ -41,7 +42,9 @@ async def tried(mirror: Mirror, slot: Slot, length: int, once: Callable[[bool], 
         await slot.rest(delay_s)
 
 
-async def send_part(mirror: Mirror, claim: Claim, upload: Upload, part: Part, slot: Slot, *, hashed: bool) -> Receipt:
+async def send_part(
+    mirror: Mirror, claim: Claim, upload: Upload, part: Part, slot: Slot, *, hashed: bool, refusals: Refusals
+) -> Receipt:
     """Carry one part over; the receipt is not in the ledger yet.
 
     Raises:
@@ -57,7 +60,7 @@ async def send_part(mirror: Mirror, claim: Claim, upload: Upload, part: Part, sl
             relay = Relay(incoming, part.length, watch, mirror.bandwidth)
             if hashed:
                 relay.hashing()
-            with shown(mirror, claim, relay):
+            with shown(mirror, claim, relay), refusals.counted():
                 etag = await mirror.target.put_part(upload, part, relay, fresh=fresh)
             return Receipt(part, etag, relay.md5)
 

@@ -95,11 +95,11 @@ def _take(tx: Transaction, chosen: Mapping[int, int], worker: Worker, now: Momen
 def _claim(tx: Transaction, row: Row, token: str, worker: Worker, now: Moment) -> Claim:
     file_id, attempt, revision = int(row["id"]), int(row["attempt"]), int(row["revision"])
     upload = None
-    tokens: frozenset[str] = frozenset()
+    earlier = _Earlier()
     if attempt > 1:
         tx.run("attempts_lost", file_id=file_id, attempt=attempt, wall_ms=now.wall_ms)
         tx.run("attempts_prune", file_id=file_id, attempt=attempt, keep=ATTEMPTS_KEPT)
-        tokens = _earlier_tokens(tx, file_id, revision, attempt)
+        earlier = _earlier(tx, file_id, revision, attempt)
         upload = _upload_to_resume(tx, file_id, revision)
     return Claim(
         file_id=file_id,
@@ -110,16 +110,26 @@ def _claim(tx: Transaction, row: Row, token: str, worker: Worker, now: Moment) -
         retry_count=row["retry_count"],
         worker=worker.row,
         token=token,
-        earlier_tokens=tokens,
+        earlier_tokens=earlier.tokens,
+        follows_completion=earlier.ended_well,
         upload=upload,
         receipts=receipts_of(tx, upload) if upload else (),
         forbidden_before=bool(row["forbidden"]),
     )
 
 
-def _earlier_tokens(tx: Transaction, file_id: int, revision: int, attempt: int) -> frozenset[str]:
-    rows = tx.rows("attempt_tokens", file_id=file_id, revision=revision, attempt=attempt)
-    return frozenset(row["token"] for row in rows)
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    """The attempts before a claim: the tokens of those at its revision, and whether the last one completed the file."""
+
+    tokens: frozenset[str] = frozenset()
+    ended_well: bool = False
+
+
+def _earlier(tx: Transaction, file_id: int, revision: int, attempt: int) -> _Earlier:
+    rows = tx.rows("attempts_before", file_id=file_id, revision=revision, attempt=attempt)
+    tokens = frozenset(row["token"] for row in rows if row["revision"] == revision and row["token"])
+    return _Earlier(tokens, any(row["attempt"] == attempt - 1 and row["outcome"] == "completed" for row in rows))
 
 
 def _upload_to_resume(tx: Transaction, file_id: int, revision: int) -> Upload | None:

@@ -234,8 +234,10 @@ WHERE attempts.file_id = json_extract(d.value, '$.file_id') AND attempts.attempt
 UPDATE attempts SET ended_ms = :wall_ms, outcome = 'release', reason = :reason
 WHERE outcome IS NULL AND file_id IN (SELECT id FROM files INDEXED BY files_held WHERE worker = :worker);
 
--- name: attempt_tokens
-SELECT token FROM attempts WHERE file_id = :file_id AND revision = :revision AND attempt < :attempt AND token <> '';
+-- name: attempts_before
+-- The earlier attempts at a revision, and the last one at any: their marks, and how they ended.
+SELECT attempt, revision, token, outcome FROM attempts
+WHERE file_id = :file_id AND attempt < :attempt AND (revision = :revision OR attempt = :attempt - 1);
 
 -- name: attempts_disown
 -- verify --repair: what is in the target is not to be recognised as a result of ours; it is sent anew.

@@ -1,24 +1,71 @@
-"""The way to an endpoint, step by step: name, port, certificate, clock. For the preflight only; a run makes no such steps."""
+"""The way to an endpoint, step by step: name, port, certificate; and its clock. For the preflight only."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import ssl
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from polyb2 import descriptors
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.remote.clients import Http
+from polyb2.meters import Meters
 from polyb2.remote.proxies import proxy_of
-from polyb2.remote.translate import FOREIGN, translate
+from polyb2.remote.translate import FOREIGN
 from polyb2.remote.trust import authorities
 
+T = TypeVar("T")
 STEP_TIMEOUT_S = 10.0
 _PORTS = {"https": 443, "http": 80}
+
+
+class AnswerClock(Meters):
+    """Meters that also note the service's clock, as the Date of its answers tells it; of refusals as well.
+
+    No request is made for it: a service need not answer one for its root (Ceph RGW sends stray bytes after it).
+
+    Attributes:
+        offset_s: by how many seconds the service's clock is ahead of this machine's; None as long as no answer told.
+        answered: an answer came.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset_s: float | None = None
+        self.answered = False
+
+    async def answer(self, side: Side, operation: str, request: Awaitable[T]) -> T:
+        try:
+            answer = await super().answer(side, operation, request)
+        except FOREIGN as error:
+            self._note(getattr(error, "response", None) or error)
+            raise
+        self._note(answer)
+        return answer
+
+    def _note(self, answer: object) -> None:
+        headers = _headers_of(answer)
+        if headers is None:
+            return
+        self.answered = True
+        date = next((str(value) for name, value in headers.items() if str(name).lower() == "date"), "")
+        with suppress(ValueError, TypeError, IndexError, OverflowError):
+            theirs = parsedate_to_datetime(date)
+            self.offset_s = (theirs.replace(tzinfo=theirs.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+
+
+def _headers_of(answer: object) -> Mapping[str, object] | None:
+    """The headers of a parsed answer, or of an error that holds one; None where there was no answer."""
+    if isinstance(answer, Mapping):
+        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders")
+    else:
+        headers = getattr(answer, "headers", None)
+    return headers if isinstance(headers, Mapping) else None
 
 
 class Endpoint:
@@ -57,22 +104,6 @@ class Endpoint:
     async def handshake(self) -> str:
         """Check the certificate against ``SSL_CERT_FILE`` or the system's; the TLS version."""
         return await self._open(authorities(), f"no trusted TLS connection to {self.host} port {self.port}")
-
-    async def clock_offset_s(self) -> float | None:
-        """By how many seconds the service's clock is ahead of this machine's; None where it does not tell."""
-        try:
-            async with (
-                asyncio.timeout(STEP_TIMEOUT_S),
-                Http(self.url) as http,
-                http.session(fresh=True).head(self.url) as answer,
-            ):
-                date = answer.headers.get("Date", "")
-        except FOREIGN as error:
-            raise translate(self._side, "head", error) from None
-        with suppress(ValueError, TypeError, IndexError, OverflowError):
-            theirs = parsedate_to_datetime(date)
-            return (theirs.replace(tzinfo=theirs.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-        return None
 
     async def _open(self, context: ssl.SSLContext | None, what: str) -> str:
         try:

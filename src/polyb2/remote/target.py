@@ -18,6 +18,7 @@ from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.parts import Part
 from polyb2.core.proof import clean_etag
 from polyb2.core.records import ListedObject, OpenUpload, Receipt, StoredObject, StoredPart, Upload
+from polyb2.core.stamp import Stamp
 from polyb2.remote.clients import Account, Http
 from polyb2.remote.guards import Guard
 from polyb2.remote.pages import Asks, believable
@@ -73,7 +74,7 @@ class Target:
             size=int(answer["ContentLength"]),
             etag=clean_etag(answer.get("ETag", "")),
             version_id=answer.get("VersionId"),
-            metadata={name.lower(): value for name, value in answer.get("Metadata", {}).items()},
+            stamp=Stamp.from_headers(answer.get("Metadata", {})),
         )
 
     async def _is_absent(self, dest_key: str) -> bool:
@@ -160,25 +161,25 @@ class Target:
     # -- one PUT ------------------------------------------------------------------------------------------------------
 
     async def put(
-        self, dest_key: str, body: Relay | bytes, length: int, md5: str, metadata: Mapping[str, str], *, fresh: bool
+        self, dest_key: str, body: Relay | bytes, length: int, md5: str, stamp: Stamp, *, fresh: bool
     ) -> StoredObject:
         """Store an object in one request; a body whose MD5 is not ``md5`` (hex) is refused with ``bad_digest``."""
         headers = {
             "Content-MD5": base64.b64encode(bytes.fromhex(md5)).decode(),
             "Content-Type": CONTENT_TYPE,
-            **{f"x-amz-meta-{name}": value for name, value in metadata.items()},
+            **{f"x-amz-meta-{name}": value for name, value in stamp.to_headers().items()},
         }
         answer = await self._send("put", dest_key, {}, headers, body, length, fresh=fresh)
-        return StoredObject(length, clean_etag(answer.get("ETag", "")), answer.get("x-amz-version-id"), metadata)
+        return StoredObject(length, clean_etag(answer.get("ETag", "")), answer.get("x-amz-version-id"), stamp)
 
     # -- multipart ----------------------------------------------------------------------------------------------------
 
-    async def create(self, dest_key: str, metadata: Mapping[str, str]) -> str:
+    async def create(self, dest_key: str, stamp: Stamp) -> str:
         """Begin an upload; its id."""
         answer = await self.guard.call(
             "create",
             lambda: self._client.create_multipart_upload(
-                Bucket=self._account.bucket, Key=dest_key, ContentType=CONTENT_TYPE, Metadata=dict(metadata)
+                Bucket=self._account.bucket, Key=dest_key, ContentType=CONTENT_TYPE, Metadata=stamp.to_headers()
             ),
             ("UploadId",),
         )
