@@ -8,12 +8,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from polyb2.core.parts import PARTS_MAX, Part, PartPlan, plan_parts
+from polyb2.core.parts import OBJECT_BYTES_MAX, PARTS_MAX, Part, PartPlan, fits_target, plan_parts
 from polyb2.core.units import GIB, MIB
 
-OBJECT_MAX = 10 * 10**12
 SMALLEST, LARGEST = 5 * MIB, 5 * 10**9
-SIZES = st.one_of(st.integers(0, 100 * MIB), st.integers(0, OBJECT_MAX))
+SIZES = st.one_of(st.integers(0, 100 * MIB), st.integers(0, OBJECT_BYTES_MAX))
 PART_SIZES = st.one_of(st.none(), st.integers(SMALLEST, 200 * MIB), st.integers(SMALLEST, LARGEST))
 
 
@@ -30,7 +29,7 @@ class Given:
         return plan_parts(self.size, streams=self.streams, source_part_bytes=self.source_part_bytes, wanted=self.wanted)
 
 
-ANY = st.builds(Given, SIZES, st.integers(1, 1024), st.one_of(st.none(), st.integers(1, OBJECT_MAX)), PART_SIZES)
+ANY = st.builds(Given, SIZES, st.integers(1, 1024), st.one_of(st.none(), st.integers(1, OBJECT_BYTES_MAX)), PART_SIZES)
 
 
 @given(ANY)
@@ -51,6 +50,20 @@ def test_the_parts_keep_to_the_limits_of_the_target(wanted: Given) -> None:
     assert SMALLEST <= plan.part_bytes <= LARGEST
     assert 1 <= plan.count <= PARTS_MAX
     assert plan.part(plan.count).length > 0 or wanted.size == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [(-1, False), (0, True), (OBJECT_BYTES_MAX, True), (OBJECT_BYTES_MAX + 1, False), (2**63 - 1, False)],
+)
+def test_what_the_target_can_hold(size: int, fits: bool) -> None:
+    assert fits_target(size) is fits
+
+
+@given(PART_SIZES)
+def test_the_largest_file_that_fits_is_cut_within_the_limits_whatever_was_wanted(wanted: int | None) -> None:
+    plan = plan_parts(OBJECT_BYTES_MAX, streams=32, wanted=wanted)
+    assert (plan.count <= PARTS_MAX, plan.part_bytes <= LARGEST) == (True, True)
 
 
 @given(ANY)

@@ -13,6 +13,7 @@ from polyb2.core.units import MIB
 PART_BYTES_MIN = 5 * MIB
 PART_BYTES_MAX = 5_000_000_000
 PARTS_MAX = 10_000
+OBJECT_BYTES_MAX = 10_000_000_000_000
 PARTS_AIMED_MAX = 9_900
 AUTOMATIC_MIN = 8 * MIB
 AUTOMATIC_MAX = 64 * MIB
@@ -46,8 +47,13 @@ class PartPlan:
         return Part(number, offset, min(self.part_bytes, self.size - offset))
 
 
+def fits_target(size: int) -> bool:
+    """Whether the target can hold an object of this size, which a listing or an answer told us and nobody checked."""
+    return 0 <= size <= OBJECT_BYTES_MAX
+
+
 def plan_parts(size: int, *, streams: int, source_part_bytes: int | None = None, wanted: int | None = None) -> PartPlan:
-    """The part plan of a file.
+    """The part plan of a file that :func:`fits_target`.
 
     Args:
         size: bytes of the file.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -19,9 +19,22 @@ from polyb2.core.coverage import YearCalendar
 from polyb2.core.parts import PartPlan
 from polyb2.core.records import Claim, KnownFile, ListedObject, Mirrored, PartProof, Receipt, Upload, UploadState
 from polyb2.core.selection import Selection
-from polyb2.core.status import Event
+from polyb2.core.status import Event, Status
 from polyb2.core.verdict import Verdict
-from polyb2.ledger import binding, claims, coverage, leases, listings, reports, settlements, story, told, transfers
+from polyb2.ledger import (
+    binding,
+    byhand,
+    claims,
+    coverage,
+    finding,
+    leases,
+    listings,
+    reports,
+    settlements,
+    story,
+    told,
+    transfers,
+)
 from polyb2.ledger.binding import Binding
 from polyb2.ledger.claims import QueueState
 from polyb2.ledger.coverage import ListedDays
@@ -34,6 +47,8 @@ from polyb2.ledger.settlements import Completion
 from polyb2.ledger.story import Story
 
 PAGE_ROWS = 500
+BATCH_ROWS = 1000
+"""Rows that one transaction puts back or takes out: some ten milliseconds, so that a run beside it is not held up."""
 
 
 class Ledger:
@@ -264,12 +279,24 @@ class Ledger:
 
     async def files(self, selection: Selection, wanted: Filter | None = None) -> AsyncIterator[Row]:
         """Rows of the ledger in key order; no transaction is held between pages."""
-        wanted, after = wanted or Filter(), ""
-        while page := await self._database.read(partial(reports.files_page, after=after, limit=PAGE_ROWS)):
-            for row in page:
-                if reports.takes(row, selection, wanted):
+        wanted = wanted or Filter()
+        if wanted.keys:
+            for keys in _batches(wanted.keys, PAGE_ROWS):
+                for row in await self._database.read(
+                    partial(finding.by_keys, keys=keys, selection=selection, wanted=wanted)
+                ):
                     yield row
-            after = page[-1]["key"]
+            return
+        left = await self._database.read(lambda tx: finding.stretches(tx, selection))
+        while left:
+            look = partial(finding.page, left=left, statuses=wanted.statuses, limit=PAGE_ROWS)
+            rows, left = await self._database.read(look)
+            for row in rows:
+                yield row
+
+    async def unknown_keys(self, keys: Sequence[str]) -> list[str]:
+        """Those of the keys that the ledger does not have."""
+        return await self._database.read(lambda tx: finding.unknown(tx, keys))
 
     async def story(self, key: str) -> Story | None:
         """A file's row, revisions and last attempts; None for a key that the ledger does not have."""
@@ -277,29 +304,63 @@ class Ledger:
 
     async def requeue(self, rows: Sequence[Row], *, disown: bool = False) -> int:
         """Put rows back into the queue, uncharged; ``disown`` also makes what the target has unrecognisable as ours."""
-        return await self._database.write("requeue", lambda tx: _requeue(tx, rows, self.clock.wall_ms(), disown=disown))
+        now_ms = self.clock.wall_ms()
+        return await self._database.write("requeue", lambda tx: byhand.requeue(tx, rows, now_ms, disown=disown))
 
     async def unqueue(self, rows: Sequence[Row]) -> int:
         """Take waiting rows out of the queue: new files leave the ledger, re-published ones keep what is mirrored."""
-        return await self._database.write("unqueue", lambda tx: sum(_unqueue(tx, id_) for id_ in reports.ids(rows)))
+        return await self._database.write("unqueue", lambda tx: byhand.unqueue(tx, reports.ids(rows)))
+
+    async def requeue_all(self, selection: Selection, wanted: Filter) -> int:
+        """As :meth:`requeue`, for all rows that a command is about, a batch a transaction."""
+        return await self._each_batch("requeue", selection, wanted, self._requeue)
+
+    async def unqueue_all(self, selection: Selection, wanted: Filter) -> int:
+        """As :meth:`unqueue`, for all rows that a command is about, a batch a transaction."""
+        return await self._each_batch(
+            "unqueue", selection, wanted, lambda tx, rows: byhand.unqueue(tx, reports.ids(rows))
+        )
+
+    def _requeue(self, tx: Transaction, rows: Sequence[Row]) -> int:
+        return byhand.requeue(tx, rows, self.clock.wall_ms())
+
+    async def _each_batch(
+        self, name: str, selection: Selection, wanted: Filter, act: Callable[[Transaction, Sequence[Row]], int]
+    ) -> int:
+        """Find and change a batch within one transaction, and so on to the end; how many rows were changed."""
+        changed = 0
+        if wanted.keys:
+            for keys in _batches(wanted.keys, BATCH_ROWS):
+                find = partial(finding.by_keys, keys=keys, selection=selection, wanted=wanted)
+                changed += await self._database.write(name, partial(_found_and_changed, find=find, act=act))
+            return changed
+        left = await self._database.read(lambda tx: finding.stretches(tx, selection))
+        while left:
+            step = partial(_step, left=left, statuses=wanted.statuses, act=act)
+            here, left = await self._database.write(name, step)
+            changed += here
+        return changed
 
 
-def _requeue(tx: Transaction, rows: Sequence[Row], now_ms: int, *, disown: bool) -> int:
-    changed = 0
-    for row in rows:
-        # A row that moved on since it was looked at is left alone.
-        moved = tx.run("file_requeue", file_id=row["id"], status=row["status"], now_ms=now_ms)
-        if moved and disown:
-            tx.run("attempts_disown", file_id=row["id"])
-        changed += moved
-    return changed
+def _step(
+    tx: Transaction,
+    left: finding.Stretches,
+    statuses: Collection[Status],
+    act: Callable[[Transaction, Sequence[Row]], int],
+) -> tuple[int, finding.Stretches]:
+    rows, left = finding.page(tx, left, statuses, BATCH_ROWS, ids_only=True)
+    return (act(tx, rows) if rows else 0), left
 
 
-def _unqueue(tx: Transaction, file_id: int) -> int:
-    if tx.row("file_waits", file_id=file_id) is None:
-        return 0
-    tx.run("uploads_abandon", file_id=file_id, revision=0)
-    if tx.run("file_restore", file_id=file_id):
-        tx.run("revisions_after", file_id=file_id)
-        return 1
-    return tx.run("file_delete", file_id=file_id)
+def _found_and_changed(
+    tx: Transaction,
+    find: Callable[[Transaction], list[Row]],
+    act: Callable[[Transaction, Sequence[Row]], int],
+) -> int:
+    return act(tx, find(tx))
+
+
+def _batches(keys: Collection[str], size: int) -> list[list[str]]:
+    """Keys in their order, in lists of at most ``size``."""
+    ordered = sorted(keys)
+    return [ordered[begin : begin + size] for begin in range(0, len(ordered), size)]

@@ -55,7 +55,7 @@ def record(tx: Transaction, found: Sequence[Discovered], dest_prefix: str, now_m
         elif change is Change.REVISED:
             revise(tx, row.file_id, item.listed, now_ms)
         elif change is Change.RELISTED:
-            tx.run("file_requeue", file_id=row.file_id, status=row.status, now_ms=now_ms)
+            tx.run("files_requeue", files=json.dumps([(row.file_id, row.status)]), now_ms=now_ms)
         if row is not None and change in {Change.TOUCHED, Change.RELISTED}:
             tx.run("file_touch", file_id=row.file_id, last_modified_ms=item.listed.last_modified_ms)
     insert(tx, list(new.values()), dest_prefix, now_ms)

@@ -134,11 +134,6 @@ def waiting_since(tx: Transaction) -> dict[str, int]:
     return {row["dataset"]: row["since_ms"] for row in tx.rows("waiting_since")}
 
 
-def files_page(tx: Transaction, after: str, limit: int) -> list[Row]:
-    """Rows with keys after ``after``, in key order."""
-    return tx.rows("files_page", after=after, limit=limit)
-
-
 def datasets(tx: Transaction) -> list[str]:
     return [row["dataset"] for row in tx.rows("datasets")]
 
