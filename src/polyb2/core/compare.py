@@ -22,6 +22,15 @@ class Change(StrEnum):
     UNCHANGED = "unchanged"
 
 
+class Plan(StrEnum):
+    """What a listed file adds to a plan: a new file or a newer revision, held by an earlier look or not."""
+
+    NEW = "new"
+    NEW_HELD = "new_held"
+    REVISED = "revised"
+    REVISED_HELD = "revised_held"
+
+
 class Adoption(StrEnum):
     """What a bucket's object is worth to a file that the ledger does not know."""
 
@@ -40,6 +49,15 @@ def compare(known: KnownFile | None, listed: ListedObject) -> Change:
     if known.status is Status.PERMANENT_FAILURE and known.reason == SOURCE_GONE:
         return Change.RELISTED
     return Change.UNCHANGED if known.last_modified_ms == listed.last_modified_ms else Change.TOUCHED
+
+
+def plan_of(change: Change, *, held: bool) -> Plan | None:
+    """What a listed file adds to the plan; None for one that is not to be sent."""
+    if change is Change.REVISED:
+        return Plan.REVISED_HELD if held else Plan.REVISED
+    if change in {Change.NEW, Change.RELISTED}:
+        return Plan.NEW_HELD if held else Plan.NEW
+    return None
 
 
 def listed_equal(ours: ListedObject, theirs: ListedObject | None) -> bool:

@@ -18,7 +18,7 @@ from polyb2.core.proof import md5_form
 from polyb2.core.records import KnownFile, ListedObject, Revision, StoredObject
 from polyb2.core.selection import EVERYTHING, Selection
 from polyb2.core.units import iso_utc
-from polyb2.flow.discover import resolve_datasets
+from polyb2.flow.chosen import resolve_datasets
 from polyb2.flow.mirror import Mirror, whole
 from polyb2.flow.readback import equals_source
 from polyb2.flow.stream import hash_stored

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from polyb2.ledger import (
     claims,
     coverage,
     finding,
+    holding,
     leases,
     listings,
     reports,
@@ -39,6 +40,7 @@ from polyb2.ledger.binding import Binding
 from polyb2.ledger.claims import QueueState
 from polyb2.ledger.coverage import ListedDays
 from polyb2.ledger.database import Database, Row, Transaction, open_database
+from polyb2.ledger.holding import Held
 from polyb2.ledger.leases import IDLE, Load, Worker
 from polyb2.ledger.listings import Discovered
 from polyb2.ledger.patience import Patience
@@ -238,6 +240,37 @@ class Ledger:
 
     async def mark_gone(self, keys: Sequence[str]) -> int:
         return await self._database.write("gone", lambda tx: listings.mark_gone(tx, keys))
+
+    async def held_of(self, keys: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """ETag and size of what is held of these keys."""
+        return await self._database.read(lambda tx: holding.held_of(tx, keys))
+
+    async def held_between(self, after: str, last: str) -> AsyncIterator[str]:
+        """Keys of held files with ``after < key <= last``, in their order."""
+        while page := await self._database.read(partial(holding.held_between, after=after, last=last, limit=PAGE_ROWS)):
+            for key in page:
+                yield key
+            after = page[-1]
+
+    async def hold(self, found: Sequence[Discovered]) -> None:
+        """Keep files that were found and are not queued unasked."""
+        await self._database.write("hold", lambda tx: holding.hold(tx, found, self.clock.wall_ms()))
+
+    async def release_held(self, keys: Sequence[str]) -> None:
+        """Forget held files that the source lists otherwise now."""
+        await self._database.write("unhold", lambda tx: holding.release(tx, keys))
+
+    async def held(self) -> Held:
+        """What is held in all."""
+        return await self._database.read(holding.summary)
+
+    async def followed(self) -> Mapping[str, date]:
+        """The first date that a watch ever looked at, by dataset."""
+        return await self._database.read(holding.followed)
+
+    async def follow(self, datasets: Sequence[str], since: date) -> None:
+        """Note that a watch looked at these datasets from ``since`` on."""
+        await self._database.write("follow", lambda tx: holding.follow(tx, datasets, since))
 
     async def note_listed(self, found: ListedDays) -> None:
         """Note what a listing that went to its end showed."""

@@ -107,10 +107,16 @@ def print_report(report: Report) -> None:
         rows.append((item.dataset, [*map(str, counts), format_size(item.bytes_queued)]))
     out.print(dataset_table(out, figures, rows))
     print_named(out, "nothing is listed for", report.not_published)
-    print_named(out, "not flat files, left alone:", report.ignored)
+    print_left_out(out, report)
     if report.gone:
         out.print(f"{report.gone} unfinished files are listed no longer and were parked (reason source_gone)")
     out.print(f"{report.total('queued')} files queued, {format_size(report.total('bytes_queued'))}")
+
+
+def print_left_out(out: Console, report: Report) -> None:
+    """Keys that discovery left alone, and why where that is not plain to see."""
+    print_named(out, "not flat files, left alone:", [key for key in report.ignored if key not in report.reasons])
+    print_named(out, "left out:", [f"{key}: {why}" for key, why in report.reasons.items()])
 
 
 def print_outcome(outcome: Outcome, seconds: float | None = None) -> None:
