@@ -12,6 +12,10 @@ from polyb2.core.records import KnownFile, ListedObject, StoredObject
 from polyb2.core.status import Status
 
 SOURCE_GONE = "source_gone"
+HELD = "held"
+UNUSABLE = "unusable"
+UNTIL_LISTED = frozenset({SOURCE_GONE, HELD, UNUSABLE})
+"""Reasons for which a file is parked until the source lists the revision that the ledger knows again."""
 
 
 class Change(StrEnum):
@@ -46,7 +50,7 @@ def compare(known: KnownFile | None, listed: ListedObject) -> Change:
         return Change.NEW
     if (known.etag, known.size) != (listed.etag, listed.size):
         return Change.REVISED
-    if known.status is Status.PERMANENT_FAILURE and known.reason == SOURCE_GONE:
+    if known.status is Status.PERMANENT_FAILURE and known.reason in UNTIL_LISTED:
         return Change.RELISTED
     return Change.UNCHANGED if known.last_modified_ms == listed.last_modified_ms else Change.TOUCHED
 

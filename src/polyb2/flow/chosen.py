@@ -19,7 +19,7 @@ async def resolve_datasets(source: Source, patterns: tuple[str, ...], refused: l
     Args:
         source: whose listing.
         patterns: names or globs; none means all.
-        refused: is given the names there that no dataset can have, cut to what can be shown.
+        refused: is given the names there that no dataset can have.
 
     Raises:
         UsageError: a pattern matches no prefix and type there.
@@ -44,10 +44,10 @@ async def resolve_datasets(source: Source, patterns: tuple[str, ...], refused: l
 
 def _sound(folders: list[str], above: str, refused: list[str]) -> list[str]:
     """The folders that can be part of a dataset's name; the others are refused by name, and hold up nothing."""
-    unsound = [short(f"{above}{name}/") for name in folders if not is_segment(name)]
+    unsound = [f"{above}{name}/" for name in folders if not is_segment(name)]
     refused += unsound
     for name in unsound:
-        log.warning("%s is not a name that a dataset can have: left alone", name)
+        log.warning("%s is not a name that a dataset can have: left alone", short(name))
     return [name for name in folders if is_segment(name)]
 
 

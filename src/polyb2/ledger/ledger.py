@@ -209,6 +209,12 @@ class Ledger:
     async def renew_revision(self, claim: Claim, listed: ListedObject) -> None:
         await self._database.write("revise", lambda tx: settlements.renew_revision(tx, claim, listed, self.clock.now()))
 
+    async def hold_revision(self, claim: Claim, listed: ListedObject, reason: str, message: str) -> Event:
+        """Park a claimed file whose newer revision may not be queued; ``revise`` if discovery queued one meanwhile."""
+        return await self._database.write(
+            "hold", lambda tx: settlements.hold_revision(tx, claim, listed, reason, message, self.clock.now())
+        )
+
     # -- discovery ----------------------------------------------------------------------------------------------------
 
     async def known_files(self, keys: Sequence[str]) -> dict[str, KnownFile]:
