@@ -136,6 +136,7 @@ class _Run:
             mirror, self._datasets(), options.consent, settings.polyb2_poll_interval, self._pool.wake.set
         )
         mirror.ledger.patience.rule = self._waits_for_ledger
+        mirror.plan_bytes_max = None if options.consent.given else options.consent.max_bytes
 
     def _datasets(self) -> tuple[str, ...]:
         """What the watch looks after: the datasets of the command line, which replace those of the settings."""

@@ -106,12 +106,16 @@ async def test_incomplete_days_are_named_by_date_then_dataset(bench: Bench) -> N
     bench.box.source.put(key("2024-01-03"), b"x")
     await bench.mirror_all()
     async with ledger_of(bench) as ledger:
-        found = await coverage.survey(ledger, named_dates(["2024-01-01..2024-01-05,2024-01-02"]), [DAY_AGGS, TRADES])
-    assert [(day.date.day, day.dataset, day.state) for day in found.incomplete] == [
+        selection = named_dates(["2024-01-01..2024-01-05,2024-01-02"])
+        found = await coverage.lacking_of(ledger, selection, [DAY_AGGS, TRADES])
+        counts = [
+            len(year.days) for name in (DAY_AGGS, TRADES) async for year in coverage.by_year(ledger, selection, name)
+        ]
+    assert [(day.day, dataset, state) for day, dataset, state in found] == [
         (3, TRADES, DayState.LATE),
         *((day, dataset, DayState.LATE) for day in (4, 5) for dataset in (DAY_AGGS, TRADES)),
     ]
-    assert [len(days) for days in found.datasets.values()] == [5, 5]
+    assert (len(found), counts) == (5, [5, 5])
 
 
 @pytest.mark.parametrize(
@@ -130,7 +134,7 @@ async def test_open_ends_reach_from_the_first_year_that_is_known_to_today(
     bench.box.source.put(key("2023-12-29"), b"x")
     await bench.discover()
     async with ledger_of(bench) as ledger:
-        days = (await coverage.survey(ledger, selection, [DAY_AGGS])).datasets[DAY_AGGS]
+        days = [day async for year in coverage.by_year(ledger, selection, DAY_AGGS) for day in year.days]
     assert [day.date.isoformat() for day in (*days[:1], *days[-1:])] == [day for day in (first, last) if day]
 
 

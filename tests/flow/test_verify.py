@@ -9,7 +9,8 @@ import pytest
 
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import EVERYTHING, Selection, historical
-from polyb2.flow.verify import Findings, repair, verify
+from polyb2.flow.verify import Findings, verify
+from polyb2.notify.reporter import verified as news_of
 from polyb2.opening import open_mirror
 from polyb2.sandbox import Fault, GeneratedGzip, Reset
 from polyb2.sandbox.versions import Version
@@ -88,10 +89,30 @@ async def test_repair_counts_what_it_queued(bench: Bench) -> None:
     await bench.mirror_all()
     bench.box.source.put(SMALL, b"newer")
     async with open_mirror(bench.configured()) as mirror:
-        found = await verify(mirror, EVERYTHING)
-        await bench.discover()
-        await repair(mirror, found)
-    assert (kinds(found), found.repaired) == (["stale"], 0), "discover had queued it already"
+        found = await verify(mirror, EVERYTHING, mend=True)
+        again = await verify(mirror, EVERYTHING, mend=True)
+    assert (kinds(found), found.repaired) == (["stale"], 1)
+    assert (kinds(again), again.repaired) == (["stale"], 0), "it is queued already"
+
+
+async def test_differences_are_told_as_they_are_found_and_only_some_are_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyb2.flow.verify.KEPT_MAX", 2)
+    names = [key(f"2024-01-0{day}") for day in range(2, 6)]
+    for name in names:
+        bench.box.source.put(name, b"x")
+    await bench.mirror_all()
+    for name in names:
+        bench.box.source.put(name, b"newer")
+    told: list[str] = []
+    async with open_mirror(bench.configured(), read_only=True) as mirror:
+        found = await verify(mirror, EVERYTHING, tell=lambda difference: told.append(difference.key))
+    assert (told, found.found, [item.key for item in found.differences]) == (names, 4, names[:2])
+    shown = (await bench.cli("verify", "--json")).json()
+    assert [item["key"] for item in shown["differences"]] == names
+    assert (shown["checked"], shown["repaired"], shown["damaged_at_source"]) == (4, 0, [])
+    assert [news.line for news in news_of(found)][-1] == "verify: 2 more"
 
 
 async def test_deep_tells_a_gzip_stream_that_is_broken_at_the_source_already(bench: Bench) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 import pytest
@@ -14,10 +16,13 @@ import pytest
 from polyb2.clock import FAKE_NOW, Clock
 from polyb2.core.coverage import Day, DayState
 from polyb2.core.errors import UsageError
-from polyb2.core.selection import Mode, Selection, daily, named_dates
+from polyb2.core.selection import DateRange, Mode, Selection, daily, named_dates
 from polyb2.engine import RunResult
 from polyb2.flow import watch
-from polyb2.flow.consent import Consent
+from polyb2.flow.consent import Consent, discover
+from polyb2.flow.coverage import days_of
+from polyb2.flow.discover import Discovery
+from polyb2.flow.mirror import Mirror
 from polyb2.ledger.binding import DISCOVERED, FULL_LISTING
 from polyb2.ledger.ledger import Ledger
 from polyb2.opening import open_mirror
@@ -29,9 +34,11 @@ CHOSEN = named_dates(["2024-01-02"], (DAY_AGGS,))
 
 
 @asynccontextmanager
-async def watching(bench: Bench, selection: Selection | None = CHOSEN) -> AsyncIterator[asyncio.Task[RunResult]]:
+async def watching(
+    bench: Bench, selection: Selection | None = CHOSEN, datasets: tuple[str, ...] = (DAY_AGGS,)
+) -> AsyncIterator[asyncio.Task[RunResult]]:
     running = asyncio.create_task(
-        bench.run(selection, watch=True, polyb2_part_tries=1, polyb2_datasets=[DAY_AGGS], polyb2_poll_interval=1.0)
+        bench.run(selection, watch=True, polyb2_part_tries=1, polyb2_datasets=[*datasets], polyb2_poll_interval=1.0)
     )
     yield running
     os.kill(os.getpid(), signal.SIGTERM)
@@ -179,6 +186,173 @@ async def test_what_is_too_much_is_left_and_not_listed_again_every_minute(
         await until(lambda: len(bench.box.target.versions(RECENT)) == 2)
     assert (await bench.row(OLD))["revision"] == 1
     assert caplog.text.count("more than POLYB2_MAX_PLAN_BYTES") == 1
+
+
+# -- weeks without a watch, files that come after weeks ------------------------------------------------------------------
+
+TRADES = "us_stocks_sip/trades_v1"
+AWAY = [f"2024-11-{day:02}" for day in (5, 6, 7, 8, 11, 12, 13, 14, 15, 18, 19, 20)]
+
+
+async def test_a_watch_goes_on_where_the_one_before_it_was_however_long_ago(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FAKE_NOW, "2024-11-04T22:00:00Z")
+    for day in ("2024-10-01", "2024-10-30", "2024-11-04"):
+        bench.box.source.put(key(day), b"x")
+    async with watching(bench, None):
+        await seen(bench, FULL_LISTING)
+        await until(lambda: bench.box.target.current(key("2024-11-04")) is not None)
+    monkeypatch.setenv(FAKE_NOW, "2024-11-21T17:00:00Z")
+    for day in AWAY:
+        bench.box.source.put(key(day), b"x")
+        bench.box.source.put(key(day, TRADES), b"of a dataset that is chosen only now")
+    async with watching(bench, None, (DAY_AGGS, TRADES)):
+        lately = [day for day in AWAY if day >= "2024-11-14"]
+        wanted = {key(day) for day in ("2024-10-30", "2024-11-04", *AWAY)} | {key(day, TRADES) for day in lately}
+        await until(lambda: all(bench.box.target.current(name) is not None for name in wanted))
+    assert set(await bench.rows()) == wanted
+
+
+async def test_a_day_that_is_published_weeks_after_it_was_due_is_fetched(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FAKE_NOW, NOON)
+    bench.box.source.put(key("2024-01-08"), b"x")
+    async with watching(bench, None):
+        await seen(bench, FULL_LISTING)
+    monkeypatch.setenv(FAKE_NOW, "2024-02-20T17:00:00Z")
+    bench.box.source.put(RECENT, b"published at last")
+    async with watching(bench, None):
+        await until(lambda: bench.box.target.current(RECENT) is not None)
+
+
+async def test_what_a_watch_of_the_version_before_followed_is_taken_from_its_last_full_listing(bench: Bench) -> None:
+    path = bench.folder / "ledger.db"
+    await (await Ledger.open(path)).close()
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript("DROP TABLE held; DROP TABLE followed; DROP INDEX files_status; PRAGMA user_version = 6")
+        database.execute("INSERT INTO datasets (dataset) VALUES (?)", (DAY_AGGS,))
+        database.execute("INSERT INTO meta VALUES ('full_listing_ms', '1704906000000')")  # NOON
+        database.commit()
+    ledger = await Ledger.open(path)
+    try:
+        assert await ledger.followed() == {DAY_AGGS: date(2024, 1, 2)}
+    finally:
+        await ledger.close()
+
+
+# -- more than may be queued unasked -----------------------------------------------------------------------------------
+
+MONDAY = key("2024-01-08")
+MUCH = b"many bytes" * 100
+
+
+@dataclass
+class Onlooker:
+    """A watch whose rounds the test makes one by one."""
+
+    mirror: Mirror
+    watch: watch.Watch
+
+    async def look(self) -> str | None:
+        """One round; what is in the way then."""
+        await self.watch._look_around()
+        return self.watch.problem
+
+    async def held(self) -> set[str]:
+        return {name async for name in self.mirror.ledger.held_between("", "v")}
+
+    async def state(self, day: str) -> DayState:
+        span = DateRange(date.fromisoformat(day), date.fromisoformat(day))
+        (found,) = await days_of(self.mirror.ledger, DAY_AGGS, span)
+        return found.state
+
+    async def agree(self, *days: str) -> None:
+        await discover(Discovery(self.mirror, named_dates([*days], (DAY_AGGS,))), Consent(0, given=True))
+
+
+@pytest.fixture
+async def onlooker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Onlooker]:
+    """Three mirrored files, an old one and two of the last days; more than 1500 bytes need a yes."""
+    monkeypatch.setenv(FAKE_NOW, NOON)
+    monkeypatch.setattr(watch, "FULL_EVERY_MS", 0)
+    for name in (OLD, MONDAY, RECENT):
+        bench.box.source.put(name, b"x")
+    await bench.mirror_all()
+    async with open_mirror(bench.configured()) as mirror:
+        yield Onlooker(mirror, watch.Watch(mirror, (DAY_AGGS,), Consent(1500), 900, lambda: None))
+
+
+async def test_replaced_files_that_are_too_much_are_held_and_said_until_somebody_agrees(
+    bench: Bench, onlooker: Onlooker, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await onlooker.look() is None
+    for name in (MONDAY, RECENT):
+        bench.box.source.put(name, MUCH)
+    command = f"polyb2 discover --dates 2024-01-08,2024-01-09 --dataset {DAY_AGGS} --yes"
+    for _ in range(2):
+        problem = await onlooker.look()
+        assert problem is not None
+        assert problem.startswith("2 files with 2.0 kB, 2 of them replaced at the source, are not queued")
+        assert problem.endswith(command)
+    assert caplog.text.count("are not queued") == 1
+    # What the mirror has is what it had; that there is a newer revision is known.
+    row = await bench.row(MONDAY)
+    assert (row["status"], row["revision"], row["mirrored_revision"]) == ("completed", 1, 1)
+    assert [await onlooker.state(day) for day in ("2024-01-08", "2024-01-09")] == [DayState.REVISED, DayState.REVISED]
+    status = (await onlooker.mirror.ledger.status()).as_json()
+    assert status["held"] == {"files": 2, "bytes": 2000, "agree_with": command}
+    assert f"agree, run {command}" in (await bench.cli("status")).out.replace("\n", " ")
+    await onlooker.agree("2024-01-09")
+    assert (await onlooker.held(), (await bench.row(RECENT))["revision"]) == ({MONDAY}, 2)
+    # What is left is little enough by itself.
+    assert await onlooker.look() is None
+    assert (await onlooker.held(), (await bench.row(MONDAY))["status"]) == (set(), "pending")
+
+
+async def test_what_is_held_holds_up_nothing_that_comes_later(bench: Bench, onlooker: Onlooker) -> None:
+    for name in (MONDAY, RECENT):
+        bench.box.source.put(name, MUCH)
+    await onlooker.look()
+    today = key("2024-01-10")
+    bench.box.source.put(today, b"a new day")
+    bench.box.source.put(OLD, b"replaced by little")
+    assert await onlooker.look() is not None
+    assert await onlooker.held() == {MONDAY, RECENT}
+    rows = await bench.rows()
+    assert {name for name, row in rows.items() if row["status"] == "pending"} == {today, OLD}
+
+
+@pytest.mark.parametrize("how", ["changed back", "gone"])
+async def test_what_is_held_is_forgotten_once_the_source_lists_something_else(
+    bench: Bench, onlooker: Onlooker, how: str
+) -> None:
+    for name in (MONDAY, RECENT):
+        bench.box.source.put(name, MUCH)
+    assert await onlooker.look() is not None
+    if how == "gone":
+        bench.box.source.remove(MONDAY)
+    else:
+        bench.box.source.put(MONDAY, b"x")
+    bench.box.source.put(RECENT, MUCH + MUCH)
+    assert await onlooker.look() is not None
+    assert await onlooker.held() == {RECENT}
+    assert (await onlooker.mirror.ledger.held()).bytes == 2000
+
+
+async def test_new_files_that_are_too_much_are_held_and_nothing_of_them_is_in_the_ledger(
+    bench: Bench, onlooker: Onlooker
+) -> None:
+    for day in ("2024-01-04", "2024-01-05"):
+        bench.box.source.put(key(day), MUCH)
+    problem = await onlooker.look()
+    assert problem is not None
+    assert problem.startswith("2 files with 2.0 kB are not queued")
+    assert key("2024-01-04") not in await bench.rows()
+    assert await onlooker.state("2024-01-04") is DayState.AVAILABLE
+    await onlooker.agree("2024-01-04", "2024-01-05")
+    assert await onlooker.look() is None
 
 
 @pytest.mark.parametrize(

@@ -352,3 +352,65 @@ async def test_rows_are_filtered(books: Books, selection: Selection, wanted: Fil
     await books.discover(*(listed(f"2024-01-0{day}") for day in range(2, 5)))
     await books.fail(await books.claim())
     assert [row["date"] async for row in books.ledger.files(selection, wanted)] == days
+
+
+@pytest.mark.parametrize(
+    ("words", "statuses", "days"),
+    [
+        (["2024-01-02..2024-01-04", "2024-01-03", "2024-01-04..2024-01-05"], [], "2345"),
+        (["2024-01-05,2024-01-02"], [], "25"),
+        (["2024-01-02..2024-01-06"], [Status.PENDING, Status.FAILED_DOWNLOAD], "23456"),
+        (["2024-01-02..2024-01-06"], [Status.FAILED_DOWNLOAD], "46"),
+    ],
+)
+async def test_rows_are_found_once_and_in_the_order_of_their_keys_whatever_the_pages(
+    books: Books, monkeypatch: pytest.MonkeyPatch, words: list[str], statuses: list[Status], days: str
+) -> None:
+    monkeypatch.setattr("polyb2.ledger.ledger.PAGE_ROWS", 2)
+    monkeypatch.setattr("polyb2.ledger.ledger.BATCH_ROWS", 2)
+    monkeypatch.setattr("polyb2.ledger.finding.LOOKUPS_MAX", 1)
+    sets = [DAY_AGGS, "us_stocks_sip/trades_v1"]
+    for dataset in sets:
+        await books.discover(*(listed(f"2024-01-0{day}", dataset=dataset) for day in range(1, 8)))
+    worker = await books.worker()
+    for claim in await books.ledger.claim_up_to(worker, 8):
+        if any(day in claim.key for day in ("2024-01-04", "2024-01-06")):
+            await books.fail(claim)
+        else:
+            await books.ledger.fail(claim, Verdict(Event.RELEASE, "r", charged=False, waits=False), "", 0)
+    wanted = Filter(frozenset(statuses))
+    selection = named_dates(words, tuple(sets))
+    found = [row["key"] async for row in books.ledger.files(selection, wanted)]
+    assert found == [key(f"2024-01-0{day}", dataset) for dataset in sets for day in days]
+    assert await books.ledger.unqueue_all(selection, wanted) == len(found)
+    assert [row async for row in books.ledger.files(selection, wanted)] == []
+    assert len(await books.found()) == 14 - len(found)
+
+
+@pytest.mark.parametrize("command", ["retry", "unqueue"])
+def test_a_named_key_that_the_ledger_does_not_have_is_said_and_the_others_are_acted_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    async def arrange() -> None:
+        books = Books(await Ledger.open(path, SetClock()), SetClock(), path)
+        await failed(books)
+        await books.ledger.close()
+
+    asyncio.run(arrange())
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{path}")
+    result = CliRunner().invoke(app, [command, key("2024-01-03"), key(DAY)])
+    assert result.exit_code == 3
+    assert f"the ledger has no {key('2024-01-03')}: run polyb2 discover" in result.stderr
+    assert result.stdout.startswith("1 files ")
+
+
+async def test_unqueue_leaves_the_upload_of_what_verify_queued(books: Books) -> None:
+    await completed(books)
+    assert await books.ledger.requeue(await books.found(), disown=True) == 1
+    claim = await books.claim()
+    await books.receive(claim, await books.begin(claim), 1)
+    await books.fail(claim)
+    before = books.row(DAY)
+    assert await books.ledger.unqueue(await books.found()) == 0
+    assert books.row(DAY) == before
+    assert books.uploads() == {"u1": "open"}

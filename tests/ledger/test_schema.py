@@ -99,7 +99,22 @@ def test_statements_and_their_parameters_are_all_named() -> None:
         ("known_by_keys", [BY_KEY]),
         ("known_between", [BY_KEY]),
         ("unfinished_between", [f"{BY_KEY} \\(key>\\? AND key<\\?\\)"]),
-        ("files_page", [BY_KEY]),
+        ("files_page", [f"{BY_KEY} \\(key>\\? AND key<\\?\\)"]),
+        ("file_ids_page", [f"{BY_KEY} \\(key>\\? AND key<\\?\\)"]),
+        ("files_of_status", [r"files_status \(status=\? AND key>\? AND key<\?\)"]),
+        ("file_ids_of_status", [r"COVERING INDEX files_status \(status=\? AND key>\? AND key<\?\)"]),
+        ("files_by_keys", [BY_KEY]),
+        ("file_by_key", [BY_KEY]),
+        ("files_requeue", [BY_ROW]),
+        ("files_restore", [BY_ROW]),
+        ("files_delete", [BY_ROW]),
+        ("attempts_disown", [r"attempts USING PRIMARY KEY \(file_id=\?\)"]),
+        ("revisions_after", [r"revisions USING PRIMARY KEY \(file_id=\?\)"]),
+        ("uploads_abandon_waiting", ["uploads_live"]),
+        ("held_of", [r"held USING PRIMARY KEY \(key=\?\)"]),
+        ("held_between", [r"held USING PRIMARY KEY \(key>\? AND key<\?\)"]),
+        ("held_days", [r"held USING PRIMARY KEY \(key>\? AND key<\?\)"]),
+        ("held_delete", [r"held USING PRIMARY KEY \(key=\?\)"]),
         ("throughput_prune", [BY_ROW]),
     ],
 )
@@ -117,11 +132,18 @@ def test_a_hot_statement_uses_its_index(schema: sqlite3.Connection, name: str, i
         ("known_between", 0),
         ("unfinished_between", 0),
         ("files_page", 0),
+        ("files_of_status", 0),
+        ("file_ids_of_status", 0),
         ("counts", 0),
     ],
 )
 def test_only_the_few_candidates_of_a_claim_are_sorted(schema: sqlite3.Connection, name: str, sorts: int) -> None:
     assert plan_of(schema, name).count("TEMP B-TREE") == sorts
+
+
+def test_the_index_of_statuses_serves_what_asks_for_one_status_and_nothing_else(schema: sqlite3.Connection) -> None:
+    served = {name for name in load_queries() if re.search(r"\bfiles_status\b", plan_of(schema, name))}
+    assert served == {"files_of_status", "file_ids_of_status"}
 
 
 def test_status_counts_read_no_file(schema: sqlite3.Connection) -> None:

@@ -18,6 +18,7 @@ from polyb2.core.parts import Part
 from polyb2.core.records import ListedObject
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.units import parse_duration, parse_size
+from polyb2.flow.listing import unusable
 from polyb2.remote.clients import Account, Http, open_client
 from polyb2.remote.guards import Guard
 from polyb2.remote.source import Source, _is_range
@@ -189,7 +190,7 @@ def test_any_page_is_a_listing_or_an_error_of_ours(lister: Lister, seed: int) ->
         found = lister.listed(page)
     except RemoteError:
         return
-    assert all(isinstance(item.key, str) and item.size >= 0 for item in found), page
+    assert all(isinstance(item.key, str) and isinstance(item.size, int) for item in found), page
 
 
 @pytest.mark.parametrize(
@@ -197,26 +198,34 @@ def test_any_page_is_a_listing_or_an_error_of_ours(lister: Lister, seed: int) ->
     [
         _page("<IsTruncated>true</IsTruncated>"),
         _page("<IsTruncated>true</IsTruncated><NextContinuationToken>same</NextContinuationToken>"),
-        _page().replace("<Size>2000</Size>", ""),
-        _page().replace("<Size>2000</Size>", "<Size>-5</Size>"),
-        _page().replace(f"<Key>{key('2024-01-02')}</Key>", ""),
         _page().replace("T03:04:05.000Z", "T99:04:05"),
         _page().replace("2024-01-02T03:04:05.000Z", "9" * 400),
-        _page().replace("<LastModified>2024-01-02T03:04:05.000Z</LastModified>", ""),
         _page().replace("us_stocks_sip/</Prefix>", "</Prefix>").replace("<Prefix></Prefix>", ""),
     ],
     ids=[
         "no token",
         "the same token",
-        "no size",
-        "less than nothing",
-        "no key",
         "no such hour",
         "a number",
-        "no time",
         "no folder",
     ],
 )
 def test_a_page_that_cannot_be_is_an_error_of_its_side(lister: Lister, page: str) -> None:
     with pytest.raises(RemoteError, match="list"):
         lister.listed(page.encode())
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        _page().replace("<Size>2000</Size>", ""),
+        _page().replace("<Size>2000</Size>", "<Size>-5</Size>"),
+        _page().replace(f"<Key>{key('2024-01-02')}</Key>", ""),
+        _page().replace("<LastModified>2024-01-02T03:04:05.000Z</LastModified>", ""),
+        _page().replace(f"<ETag>&quot;{2:032x}&quot;</ETag>", ""),
+    ],
+    ids=["no size", "less than nothing", "no key", "no time", "no ETag"],
+)
+def test_an_entry_that_cannot_be_does_not_take_its_page_with_it(lister: Lister, page: str) -> None:
+    usable = [item.key for item in lister.listed(page.encode()) if unusable(item) is None]
+    assert set(usable) == {key("2024-01-03")}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +21,7 @@ from polyb2.core.units import parse_duration
 if TYPE_CHECKING:
     from polyb2.config import Settings
     from polyb2.flow.cleanup import Swept
-    from polyb2.flow.verify import Findings
+    from polyb2.flow.verify import Difference, Findings, Tell
 
 UNFINISHED = 3
 
@@ -46,27 +48,56 @@ def verify(
     settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     set_up_logging(settings.log_level)
-    findings = in_loop(_verify(settings, selection, deep=deep, mend=repair))
-    with ending_with(UNFINISHED if findings.differences else 0):
-        if as_json:
-            typer.echo(json.dumps(findings.as_json(), indent=2))
+    shown = _Shown(as_json=as_json)
+    findings = in_loop(_verify(settings, selection, shown.difference, deep=deep, mend=repair))
+    with ending_with(UNFINISHED if findings.found else 0):
+        shown.end(findings)
+
+
+class _Shown:
+    """Prints differences as they are found: JSON as one object, or a line each."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._begun = False
+
+    def difference(self, found: Difference) -> None:
+        # What the reader no longer takes is for nobody; the rest is verified, and mended, all the same.
+        with suppress(BrokenPipeError):
+            if self._as_json:
+                self._write_json(json.dumps(found.as_json()))
+            else:
+                from polyb2.cli.show.output import print_difference
+
+                print_difference(found)
+
+    def end(self, findings: Findings) -> None:
+        if self._as_json:
+            self._write_json(None)
+            typer.echo(f"], {json.dumps(findings.rest_as_json())[1:]}")
         else:
             from polyb2.cli.show.output import print_findings
 
             print_findings(findings)
 
+    def _write_json(self, text: str | None) -> None:
+        if not self._begun:
+            sys.stdout.write('{"differences": [')
+        elif text is not None:
+            sys.stdout.write(",\n")
+        self._begun = True
+        sys.stdout.write(text or "")
 
-async def _verify(settings: Settings, selection: Selection, *, deep: bool, mend: bool) -> Findings:
+
+async def _verify(settings: Settings, selection: Selection, tell: Tell, *, deep: bool, mend: bool) -> Findings:
     from polyb2.flow import verify as flow
     from polyb2.notify.notifier import tell_once
     from polyb2.notify.reporter import verified
     from polyb2.opening import open_mirror
 
     async with open_mirror(settings, read_only=not mend) as mirror:
-        findings = await flow.verify(mirror, selection, deep=deep)
-        if mend:
-            await flow.repair(mirror, findings)
-    await tell_once(settings, verified(findings), over=None if findings.differences else "verify ")
+        findings = await flow.verify(mirror, selection, deep=deep, mend=mend, tell=tell)
+    await tell_once(settings, verified(findings), over=None if findings.found else "verify ")
     return findings
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ from polyb2.core.selection import Mode, Selection
 
 if TYPE_CHECKING:
     from polyb2.config import Settings
-    from polyb2.flow.coverage import Coverage
+    from polyb2.flow.coverage import Lacking
 
 INCOMPLETE = 3
 
@@ -58,26 +59,37 @@ def coverage(
         raise UsageError("--require needs dates: --dates 2024-01-02, --daily, or --historical with --start-date")
     chosen = selection.datasets or (settings.datasets if require else ())
     set_up_logging(settings.log_level)
-    found = in_loop(_survey(settings, selection, chosen))
-    with ending_with(INCOMPLETE if require is not None and found.incomplete else 0):
-        if as_json:
-            typer.echo(json.dumps(found.as_json()))
-        elif require is not None:
+    lacking = in_loop(_tell(settings, selection, chosen, as_json=as_json, require=require is not None))
+    with ending_with(INCOMPLETE if require is not None and lacking else 0):
+        if require is not None and not as_json:
             from polyb2.cli.show.coverage import print_verdict
 
-            print_verdict(found)
-        else:
-            from polyb2.cli.show.coverage import print_coverage
-
-            print_coverage(found, every_year=selection.mode is not Mode.EVERYTHING)
+            print_verdict(lacking)
 
 
-async def _survey(settings: Settings, selection: Selection, patterns: Sequence[str]) -> Coverage:
-    from polyb2.flow.coverage import resolve_known, survey
+async def _tell(
+    settings: Settings, selection: Selection, patterns: Sequence[str], *, as_json: bool, require: bool
+) -> Lacking:
+    """Print the calendar or the JSON, while it is made; what lacks, where anybody asks for it."""
+    from polyb2.flow.coverage import Lacking, lacking_of, resolve_known, write_json
     from polyb2.ledger.ledger import Ledger
 
     ledger = await Ledger.open(settings.database_path, read_only=True)
     try:
-        return await survey(ledger, selection, await resolve_known(ledger, patterns))
+        datasets = await resolve_known(ledger, patterns)
+        if as_json:
+            return await write_json(ledger, selection, datasets, _to_its_end if require else sys.stdout.write)
+        if require:
+            return await lacking_of(ledger, selection, datasets)
+        from polyb2.cli.show.coverage import print_coverage
+
+        await print_coverage(ledger, selection, datasets)
+        return Lacking()
     finally:
         await ledger.close()
+
+
+def _to_its_end(text: str) -> None:
+    """Write, or go on without where the reader went away: what is lacking is still to be found out."""
+    with suppress(BrokenPipeError):
+        sys.stdout.write(text)

@@ -65,8 +65,8 @@ async def _entries(settings: Settings, patterns: tuple[str, ...], *, probing: bo
 
 async def _probed(settings: Settings, ledger: Ledger, patterns: tuple[str, ...]) -> list[Entry]:
     from polyb2.core.retry import RequestPolicy
+    from polyb2.flow.chosen import resolve_datasets
     from polyb2.flow.datasets import known_datasets, probe
-    from polyb2.flow.discover import resolve_datasets
     from polyb2.opening import open_source
 
     settings.require_remote(target=False)

@@ -61,6 +61,7 @@ def plan(
         from polyb2.cli.show.plan import print_plan
 
         print_plan(report, estimate)
+    report.check()
 
 
 async def _survey(

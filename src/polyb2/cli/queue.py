@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from polyb2.cli import options as o
-from polyb2.cli.logs import set_up_logging
+from polyb2.cli.logs import set_up_logging, tell_failure
 from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
+from polyb2.cli.verdict import ending_with
 from polyb2.core.errors import UsageError
-from polyb2.core.selection import Selection
 from polyb2.core.status import FAILED, WAITING, Status
 
 if TYPE_CHECKING:
     from polyb2.config import Settings
-    from polyb2.ledger.database import Row
     from polyb2.ledger.ledger import Ledger
-    from polyb2.ledger.reports import Filter, StatusReport
+    from polyb2.ledger.reports import StatusReport
 
 T = TypeVar("T")
-BATCH_ROWS = 1000
+UNKNOWN_KEY = 3
 REFRESH_S = 2.0
 
 
@@ -125,21 +124,14 @@ def retry(
     dataset: o.Datasets = None,
 ) -> None:
     """Put failed or parked rows back; not_entitled ones only with --status not_entitled."""
-    from polyb2.cli.show.output import say
     from polyb2.ledger.reports import Filter
 
     wanted = _statuses(status) or FAILED - {Status.NOT_ENTITLED}
     if not wanted <= FAILED:
         raise UsageError(f"only failed or parked rows can be retried: --status is one of {', '.join(sorted(FAILED))}")
-    settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
-    changed = in_loop(
-        _writing(
-            settings,
-            lambda ledger: _each_batch(ledger, selection, Filter(wanted, frozenset(keys or ())), ledger.requeue),
-        )
-    )
-    say(f"{changed} files put back into the queue")
+    wanted_rows = Filter(wanted, frozenset(keys or ()))
+    _change(lambda ledger: ledger.requeue_all(selection, wanted_rows), keys or [], "{} files put back into the queue")
 
 
 def unqueue(
@@ -154,21 +146,14 @@ def unqueue(
     dataset: o.Datasets = None,
 ) -> None:
     """Take waiting rows out again; discover can queue them anew. What verify --repair queued stays."""
-    from polyb2.cli.show.output import say
     from polyb2.ledger.reports import Filter
 
     wanted = _statuses(status) or WAITING
     if not wanted <= WAITING:
         raise UsageError(f"only waiting rows can be unqueued: --status is one of {', '.join(sorted(WAITING))}")
-    settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
-    changed = in_loop(
-        _writing(
-            settings,
-            lambda ledger: _each_batch(ledger, selection, Filter(wanted, frozenset(keys or ())), ledger.unqueue),
-        )
-    )
-    say(f"{changed} files taken out of the queue")
+    wanted_rows = Filter(wanted, frozenset(keys or ()))
+    _change(lambda ledger: ledger.unqueue_all(selection, wanted_rows), keys or [], "{} files taken out of the queue")
 
 
 def rebind() -> None:
@@ -182,17 +167,23 @@ def rebind() -> None:
     say(f"the ledger now belongs to {settings.polygon_s3_endpoint_url} and {settings.b2_endpoint_url}")
 
 
-async def _each_batch(
-    ledger: Ledger, selection: Selection, wanted: Filter, act: Callable[[list[Row]], Awaitable[int]]
-) -> int:
-    changed = 0
-    batch: list[Row] = []
-    async for row in ledger.files(selection, wanted):
-        batch.append(row)
-        if len(batch) == BATCH_ROWS:
-            changed += await act(batch)
-            batch = []
-    return changed + (await act(batch) if batch else 0)
+def _change(act: Callable[[Ledger], Awaitable[int]], keys: Sequence[str], words: str) -> None:
+    """Change rows and say how many; a key that the ledger does not have is named, and the others are acted on.
+
+    Raises:
+        typer.Exit: a key is not in the ledger.
+    """
+    from polyb2.cli.show.output import say
+
+    async def work(ledger: Ledger) -> tuple[int, list[str]]:
+        unknown = await ledger.unknown_keys(keys) if keys else []
+        return await act(ledger), unknown
+
+    changed, unknown = in_loop(_writing(configured(), work))
+    with ending_with(UNKNOWN_KEY if unknown else 0):
+        for key in unknown:
+            tell_failure(f"the ledger has no {key}: run polyb2 discover for its date and dataset", UNKNOWN_KEY)
+        say(words.format(changed))
 
 
 async def _reading(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> T:

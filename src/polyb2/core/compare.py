@@ -12,6 +12,10 @@ from polyb2.core.records import KnownFile, ListedObject, StoredObject
 from polyb2.core.status import Status
 
 SOURCE_GONE = "source_gone"
+HELD = "held"
+UNUSABLE = "unusable"
+UNTIL_LISTED = frozenset({SOURCE_GONE, HELD, UNUSABLE})
+"""Reasons for which a file is parked until the source lists the revision that the ledger knows again."""
 
 
 class Change(StrEnum):
@@ -20,6 +24,15 @@ class Change(StrEnum):
     RELISTED = "relisted"
     TOUCHED = "touched"
     UNCHANGED = "unchanged"
+
+
+class Plan(StrEnum):
+    """What a listed file adds to a plan: a new file or a newer revision, held by an earlier look or not."""
+
+    NEW = "new"
+    NEW_HELD = "new_held"
+    REVISED = "revised"
+    REVISED_HELD = "revised_held"
 
 
 class Adoption(StrEnum):
@@ -37,9 +50,18 @@ def compare(known: KnownFile | None, listed: ListedObject) -> Change:
         return Change.NEW
     if (known.etag, known.size) != (listed.etag, listed.size):
         return Change.REVISED
-    if known.status is Status.PERMANENT_FAILURE and known.reason == SOURCE_GONE:
+    if known.status is Status.PERMANENT_FAILURE and known.reason in UNTIL_LISTED:
         return Change.RELISTED
     return Change.UNCHANGED if known.last_modified_ms == listed.last_modified_ms else Change.TOUCHED
+
+
+def plan_of(change: Change, *, held: bool) -> Plan | None:
+    """What a listed file adds to the plan; None for one that is not to be sent."""
+    if change is Change.REVISED:
+        return Plan.REVISED_HELD if held else Plan.REVISED
+    if change in {Change.NEW, Change.RELISTED}:
+        return Plan.NEW_HELD if held else Plan.NEW
+    return None
 
 
 def listed_equal(ours: ListedObject, theirs: ListedObject | None) -> bool:

@@ -56,7 +56,7 @@ _OF_STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class FileOfDay:
-    """The ledger's row of a day's file; bytes."""
+    """The ledger's row of a day's file; bytes. ``newer_is_held``: the source lists a newer revision, which is not queued."""
 
     date: date
     status: Status
@@ -64,6 +64,7 @@ class FileOfDay:
     size: int
     revision: int
     mirrored_revision: int | None
+    newer_is_held: bool = False
 
     @property
     def never_came(self) -> bool:
@@ -200,7 +201,9 @@ def _days(year: int) -> Iterator[date]:
 
 def _of_the_file(file: FileOfDay) -> DayState:
     state = _OF_STATUS[file.status]
-    return DayState.REVISED if state is DayState.QUEUED and file.mirrored_revision is not None else state
+    if file.mirrored_revision is None:
+        return state
+    return DayState.REVISED if state is DayState.QUEUED or file.newer_is_held else state
 
 
 def _of_the_unmirrored(day: date, seen: Seen, begin: date | None, now: datetime, *, is_closed: bool) -> DayState:

@@ -13,6 +13,11 @@ from fnmatch import fnmatchcase
 
 _LAYOUT = re.compile(r"(?P<dataset>[^/]+/[^/]+)/(?P<year>\d{4})/(?P<month>\d{2})/(?P<date>\d{4}-\d{2}-\d{2})\.csv\.gz")
 DATASET_SEGMENTS = 2
+KEY_BYTES_MAX = 1024
+"""Of S3: a longer key is none that a bucket can have."""
+SEGMENT_BYTES_MAX = 200
+"""Of a dataset's prefix or type, so that the whole key has room in the target beside ``B2_KEY_PREFIX``."""
+_SHOWN_MAX = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,19 @@ def matches(pattern: str, dataset: str) -> bool:
     return len(wanted) == len(actual) and all(map(fnmatchcase, actual, wanted))
 
 
+def is_segment(name: str) -> bool:
+    """Whether a name can be the prefix or the type of a dataset: nothing path-like, nothing that cannot be shown."""
+    fits = 0 < len(name.encode("utf-8", "replace")) <= SEGMENT_BYTES_MAX
+    return fits and name not in {".", ".."} and "/" not in name and name.isprintable()
+
+
+def short(name: str) -> str:
+    """A foreign name as it can be shown: escaped where it has to be, and cut with its length where it is long."""
+    shown = name[:_SHOWN_MAX]
+    shown = shown if shown.isprintable() else ascii(shown)[1:-1]
+    return shown if len(name) <= _SHOWN_MAX else f"{shown}... ({len(name)} characters)"
+
+
 def check_pattern(pattern: str) -> str:
     """The pattern itself.
 
@@ -56,8 +74,8 @@ def check_pattern(pattern: str) -> str:
         ValueError: it is not two segments with one slash between them, or one of them is no name.
     """
     segments = pattern.split("/")
-    if len(segments) != DATASET_SEGMENTS or {"", ".", ".."} & set(segments) or not pattern.isprintable():
+    if len(segments) != DATASET_SEGMENTS or not all(map(is_segment, segments)):
         raise ValueError(
-            f"{pattern[:100]!r} is not a dataset: write us_stocks_sip/day_aggs_v1 or a glob like us_stocks_sip/*"
+            f"{short(pattern)!r} is not a dataset: write us_stocks_sip/day_aggs_v1 or a glob like us_stocks_sip/*"
         )
     return pattern

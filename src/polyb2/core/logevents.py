@@ -23,6 +23,7 @@ class LogEvent(StrEnum):
     RUN_ENDED = "run.ended"
     DISCOVERY_DONE = "discovery.done"
     DISCOVERY_FAILED = "discovery.failed"
+    DISCOVERY_HELD = "discovery.held"
     FILE_STARTED = "file.started"
     FILE_COMPLETED = "file.completed"
     FILE_AWAITED = "file.awaited"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from polyb2.core.compare import Plan
 from polyb2.core.errors import UsageError
 from polyb2.core.units import format_size
 from polyb2.flow.discover import Discovery
@@ -53,3 +54,29 @@ async def discover(discovery: Discovery, consent: Consent, on_queued: Callable[[
         return await discovery.queue(on_queued)
     await consent.obtain(report)
     return await discovery.queue(on_queued, relist=True)
+
+
+async def discover_unasked(
+    discovery: Discovery, consent: Consent, on_queued: Callable[[], None] = lambda: None
+) -> Report:
+    """Survey, queue what needs no yes, and hold the rest until somebody says it: a watch has nobody to ask."""
+    if consent.given:
+        return await discovery.queue(on_queued)
+    report = await discovery.survey()
+    return await discovery.queue(on_queued, agreed=agreed(report, consent.max_bytes))
+
+
+def agreed(report: Report, max_bytes: int) -> frozenset[Plan]:
+    """What may be queued unasked, of new files and of replaced ones each by themselves.
+
+    All of them if that is little enough; else those that no earlier look held, if these are, so that what waits for a yes
+    does not hold up what came since.
+    """
+    allowed: set[Plan] = set()
+    for fresh, held in ((Plan.NEW, Plan.NEW_HELD), (Plan.REVISED, Plan.REVISED_HELD)):
+        fresh_bytes, held_bytes = report.planned[fresh].bytes, report.planned[held].bytes
+        if fresh_bytes <= max_bytes:
+            allowed.add(fresh)
+        if fresh_bytes + held_bytes <= max_bytes:
+            allowed.add(held)
+    return frozenset(allowed)

@@ -1,14 +1,17 @@
 """Completeness by date: which days the mirror has, which it lacks and why, and how long it has lacked them.
 
-Everything comes from the ledger, a year of a dataset at a time; neither store is asked.
+Everything comes from the ledger, a year of a dataset at a time, and no more than that is held; neither store is asked.
 """
 
 from __future__ import annotations
 
+import json
+from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
+from heapq import merge
 from typing import Any
 
 from polyb2.core.catalogue import CATALOGUE, DATASETS, suggestion
@@ -18,42 +21,45 @@ from polyb2.core.keys import is_pattern, matches
 from polyb2.core.selection import DateRange, Selection
 from polyb2.ledger.ledger import Ledger
 
+_STATES = tuple(DayState)
 RECENT_DAYS = 30
 """What counts for the lag; older gaps are for ``coverage`` to tell, and seldom close."""
 
 
 @dataclass(frozen=True, slots=True)
-class Coverage:
-    """The days of a selection, by dataset and in order, as they were at ``moment``."""
+class DaysOfYear:
+    """The days of a selection in one year of a dataset, in order."""
 
-    moment: datetime
-    datasets: dict[str, list[Day]]
+    dataset: str
+    year: int
+    days: list[Day]
 
-    @property
-    def incomplete(self) -> list[Day]:
-        """The days that one of the datasets should have and the mirror lacks in their newest revision, by date."""
-        lacking = [day for days in self.datasets.values() for day in days if day.state not in SETTLED]
-        return sorted(lacking, key=lambda day: (day.date, day.dataset))
 
-    def as_json(self) -> dict[str, Any]:
-        """``coverage --json``, as the README documents it."""
-        lacking = self.incomplete
-        return {
-            "moment": self.moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "complete": not lacking,
-            "incomplete": [
-                {"date": day.date.isoformat(), "dataset": day.dataset, "state": day.state} for day in lacking
-            ],
-            "datasets": [
-                {
-                    "dataset": dataset,
-                    "counts": {state: counted[state] for state in DayState},
-                    "days": [_day_json(day) for day in days],
-                }
-                for dataset, days in self.datasets.items()
-                for counted in [Counter(day.state for day in days)]
-            ],
-        }
+class Lacking:
+    """The days that a dataset should have and the mirror lacks in their newest revision: some bytes each, however many."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[array[int], bytearray]] = {}
+
+    def add(self, days: Iterable[Day]) -> None:
+        """Keep those of the days that lack something; a dataset's days come in their order."""
+        for day in days:
+            if day.state not in SETTLED:
+                dates, states = self._found.setdefault(day.dataset, (array("l"), bytearray()))
+                dates.append(day.date.toordinal())
+                states.append(_STATES.index(day.state))
+
+    def __len__(self) -> int:
+        return sum(len(states) for _, states in self._found.values())
+
+    def __iter__(self) -> Iterator[tuple[date, str, DayState]]:
+        """By date, then dataset."""
+        for ordinal, dataset, state in merge(*map(self._of, self._found)):
+            yield date.fromordinal(ordinal), dataset, _STATES[state]
+
+    def _of(self, dataset: str) -> Iterator[tuple[int, str, int]]:
+        dates, states = self._found[dataset]
+        return ((ordinal, dataset, state) for ordinal, state in zip(dates, states, strict=True))
 
 
 async def resolve_known(ledger: Ledger, patterns: Iterable[str]) -> list[str]:
@@ -83,22 +89,50 @@ async def days_of(ledger: Ledger, dataset: str, span: DateRange) -> list[Day]:
     return [day for calendar in calendars for day in calendar.days if day.date in span]
 
 
-async def survey(ledger: Ledger, selection: Selection, datasets: Iterable[str]) -> Coverage:
-    """The days of a selection, for each of the datasets; without an end it goes to today, without a start to the first year.
+async def by_year(ledger: Ledger, selection: Selection, dataset: str) -> AsyncIterator[DaysOfYear]:
+    """The days of a selection of one dataset; without an end it goes to today, without a start to the first year."""
+    today, first = ledger.clock.today(), _first_day(dataset, (await ledger.years()).get(dataset))
+    clipped = (_clipped(span, first, today) for span in selection.ranges or (DateRange(date.min, date.max),))
+    spans = [span for span in clipped if span is not None]
+    for year in sorted({year for span in spans for year in range(span.first.year, span.last.year + 1)}):
+        calendar = await ledger.calendar(dataset, year)
+        days = [day for day in calendar.days if any(day.date in span for span in spans)]
+        if days:
+            yield DaysOfYear(dataset, year, days)
 
-    Args:
-        ledger: what is known.
-        selection: its dates.
-        datasets: their names, see :func:`resolve_known`.
-    """
-    today, known = ledger.clock.today(), await ledger.years()
-    found: dict[str, list[Day]] = {}
+
+async def write_json(
+    ledger: Ledger, selection: Selection, datasets: Iterable[str], write: Callable[[str], object]
+) -> Lacking:
+    """Write ``coverage --json``, as the README documents it, a year of a dataset at a time; what lacks."""
+    lacking = Lacking()
+    moment = ledger.clock.utc().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    write(f'{{"moment": {json.dumps(moment)}, "datasets": [')
+    for index, dataset in enumerate(datasets):
+        counted: Counter[DayState] = Counter()
+        write(f'{", " if index else ""}{{"dataset": {json.dumps(dataset)}, "days": [')
+        separator = ""
+        async for of_year in by_year(ledger, selection, dataset):
+            lacking.add(of_year.days)
+            counted.update(day.state for day in of_year.days)
+            write(separator + ", ".join(json.dumps(_day_json(day)) for day in of_year.days))
+            separator = ", "
+        write(f'], "counts": {json.dumps({state: counted[state] for state in DayState})}}}')
+    write('], "incomplete": [')
+    for index, (day, dataset, state) in enumerate(lacking):
+        named = json.dumps({"date": day.isoformat(), "dataset": dataset, "state": state})
+        write(f"{', ' if index else ''}{named}")
+    write(f'], "complete": {json.dumps(not lacking)}}}\n')
+    return lacking
+
+
+async def lacking_of(ledger: Ledger, selection: Selection, datasets: Iterable[str]) -> Lacking:
+    """What lacks of a selection."""
+    lacking = Lacking()
     for dataset in datasets:
-        first = _first_day(dataset, known.get(dataset))
-        spans = [_clipped(span, first, today) for span in selection.ranges or (DateRange(date.min, date.max),)]
-        days = {day.date: day for span in spans if span for day in await days_of(ledger, dataset, span)}
-        found[dataset] = [days[name] for name in sorted(days)]
-    return Coverage(ledger.clock.utc(), found)
+        async for of_year in by_year(ledger, selection, dataset):
+            lacking.add(of_year.days)
+    return lacking
 
 
 async def late(ledger: Ledger, datasets: Iterable[str]) -> list[Day]:

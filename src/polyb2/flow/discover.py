@@ -9,41 +9,57 @@ that is much or the user took time to agree.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from polyb2.core.catalogue import suggestion
-from polyb2.core.compare import Adoption, Change, adoption, compare, listed_equal
-from polyb2.core.errors import UsageError
-from polyb2.core.keys import is_pattern, matches, parse_key
+from polyb2.core.compare import Adoption, Change, Plan, adoption, compare, listed_equal, plan_of
+from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.keys import FileName, parse_key
+from polyb2.core.logevents import LogEvent, told
 from polyb2.core.parts import plan_parts
 from polyb2.core.proof import Verification
 from polyb2.core.records import ListedObject, Mirrored, Revision, StoredObject
-from polyb2.core.selection import Selection
+from polyb2.core.selection import DateRange, Selection
+from polyb2.flow.chosen import resolve_datasets
+from polyb2.flow.listing import ListingError, Sieve, bounded
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.readback import equals_source
 from polyb2.flow.report import DatasetReport, Report, not_published
 from polyb2.ledger.binding import DISCOVERED
 from polyb2.ledger.coverage import ListedDays
 from polyb2.ledger.listings import Discovered
-from polyb2.remote.source import Source
 
 log = logging.getLogger(__name__)
-IGNORED_MAX = 1000
-"""How many foreign keys are named."""
-KEPT_FILES_MAX = 100_000
-"""How many files a survey keeps (some 50 MB) so that they can be queued without a second listing."""
+KEPT_FILES_MAX = 20_000
+"""How many files a survey keeps (some 10 MB) so that they can be queued without a second listing."""
 
 
 class Discovery:
     """One selection, listed and compared; :meth:`survey` counts, :meth:`queue` acts."""
 
-    def __init__(self, mirror: Mirror, selection: Selection, *, only_known: bool = False) -> None:
+    def __init__(
+        self,
+        mirror: Mirror,
+        selection: Selection,
+        *,
+        only_known: bool = False,
+        since: Mapping[str, date] | None = None,
+    ) -> None:
+        """Say what is to be listed.
+
+        Args:
+            mirror: into whose ledger.
+            selection: of which files.
+            only_known: files that the ledger does not have are left out,
+            since: but for those dated so or later, by dataset.
+        """
         self._mirror = mirror
         self._selection = selection
         self._only_known = only_known
+        self._since = since or {}
         self._datasets: list[str] = []
+        self._refused: list[str] = []
         self._surveyed: tuple[Report, list[_Findings]] | None = None
 
     async def survey(self) -> Report:
@@ -62,112 +78,158 @@ class Discovery:
         self._surveyed = (report, kept) if room >= 0 else None
         return report
 
-    async def queue(self, on_queued: Callable[[], None] = lambda: None, *, relist: bool = False) -> Report:
+    async def queue(
+        self,
+        on_queued: Callable[[], None] = lambda: None,
+        *,
+        relist: bool = False,
+        agreed: Collection[Plan] = frozenset(Plan),
+    ) -> Report:
         """Queue what the mirror lacks or has in an older revision; ``on_queued`` is called after each page.
 
         Args:
             on_queued: wakes the workers.
             relist: list again although a survey is at hand, because time has gone by since.
+            agreed: what may be queued; the rest of the plan is held.
+
+        Raises:
+            RemoteError: a listing failed; of one that cannot be, once the other datasets are done.
         """
         surveyed, self._surveyed = self._surveyed, None
         if surveyed is not None and not relist:
             report, kept = surveyed
             for findings in kept:
-                await self._act(findings, report)
+                await self._act(findings, report, agreed)
                 on_queued()
         else:
             report = Report()
             async for findings in self._findings(report):
-                await self._act(findings, report)
+                await self._act(findings, report, agreed)
                 on_queued()
+        report.check()
         await self._mirror.ledger.remember(DISCOVERED, str(self._mirror.ledger.clock.wall_ms()))
         return report
 
     async def _findings(self, report: Report) -> AsyncIterator[_Findings]:
-        """Page by page what there is to do, counted in ``report``."""
-        self._datasets = self._datasets or await resolve_datasets(self._mirror.source, self._selection.datasets)
-        dates: dict[str, set[date]] = {}
+        """Page by page what there is to do, counted in ``report``; a dataset whose listing cannot be holds up no other."""
+        if not self._datasets:
+            self._datasets = await resolve_datasets(self._mirror.source, self._selection.datasets, self._refused)
+        for name in self._refused:
+            report.ignore(name, None)
+        met: dict[str, set[DateRange]] = {}
         for dataset in self._datasets:
             report.datasets[dataset] = DatasetReport(dataset)
-            dates[dataset] = set()
-            for prefix in self._selection.prefixes(dataset):
-                began, listed = self._mirror.ledger.clock.utc(), set[date]()
-                async for page in self._pages(prefix, report, listed):
-                    yield await self._compare(page, report.datasets[dataset])
-                month = prefix.removeprefix(dataset).strip("/").replace("/", "-")
-                seen = ListedDays(dataset, month, frozenset(listed), began)
-                yield _Findings(report.datasets[dataset], listed=seen)
-                dates[dataset] |= {day for day in listed if self._selection.has_date(day)}
-        report.not_published = not_published(self._selection, dates)
+            met[dataset] = set()
+            try:
+                async for findings in self._of_dataset(dataset, report, met[dataset]):
+                    yield findings
+            except RemoteError as error:
+                if not isinstance(error, ListingError) and error.kind is not Kind.BAD_ANSWER:
+                    raise
+                log.error("%s: left out: %s", dataset, error, extra=told(LogEvent.DISCOVERY_FAILED))  # noqa: TRY400 - no bug of ours
+                report.failed[dataset] = error
+        report.not_published = not_published(self._selection, met)
 
-    async def _pages(self, prefix: str, report: Report, listed_days: set[date]) -> AsyncIterator[_Page]:
+    async def _of_dataset(self, dataset: str, report: Report, met: set[DateRange]) -> AsyncIterator[_Findings]:
+        for prefix in self._selection.prefixes(dataset):
+            began = self._mirror.ledger.clock.utc()
+            sieve = Sieve(dataset, prefix, report.ignore)
+            async for page in self._pages(prefix, sieve):
+                yield await self._compare(page, report, report.datasets[dataset])
+            month = prefix.removeprefix(dataset).strip("/").replace("/", "-")
+            seen = ListedDays(dataset, month, frozenset(sieve.days), began)
+            yield _Findings(report.datasets[dataset], listed=seen)
+            met |= {span for span in self._selection.ranges if any(day in span for day in sieve.days)}
+
+    async def _pages(self, prefix: str, sieve: Sieve) -> AsyncIterator[_Page]:
         """Listing pages of a prefix with the files of the selection, each beside the bucket's objects of the same keys."""
-        bucket = _Merge(self._mirror.target.pages(prefix))
+        bucket = _Merge(bounded(self._mirror.target.pages(prefix), Side.TARGET, prefix))
         after = prefix
         ordered = True
-        async for objects in self._mirror.source.pages(prefix):
+        async for objects in bounded(self._mirror.source.pages(prefix), Side.SOURCE, prefix):
             page = _Page(bucket, after, objects[-1].key if objects else after)
             previous = after
             for listed in objects:
                 ordered = ordered and listed.key > previous
                 previous = listed.key
-                self._sort_in(listed, page, report, listed_days)
+                page.keys.add(listed.key)
+                name = sieve.name_of(listed)
+                if name is not None and self._selection.has_date(name.date):
+                    page.files.append(Discovered(name, listed))
             after = page.last
             page.ordered = ordered
             yield page
         # The stretch after the last listed key: what the ledger knows there is gone.
         yield _Page(bucket, after, prefix + "\U0010ffff", ordered=ordered)
 
-    def _sort_in(self, listed: ListedObject, page: _Page, report: Report, listed_days: set[date]) -> None:
-        name = parse_key(listed.key)
-        if name is None or name.dataset not in report.datasets:
-            if len(report.ignored) < IGNORED_MAX:
-                report.ignored.append(listed.key)
-            return
-        page.keys.add(listed.key)
-        listed_days.add(name.date)
-        if self._selection.has_date(name.date):
-            page.files.append(Discovered(name, listed))
-
-    async def _compare(self, page: _Page, counts: DatasetReport) -> _Findings:
-        known = await self._mirror.ledger.known_files([item.listed.key for item in page.files])
+    async def _compare(self, page: _Page, report: Report, counts: DatasetReport) -> _Findings:
+        keys = [item.listed.key for item in page.files]
+        known, held = await self._mirror.ledger.known_files(keys), await self._mirror.ledger.held_of(keys)
         found: list[Discovered] = []
-        revised: list[str] = []
+        left_out: set[str] = set()
         for item in page.files:
             row = known.get(item.listed.key)
-            if row is None and self._only_known:
+            if row is None and not self._takes_new(item.name):
+                left_out.add(item.listed.key)
                 continue
             change = compare(row, item.listed)
-            if change is Change.NEW and (adopted := await self._adopt(page.bucket, item.listed)) is not None:
-                item = replace(item, adopted=adopted)  # noqa: PLW2901 - the same file
+            adopted = await self._adopt(page.bucket, item.listed) if change is Change.NEW else None
+            is_held = held.get(item.listed.key) == (item.listed.etag, item.listed.size)
+            plan = None if adopted else plan_of(change, held=is_held)
+            item = replace(item, adopted=adopted, plan=plan)  # noqa: PLW2901 - the same file
             counts.count(item, change, None if row is None else row.status, self._parts(item))
+            if plan is not None:
+                report.planned[plan].add(item.listed.size)
             if change is not Change.UNCHANGED:
                 found.append(item)
-            if change is Change.REVISED:
-                revised.append(item.listed.key)
-        return _Findings(counts, found, [key async for key in self._gone(page)], revised=revised)
+        planned = {item.listed.key for item in found if item.plan is not None}
+        gone = [key async for key in self._gone(page)]
+        return _Findings(counts, found, gone, [key async for key in self._no_longer_held(page, planned | left_out)])
+
+    def _takes_new(self, name: FileName) -> bool:
+        """Whether a file that the ledger does not have is wanted."""
+        since = self._since.get(name.dataset)
+        return not self._only_known or (since is not None and name.date >= since)
 
     def _parts(self, item: Discovered) -> int:
         """In how many parts a file would be sent, as far as its size tells."""
         mirror = self._mirror
         return plan_parts(item.listed.size, streams=mirror.streams.total, wanted=mirror.part_bytes).count
 
-    async def _act(self, findings: _Findings, report: Report) -> None:
+    async def _act(self, findings: _Findings, report: Report, agreed: Collection[Plan]) -> None:
         """Put one page's findings into the ledger."""
+        ledger = self._mirror.ledger
+        await self._read_back_adopted(findings)
+        await self._queue_or_hold(findings, agreed)
+        if findings.no_longer_held:
+            await ledger.release_held(findings.no_longer_held)
+        if findings.listed is not None:
+            await ledger.note_listed(findings.listed)
+        if findings.gone:
+            report.gone += await ledger.mark_gone(findings.gone)
+
+    async def _read_back_adopted(self, findings: _Findings) -> None:
+        """Of files whose proof came after publishing, adopt those whose bytes are the source's; the others are to be sent."""
         for index, item in enumerate(findings.files):
             if item.adopted is None or item.adopted.verification != Verification.READBACK:
                 continue
             if not await self._reads_back_equal(item.listed, item.adopted):
-                findings.files[index] = replace(item, adopted=None)
+                findings.files[index] = replace(item, adopted=None, plan=Plan.NEW)
                 findings.counts.count_unadopted(item, self._parts(item))
-        if findings.files:
-            await self._mirror.ledger.record(findings.files, self._mirror.target.prefix)
-        for key in findings.revised:
-            self._mirror.on_revised(key)
-        if findings.listed is not None:
-            await self._mirror.ledger.note_listed(findings.listed)
-        if findings.gone:
-            report.gone += await self._mirror.ledger.mark_gone(findings.gone)
+
+    async def _queue_or_hold(self, findings: _Findings, agreed: Collection[Plan]) -> None:
+        """Record what is agreed to, and what sends nothing; hold the rest."""
+        queued = [item for item in findings.files if item.plan is None or item.plan in agreed]
+        held = [item for item in findings.files if item.plan is not None and item.plan not in agreed]
+        if queued:
+            await self._mirror.ledger.record(queued, self._mirror.target.prefix)
+        if held:
+            await self._mirror.ledger.hold(held)
+        for item in held:
+            findings.counts.count_held(item, self._parts(item))
+        for item in queued:
+            if item.plan in {Plan.REVISED, Plan.REVISED_HELD}:
+                self._mirror.on_revised(item.listed.key)
 
     async def _gone(self, page: _Page) -> AsyncIterator[str]:
         """Unfinished files of the ledger that lie within the page's stretch of keys and are not listed."""
@@ -178,6 +240,15 @@ class Discovery:
                 continue
             name = parse_key(key)
             if name is not None and self._selection.has_date(name.date):
+                yield key
+
+    async def _no_longer_held(self, page: _Page, planned: set[str]) -> AsyncIterator[str]:
+        """What an earlier look held of the page's stretch of keys, and is listed no longer, or as the mirror has it."""
+        if not page.ordered:
+            return
+        async for key in self._mirror.ledger.held_between(page.after, page.last):
+            name = parse_key(key)
+            if key not in planned and name is not None and self._selection.has_date(name.date):
                 yield key
 
     async def _adopt(self, bucket: _Merge, listed: ListedObject) -> Mirrored | None:
@@ -208,13 +279,13 @@ class Discovery:
 class _Findings:
     """What there is to do about one page: files to record, files that are gone; already counted in ``counts``.
 
-    After the last page of a prefix come the days that it showed. ``revised`` are the keys of files that were replaced.
+    After the last page of a prefix come the days that it showed. ``no_longer_held`` are keys that an earlier look held.
     """
 
     counts: DatasetReport
     files: list[Discovered] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
-    revised: list[str] = field(default_factory=list)
+    no_longer_held: list[str] = field(default_factory=list)
     listed: ListedDays | None = None
 
 
@@ -248,31 +319,3 @@ class _Merge:
                 self._objects = {item.key: item for item in page}
                 self._last = page[-1].key
         return self._objects.get(key)
-
-
-async def resolve_datasets(source: Source, patterns: tuple[str, ...]) -> list[str]:
-    """The datasets that the patterns name in the source's own listing.
-
-    Raises:
-        UsageError: a pattern matches no prefix and type there.
-    """
-    prefixes = await source.folders("")
-    types: dict[str, list[str]] = {}
-    found: list[str] = []
-    for pattern in patterns or ("*/*",):
-        head = pattern.split("/")[0]
-        for prefix in prefixes:
-            if matches(head, prefix) and prefix not in types:
-                types[prefix] = await source.folders(f"{prefix}/")
-        listed = [f"{prefix}/{kind}" for prefix in types for kind in types[prefix]]
-        named = [dataset for dataset in listed if dataset == pattern or matches(pattern, dataset)]
-        if not named:
-            known = listed or [f"{prefix}/..." for prefix in prefixes]
-            raise UsageError(_unknown(pattern, known))
-        found += named
-    return list(dict.fromkeys(found))
-
-
-def _unknown(pattern: str, known: list[str]) -> str:
-    hint = "" if is_pattern(pattern) else suggestion(pattern, [name for name in known if not name.endswith("...")])
-    return f"--dataset: the source lists no {pattern!r}{hint}; it has {', '.join(sorted(known)[:12])}"

@@ -73,6 +73,7 @@ class Mirror:
         bandwidth: bytes per second over all streams.
         stall_timeout_s: patience with a stream on which no byte moves.
         part_bytes: ``POLYB2_PART_SIZE``, None for automatic.
+        plan_bytes_max: how large a revision that nobody agreed to may be queued; None where all is agreed to.
         opaque_etags: the target's part ETags are known not to be MD5s.
         draining: set once the process is asked to stop.
         in_flight: the files at work, by key.
@@ -87,6 +88,7 @@ class Mirror:
     bandwidth: Bandwidth
     stall_timeout_s: float
     part_bytes: int | None = None
+    plan_bytes_max: int | None = None
     opaque_etags: bool = False
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: dict[str, InFlight] = field(default_factory=dict)

@@ -8,13 +8,17 @@ from datetime import date
 from enum import StrEnum
 from typing import Any
 
-from polyb2.core.compare import Change
+from polyb2.core.compare import Change, Plan
+from polyb2.core.errors import RemoteError
 from polyb2.core.estimate import Requests
+from polyb2.core.keys import short
 from polyb2.core.selection import DateRange, Mode, Selection
 from polyb2.core.status import PARKED, Status
 from polyb2.ledger.listings import Discovered
 
 KEYS_A_LISTING = 1000
+IGNORED_MAX = 1000
+"""How many keys that were left out are named."""
 
 
 class Kind(StrEnum):
@@ -52,6 +56,8 @@ class DatasetReport:
     adopted: int = 0
     unchanged: int = 0
     bytes_queued: int = 0
+    held: int = 0
+    bytes_held: int = 0
     years: dict[int, dict[Kind, Amount]] = field(default_factory=dict)
     requests: Requests = field(default_factory=Requests)
 
@@ -73,6 +79,17 @@ class DatasetReport:
         self.years[item.name.date.year][Kind.ADOPTED].add(-item.listed.size, -1)
         self._add(item, Kind.NEW, parts)
 
+    def count_held(self, item: Discovered, parts: int) -> None:
+        """A file that was counted as queued is not queued unasked."""
+        revised = item.plan is Plan.REVISED or item.plan is Plan.REVISED_HELD
+        self.years[item.name.date.year][Kind.REVISED if revised else Kind.NEW].add(-item.listed.size, -1)
+        self.queued -= 1
+        self.revised -= revised
+        self.bytes_queued -= item.listed.size
+        self._add_requests(parts, -1)
+        self.held += 1
+        self.bytes_held += item.listed.size
+
     def _add(self, item: Discovered, kind: Kind, parts: int) -> None:
         size, year = item.listed.size, item.name.date.year
         if year not in self.years:
@@ -87,11 +104,12 @@ class DatasetReport:
         elif kind is not Kind.ADOPTED:
             self.unchanged += 1
 
-    def _add_requests(self, parts: int) -> None:
+    def _add_requests(self, parts: int, files: int = 1) -> None:
         """One PUT; or Create, the parts, Complete, and a HEAD that confirms it."""
         made = self.requests
         multipart = parts > 1
-        self.requests = replace(made, class_a=made.class_a + parts + 2 * multipart, class_b=made.class_b + multipart)
+        class_a = made.class_a + files * (parts + 2 * multipart)
+        self.requests = replace(made, class_a=class_a, class_b=made.class_b + files * multipart)
 
     def years_json(self) -> list[dict[str, Any]]:
         """Files and bytes by year and kind."""
@@ -118,14 +136,33 @@ class Report:
         datasets: by dataset.
         not_published: dates asked for by name, or ranges, for which nothing is listed; with the dataset where only that
             one lacks them.
-        ignored: keys that do not fit the layout, the first thousand.
+        ignored: keys that were left out: not of the layout, or listed as they cannot be; the first thousand.
+        reasons: why, by key, where a key is of the layout.
+        failed: datasets whose listing cannot be, with the error; the others were gone through.
         gone: files parked because they are listed no longer.
+        planned: files and bytes to be sent, by what they add to the plan.
     """
 
     datasets: dict[str, DatasetReport] = field(default_factory=dict)
     not_published: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, RemoteError] = field(default_factory=dict)
     gone: int = 0
+    planned: dict[Plan, Amount] = field(default_factory=lambda: {plan: Amount() for plan in Plan})
+
+    def ignore(self, key: str, why: str | None) -> None:
+        """Note a key that is left out, and why where that is not plain to see."""
+        if len(self.ignored) >= IGNORED_MAX:
+            return
+        self.ignored.append(short(key))
+        if why is not None:
+            self.reasons[short(key)] = why
+
+    def check(self) -> None:
+        """Raise what the first of the datasets failed with."""
+        for error in self.failed.values():
+            raise error
 
     def total(self, name: str) -> int:
         return sum(getattr(report, name) for report in self.datasets.values())
@@ -153,6 +190,7 @@ class Report:
             "kinds": {kind: asdict(self.amount(kind)) for kind in Kind},
             "not_published": self.not_published,
             "ignored": self.ignored,
+            "ignored_reasons": self.reasons,
             "datasets": [
                 {
                     "dataset": report.dataset,
@@ -164,14 +202,19 @@ class Report:
         }
 
 
-def not_published(selection: Selection, dates: Mapping[str, set[date]]) -> list[str]:
-    """Dates asked for by name, and ranges, for which nothing is listed, in all datasets or in one."""
+def not_published(selection: Selection, met: Mapping[str, set[DateRange]]) -> list[str]:
+    """Dates asked for by name, and ranges, for which nothing is listed, in all datasets or in one.
+
+    Args:
+        selection: what was asked for.
+        met: by dataset the ranges of which something is listed.
+    """
     if selection.mode not in {Mode.DATES, Mode.HISTORICAL}:
         return []
     missing: list[str] = []
     for span in selection.ranges:
-        lacking = [dataset for dataset, days in dates.items() if not any(day in span for day in days)]
-        if lacking and len(lacking) == len(dates):
+        lacking = [dataset for dataset, spans in met.items() if span not in spans]
+        if lacking and len(lacking) == len(met):
             missing.append(_span_words(span))
         else:
             missing += [f"{_span_words(span)} {dataset}" for dataset in lacking]

@@ -5,20 +5,23 @@ Listings are enough for most; HEAD is asked only where an ETag differs from the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any
 
 from polyb2.core.compare import Change
+from polyb2.core.errors import Side
 from polyb2.core.gzipped import GzipCheck
-from polyb2.core.keys import parse_key
+from polyb2.core.keys import is_segment, parse_key
 from polyb2.core.parts import Part
 from polyb2.core.proof import md5_form
 from polyb2.core.records import KnownFile, ListedObject, Revision, StoredObject
 from polyb2.core.selection import EVERYTHING, Selection
 from polyb2.core.units import iso_utc
-from polyb2.flow.discover import resolve_datasets
+from polyb2.flow.chosen import resolve_datasets
+from polyb2.flow.listing import bounded, unusable
 from polyb2.flow.mirror import Mirror, whole
 from polyb2.flow.readback import equals_source
 from polyb2.flow.stream import hash_stored
@@ -41,6 +44,8 @@ class Kind(StrEnum):
 
 SENT_AGAIN = {Kind.MISSING, Kind.SIZE, Kind.ETAG, Kind.CONTENT}
 REPAIRED = SENT_AGAIN | {Kind.STALE}
+KEPT_MAX = 1000
+"""Differences that are kept for the message about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,42 +97,67 @@ class Findings:
 
     Attributes:
         checked: files that the ledger says are mirrored.
-        differences: between ledger, source and bucket.
+        found: differences between ledger, source and bucket, in all.
+        differences: the first of them, at most :data:`KEPT_MAX`; each is told when it is found.
         damaged_at_source: files whose gzip stream is broken although they are what the source sent (``deep``).
         repaired: files that were queued again.
+        is_repairable: ``--repair`` has something to queue; what is extra, or gone at the source, is left as it is.
+        mark: of the differences, whatever their order.
     """
 
     checked: int = 0
+    found: int = 0
     differences: list[Difference] = field(default_factory=list)
     damaged_at_source: list[str] = field(default_factory=list)
     repaired: int = 0
+    is_repairable: bool = False
+    mark: int = 0
 
-    @property
-    def is_repairable(self) -> bool:
-        """Whether ``--repair`` has something to queue; what is extra, or gone at the source, is left as it is."""
-        return any(item.kind in REPAIRED for item in self.differences)
+    def add(self, difference: Difference) -> None:
+        self.found += 1
+        self.is_repairable = self.is_repairable or difference.kind in REPAIRED
+        self.mark ^= int.from_bytes(sha256(f"{difference.kind} {difference.key}".encode()).digest()[:8])
+        if len(self.differences) < KEPT_MAX:
+            self.differences.append(difference)
 
-    def as_json(self) -> dict[str, Any]:
-        """The contract's ``verify --json``."""
-        return {
-            "checked": self.checked,
-            "differences": [item.as_json() for item in self.differences],
-            "damaged_at_source": self.damaged_at_source,
-            "repaired": self.repaired,
-        }
+    def rest_as_json(self) -> dict[str, Any]:
+        """The contract's ``verify --json`` but for the differences, which are told one by one."""
+        return {"checked": self.checked, "damaged_at_source": self.damaged_at_source, "repaired": self.repaired}
 
 
-async def verify(mirror: Mirror, selection: Selection, *, deep: bool = False) -> Findings:
-    """Compare the ledger with both listings.
+Tell = Callable[[Difference], object]
+
+
+async def verify(
+    mirror: Mirror,
+    selection: Selection,
+    *,
+    deep: bool = False,
+    mend: bool = False,
+    tell: Tell = lambda _difference: None,
+) -> Findings:
+    """Compare the ledger with both listings, prefix by prefix.
+
+    Args:
+        mirror: what is compared.
+        selection: of which files.
+        deep: read every object back.
+        mend: queue what differs.
+        tell: is given each difference once its prefix is gone through.
 
     Raises:
-        RemoteError: a listing failed: nothing is concluded from half a listing.
+        RemoteError: a listing failed: nothing is concluded from half of one.
         UsageError: a pattern names nothing that the source lists.
     """
     findings = Findings()
     for dataset in await _datasets(mirror, selection):
         for prefix in selection.prefixes(dataset):
-            await _verify_prefix(mirror, selection, prefix, findings, deep=deep)
+            differences = await _verify_prefix(mirror, selection, (dataset, prefix), findings, deep=deep)
+            if mend:
+                findings.repaired += await _repair(mirror, differences)
+            for difference in differences:
+                findings.add(difference)
+                tell(difference)
     return findings
 
 
@@ -138,45 +168,55 @@ async def _datasets(mirror: Mirror, selection: Selection) -> list[str]:
     found = set(await mirror.ledger.datasets())
     for prefix in set(await mirror.source.folders("")) & set(await mirror.target.folders("")):
         found |= {f"{prefix}/{kind}" for kind in await mirror.target.folders(f"{prefix}/")}
-    return sorted(dataset for dataset in found if selection.has_dataset(dataset))
+    sound = (dataset for dataset in found if all(map(is_segment, dataset.split("/"))))
+    return sorted(dataset for dataset in sound if selection.has_dataset(dataset))
 
 
-async def repair(mirror: Mirror, findings: Findings) -> None:
-    """Queue what differs: lost or wrong objects to be sent again, stale ones in their newest revision."""
-    again = {item.key for item in findings.differences if item.kind in SENT_AGAIN}
+async def _repair(mirror: Mirror, differences: Sequence[Difference]) -> int:
+    """Queue what differs: lost or wrong objects to be sent again, stale ones in their newest revision; how many."""
+    again = {item.key for item in differences if item.kind in SENT_AGAIN}
+    repaired = 0
     if again:
         rows = [row async for row in mirror.ledger.files(EVERYTHING, Filter(keys=frozenset(again)))]
-        findings.repaired += await mirror.ledger.requeue(rows, disown=True)
-    stale = [item.listed for item in findings.differences if item.kind is Kind.STALE and item.listed]
-    found = [Discovered(name, listed) for listed in stale if (name := parse_key(listed.key))]
+        repaired += await mirror.ledger.requeue(rows, disown=True)
+    stale = [item.listed for item in differences if item.kind is Kind.STALE and item.listed]
+    found = [Discovered(name, listed) for listed in stale if (name := parse_key(listed.key)) and not unusable(listed)]
     if found:
         changes = await mirror.ledger.record(found, mirror.target.prefix)
-        findings.repaired += changes[Change.REVISED]
+        repaired += changes[Change.REVISED]
+    return repaired
 
 
-async def _verify_prefix(mirror: Mirror, selection: Selection, prefix: str, findings: Findings, *, deep: bool) -> None:
-    listed = await _by_key(mirror.source.pages(prefix), selection)
-    stored = await _by_key(mirror.target.pages(prefix), selection)
-    ours: set[str] = set()
+async def _verify_prefix(
+    mirror: Mirror, selection: Selection, place: tuple[str, str], findings: Findings, *, deep: bool
+) -> list[Difference]:
+    """The differences of a dataset's prefix. Both listings are held, which a file a day bounds."""
+    dataset, prefix = place
+    listed = await _by_key(bounded(mirror.source.pages(prefix), Side.SOURCE, prefix), selection, dataset)
+    stored = await _by_key(bounded(mirror.target.pages(prefix), Side.TARGET, prefix), selection, dataset)
+    differences: list[Difference] = []
+    extra = dict.fromkeys(stored)
     async for row in mirror.ledger.known_between(prefix, prefix + "\U0010ffff"):
         name = parse_key(row.key)
-        ours.add(row.key)
+        extra.pop(row.key, None)
         if name is None or row.mirrored_revision is None or not selection.has_date(name.date):
             continue
         findings.checked += 1
         found = [item async for item in _compare(mirror, row, listed.get(row.key), stored.get(row.key))]
-        findings.differences += found
         if deep and not any(item.kind in SENT_AGAIN for item in found):
-            await _read_back(mirror, row, listed.get(row.key), findings)
-    findings.differences += [Difference(key, Kind.EXTRA) for key in stored if key not in ours]
+            found += await _read_back(mirror, row, listed.get(row.key), findings)
+        differences += found
+    return differences + [Difference(key, Kind.EXTRA) for key in extra]
 
 
-async def _by_key(pages: AsyncIterator[list[ListedObject]], selection: Selection) -> dict[str, ListedObject]:
+async def _by_key(
+    pages: AsyncIterator[list[ListedObject]], selection: Selection, dataset: str
+) -> dict[str, ListedObject]:
     found: dict[str, ListedObject] = {}
     async for page in pages:
         for item in page:
             name = parse_key(item.key)
-            if name is not None and selection.has_date(name.date):
+            if name is not None and name.dataset == dataset and selection.has_date(name.date):
                 found[item.key] = item
     return found
 
@@ -202,7 +242,9 @@ async def _is_right_after_all(mirror: Mirror, row: KnownFile) -> bool:
     return stored is not None and stored.etag in {row.dest_etag, row.mirrored_etag}
 
 
-async def _read_back(mirror: Mirror, row: KnownFile, listed: ListedObject | None, findings: Findings) -> None:
+async def _read_back(
+    mirror: Mirror, row: KnownFile, listed: ListedObject | None, findings: Findings
+) -> list[Difference]:
     """Read the object back: compared with the source where it has that revision, else with checksums, else as gzip."""
     stored = await mirror.target.head(mirror.target.prefix + row.key)
     gzip = GzipCheck()
@@ -212,9 +254,10 @@ async def _read_back(mirror: Mirror, row: KnownFile, listed: ListedObject | None
     finally:
         slot.release()
     if proven is False or (proven is None and gzip.is_broken):
-        findings.differences.append(Difference(row.key, Kind.CONTENT, row))
-    elif gzip.is_broken:
+        return [Difference(row.key, Kind.CONTENT, row)]
+    if gzip.is_broken:
         findings.damaged_at_source.append(row.key)
+    return []
 
 
 async def _is_proven(

@@ -1,6 +1,8 @@
 """The discovery coroutine of the long-running container: look back some days every interval, at everything once a day.
 
-The daily full listing finds older files that were replaced; it never queues a date that nobody chose. At 11:00 US Eastern,
+The daily full listing finds older files that were replaced, and those that came late or while no watch ran: what is dated
+since the first day that a watch of the dataset looked at is its to mirror, whenever it comes. It never queues a date that
+nobody chose, nor more than ``POLYB2_MAX_PLAN_BYTES``: that is held, and said until somebody agrees. At 11:00 US Eastern,
 when the files of the day before should be there, it looks whatever the interval, and more often while one is late; which are
 late is told once. A discovery that fails is told once and tried again soon: the workers go on meanwhile. When everything was
 last listed is in the ledger, so that a restart goes on where the process before it was.
@@ -12,7 +14,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import date, timedelta
 
 from polyb2.core.calendar import due, next_due
@@ -22,11 +23,11 @@ from polyb2.core.logevents import LogEvent, told
 from polyb2.core.selection import Mode, Selection, daily
 from polyb2.core.units import format_duration
 from polyb2.flow import coverage
-from polyb2.flow.consent import Consent, PlanTooLargeError, discover
+from polyb2.flow.consent import Consent, discover, discover_unasked
 from polyb2.flow.discover import Discovery
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.report import Report
-from polyb2.ledger.binding import FULL_LISTING
+from polyb2.ledger.binding import FULL_LISTING, FULL_LISTING_DAY
 
 log = logging.getLogger(__name__)
 FULL_EVERY_MS = 24 * 3600 * 1000
@@ -43,7 +44,7 @@ class Watch:
     """Discovers on schedule.
 
     Attributes:
-        problem: what the last discovery failed with, in words; None after one that ended well.
+        problem: what the last discovery failed with, or what it may not queue unasked, in words; None where all is well.
         late: the days that were late at the last look.
         on_cycle: called after each round of discoveries, well or not.
     """
@@ -62,8 +63,6 @@ class Watch:
         self._mirror = mirror
         self._datasets = datasets
         self._consent = consent
-        # Nobody sits there for months to be asked.
-        self._unasked = replace(consent, ask=None)
         self._interval_s = interval_s
         self._on_queued = on_queued
         self._lookback_days = LOOKBACK_DAYS
@@ -83,20 +82,15 @@ class Watch:
         while not self._mirror.draining.is_set():
             try:
                 if first is not None:
-                    await self._look(first, self._consent)
+                    report = await discover(Discovery(self._mirror, first), self._consent, self._on_queued)
+                    _log("discovered", report)
                     first = None
                 await self._look_around()
-            except PlanTooLargeError as error:
-                if first is not None:
-                    raise
-                # Listing it all again in a minute would change nothing.
-                pause_s = self._fail(error, self._interval_s)
             except (RemoteError, UsageError, LedgerError) as error:
                 if first is not None and isinstance(error, UsageError):
                     raise
                 pause_s = self._fail(error, min(self._interval_s, AGAIN_S))
             else:
-                self.problem = None
                 pause_s = self._pause_s()
             self.on_cycle()
             with suppress(TimeoutError):
@@ -121,22 +115,23 @@ class Watch:
         return max(pause_s, min(self._interval_s, PAUSE_S_MIN))
 
     async def _look_around(self) -> None:
-        lately = daily(self._mirror.ledger.clock.today(), self._lookback_days, self._datasets)
-        refused: PlanTooLargeError | None = None
-        try:
-            report = await self._look(lately, self._unasked)
-            await self._note_late(list(report.datasets))
-        except PlanTooLargeError as error:
-            refused = error
+        ledger = self._mirror.ledger
+        lately = daily(ledger.clock.today(), self._lookback_days, self._datasets)
+        report = await discover_unasked(Discovery(self._mirror, lately), self._consent, self._on_queued)
+        _log("discovered", report)
+        datasets = list(report.datasets)
+        await ledger.follow(datasets, lately.ranges[0].first)
+        await self._note_late(datasets)
         await self._look_at_everything()
-        if refused is not None:
-            raise refused
+        await self._note_held()
 
-    async def _look(self, selection: Selection, consent: Consent) -> Report:
-        report = await discover(Discovery(self._mirror, selection), consent, self._on_queued)
-        listed, queued = report.total("listed"), report.total("queued")
-        log.info("discovered: %d listed, %d queued", listed, queued, extra=_told(report))
-        return report
+    async def _note_held(self) -> None:
+        """Say what waits for a yes, once; for as long as it does it is a problem."""
+        held = await self._mirror.ledger.held()
+        problem = held.words if held.files else None
+        if problem is not None and problem != self.problem:
+            log.error("%s", problem, extra=told(LogEvent.DISCOVERY_HELD, files=held.files, bytes=held.bytes))
+        self.problem = problem
 
     async def _note_late(self, datasets: Sequence[str]) -> None:
         """Tell once of each day that is late, and once when it is so no longer."""
@@ -152,19 +147,19 @@ class Watch:
 
     async def _look_at_everything(self) -> None:
         ledger = self._mirror.ledger
-        last, now_ms = await ledger.fact(FULL_LISTING), ledger.clock.wall_ms()
-        if last is not None and 0 <= now_ms - int(last) < FULL_EVERY_MS:
+        last, last_day = await ledger.fact(FULL_LISTING), await ledger.fact(FULL_LISTING_DAY)
+        now_ms, today = ledger.clock.wall_ms(), ledger.clock.today().isoformat()
+        if last is not None and 0 <= now_ms - int(last) < FULL_EVERY_MS and last_day == today:
             return
-        full = Discovery(self._mirror, Selection(Mode.EVERYTHING, self._datasets), only_known=True)
-        try:
-            report = await discover(full, self._unasked, self._on_queued)
-        except PlanTooLargeError:
-            await ledger.remember(FULL_LISTING, str(now_ms))
-            raise
-        log.info("listed everything: %d older files were replaced", report.total("revised"), extra=_told(report))
+        everything = Selection(Mode.EVERYTHING, self._datasets)
+        full = Discovery(self._mirror, everything, only_known=True, since=await ledger.followed())
+        _log("listed everything", await discover_unasked(full, self._consent, self._on_queued))
         await ledger.remember(FULL_LISTING, str(now_ms))
+        await ledger.remember(FULL_LISTING_DAY, today)
 
 
-def _told(report: Report) -> dict[str, object]:
+def _log(what: str, report: Report) -> None:
     names = ("listed", "queued", "revised", "adopted", "bytes_queued")
-    return told(LogEvent.DISCOVERY_DONE, **{name: report.total(name) for name in names})
+    extra = told(LogEvent.DISCOVERY_DONE, **{name: report.total(name) for name in names})
+    found = ", ".join(f"{report.total(name)} {name}" for name in ("listed", "queued", "revised"))
+    log.info("%s: %s", what, found, extra=extra)

@@ -18,6 +18,7 @@ from polyb2.core.verdict import Verdict, judge
 from polyb2.flow.mirror import DrainedError, InFlight, Mirror
 from polyb2.flow.outage import Outage
 from polyb2.flow.recover import abort_abandoned, abort_strangers
+from polyb2.flow.renewal import renew
 from polyb2.flow.streams import Slot
 from polyb2.flow.transfer import transfer
 
@@ -128,10 +129,10 @@ async def _ask_the_listing(mirror: Mirror, claim: Claim, error: RemoteError) -> 
         return event
     if (listed.etag, listed.size) == (claim.revision.etag, claim.revision.size):
         return None
-    await mirror.ledger.renew_revision(claim, listed)
-    words = "%s was replaced at the source; the newest revision is queued"
-    log.info(words, claim.key, extra=_told(LogEvent.FILE_REVISED, claim))
-    return Event.REVISE
+    event = await renew(mirror, claim, listed)
+    if event is Event.PARK:
+        await _clean_up(mirror, claim)
+    return event
 
 
 async def _abort_strangers(mirror: Mirror, claim: Claim) -> None:

@@ -11,6 +11,8 @@ TARGET_ETAGS = "target_part_etags"
 """``opaque`` where an upload showed that the target's part ETags are not MD5s."""
 FULL_LISTING = "full_listing_ms"
 """When the watch last listed the chosen datasets whole."""
+FULL_LISTING_DAY = "full_listing_day"
+"""On which day, US Eastern, that was."""
 
 DISCOVERED = "discovered_ms"
 """When a discovery last ended well."""
@@ -42,9 +44,10 @@ def bind(tx: Transaction, wanted: Binding) -> None:
     if check(tx, wanted):
         return
     write(tx, wanted)
-    for name in (TARGET_ETAGS, FULL_LISTING, DISCOVERED):
+    for name in (TARGET_ETAGS, FULL_LISTING, FULL_LISTING_DAY, DISCOVERED):
         set_meta(tx, name, None)
-    tx.run("listings_forget_all")
+    for statement in ("listings_forget_all", "held_forget_all", "followed_forget_all"):
+        tx.run(statement)
 
 
 def check(tx: Transaction, wanted: Binding) -> bool:

@@ -37,19 +37,24 @@ class ListedDays:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Rows of files and listings of a dataset and year, and the date of the dataset's first row."""
+    """Rows of files and listings of a dataset and year, the date of the dataset's first row, and what is held.
+
+    ``held`` are the dates of files of which a newer revision is listed and not queued.
+    """
 
     dataset: str
     year: int
     files: Sequence[Row]
     listings: Sequence[Row]
     first_row: date | None
+    held: frozenset[str] = frozenset()
 
     def calendar(self, now: datetime) -> YearCalendar:
         """What became of each day."""
         seen = _seen(self.listings)
         begin = begin_of(self.dataset, seen, self.first_row)
-        return year_of(self.dataset, self.year, map(_file, self.files), seen, begin, now)
+        files = (_file(row, held=row["date"] in self.held) for row in self.files)
+        return year_of(self.dataset, self.year, files, seen, begin, now)
 
 
 def note_listed(tx: Transaction, found: ListedDays) -> None:
@@ -84,10 +89,12 @@ def years(tx: Transaction) -> dict[str, range]:
 
 def facts(tx: Transaction, dataset: str, year: int) -> Facts:
     """What is known of a dataset and year; what became of each day is worked out when the transaction is over."""
-    rows = tx.rows("files_of_days", **_stretch(f"{dataset}/{year:04}"))
+    of_year = _stretch(f"{dataset}/{year:04}")
+    rows, held = tx.rows("files_of_days", **of_year), tx.rows("held_days", **of_year)
     first = tx.row("files_first", **_stretch(dataset))
     seen = tx.rows("listings_of", dataset=dataset)
-    return Facts(dataset, year, rows, seen, date.fromisoformat(first["date"]) if first else None)
+    first_row = date.fromisoformat(first["date"]) if first else None
+    return Facts(dataset, year, rows, seen, first_row, frozenset(row["date"] for row in held))
 
 
 def _stretch(folder: str) -> dict[str, str]:
@@ -113,7 +120,7 @@ def _seen(rows: Iterable[Row]) -> Seen:
     return Seen(months, whole_ms)
 
 
-def _file(row: Row) -> FileOfDay:
+def _file(row: Row, *, held: bool) -> FileOfDay:
     return FileOfDay(
         date=date.fromisoformat(row["date"]),
         status=Status(row["status"]),
@@ -121,4 +128,5 @@ def _file(row: Row) -> FileOfDay:
         size=row["size"],
         revision=row["revision"],
         mirrored_revision=row["mirrored_revision"],
+        newer_is_held=held,
     )

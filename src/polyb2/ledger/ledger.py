@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -20,13 +20,28 @@ from polyb2.core.errors import LedgerGoneError
 from polyb2.core.parts import PartPlan
 from polyb2.core.records import Claim, KnownFile, ListedObject, Mirrored, PartProof, Receipt, Upload, UploadState
 from polyb2.core.selection import Selection
-from polyb2.core.status import Event
+from polyb2.core.status import Event, Status
 from polyb2.core.verdict import Verdict
-from polyb2.ledger import binding, claims, coverage, leases, listings, reports, settlements, story, told, transfers
+from polyb2.ledger import (
+    binding,
+    byhand,
+    claims,
+    coverage,
+    finding,
+    holding,
+    leases,
+    listings,
+    reports,
+    settlements,
+    story,
+    told,
+    transfers,
+)
 from polyb2.ledger.binding import Binding
 from polyb2.ledger.claims import QueueState
 from polyb2.ledger.coverage import ListedDays
 from polyb2.ledger.database import Database, Row, Transaction, open_database
+from polyb2.ledger.holding import Held
 from polyb2.ledger.leases import IDLE, Load, Worker
 from polyb2.ledger.listings import Discovered
 from polyb2.ledger.patience import Patience
@@ -35,6 +50,8 @@ from polyb2.ledger.settlements import Completion
 from polyb2.ledger.story import Story
 
 PAGE_ROWS = 500
+BATCH_ROWS = 1000
+"""Rows that one transaction puts back or takes out: some ten milliseconds, so that a run beside it is not held up."""
 
 
 class Ledger:
@@ -211,6 +228,12 @@ class Ledger:
     async def renew_revision(self, claim: Claim, listed: ListedObject) -> None:
         await self._database.write("revise", lambda tx: settlements.renew_revision(tx, claim, listed, self.clock.now()))
 
+    async def hold_revision(self, claim: Claim, listed: ListedObject, reason: str, message: str) -> Event:
+        """Park a claimed file whose newer revision may not be queued; ``revise`` if discovery queued one meanwhile."""
+        return await self._database.write(
+            "hold", lambda tx: settlements.hold_revision(tx, claim, listed, reason, message, self.clock.now())
+        )
+
     # -- discovery ----------------------------------------------------------------------------------------------------
 
     async def known_files(self, keys: Sequence[str]) -> dict[str, KnownFile]:
@@ -242,6 +265,37 @@ class Ledger:
 
     async def mark_gone(self, keys: Sequence[str]) -> int:
         return await self._database.write("gone", lambda tx: listings.mark_gone(tx, keys))
+
+    async def held_of(self, keys: Sequence[str]) -> dict[str, tuple[str, int]]:
+        """ETag and size of what is held of these keys."""
+        return await self._database.read(lambda tx: holding.held_of(tx, keys))
+
+    async def held_between(self, after: str, last: str) -> AsyncIterator[str]:
+        """Keys of held files with ``after < key <= last``, in their order."""
+        while page := await self._database.read(partial(holding.held_between, after=after, last=last, limit=PAGE_ROWS)):
+            for key in page:
+                yield key
+            after = page[-1]
+
+    async def hold(self, found: Sequence[Discovered]) -> None:
+        """Keep files that were found and are not queued unasked."""
+        await self._database.write("hold", lambda tx: holding.hold(tx, found, self.clock.wall_ms()))
+
+    async def release_held(self, keys: Sequence[str]) -> None:
+        """Forget held files that the source lists otherwise now."""
+        await self._database.write("unhold", lambda tx: holding.release(tx, keys))
+
+    async def held(self) -> Held:
+        """What is held in all."""
+        return await self._database.read(holding.summary)
+
+    async def followed(self) -> Mapping[str, date]:
+        """The first date that a watch ever looked at, by dataset."""
+        return await self._database.read(holding.followed)
+
+    async def follow(self, datasets: Sequence[str], since: date) -> None:
+        """Note that a watch looked at these datasets from ``since`` on."""
+        await self._database.write("follow", lambda tx: holding.follow(tx, datasets, since))
 
     async def note_listed(self, found: ListedDays) -> None:
         """Note what a listing that went to its end showed."""
@@ -283,12 +337,24 @@ class Ledger:
 
     async def files(self, selection: Selection, wanted: Filter | None = None) -> AsyncIterator[Row]:
         """Rows of the ledger in key order; no transaction is held between pages."""
-        wanted, after = wanted or Filter(), ""
-        while page := await self._database.read(partial(reports.files_page, after=after, limit=PAGE_ROWS)):
-            for row in page:
-                if reports.takes(row, selection, wanted):
+        wanted = wanted or Filter()
+        if wanted.keys:
+            for keys in _batches(wanted.keys, PAGE_ROWS):
+                for row in await self._database.read(
+                    partial(finding.by_keys, keys=keys, selection=selection, wanted=wanted)
+                ):
                     yield row
-            after = page[-1]["key"]
+            return
+        left = await self._database.read(lambda tx: finding.stretches(tx, selection))
+        while left:
+            look = partial(finding.page, left=left, statuses=wanted.statuses, limit=PAGE_ROWS)
+            rows, left = await self._database.read(look)
+            for row in rows:
+                yield row
+
+    async def unknown_keys(self, keys: Sequence[str]) -> list[str]:
+        """Those of the keys that the ledger does not have."""
+        return await self._database.read(lambda tx: finding.unknown(tx, keys))
 
     async def story(self, key: str) -> Story | None:
         """A file's row, revisions and last attempts; None for a key that the ledger does not have."""
@@ -296,29 +362,63 @@ class Ledger:
 
     async def requeue(self, rows: Sequence[Row], *, disown: bool = False) -> int:
         """Put rows back into the queue, uncharged; ``disown`` also makes what the target has unrecognisable as ours."""
-        return await self._database.write("requeue", lambda tx: _requeue(tx, rows, self.clock.wall_ms(), disown=disown))
+        now_ms = self.clock.wall_ms()
+        return await self._database.write("requeue", lambda tx: byhand.requeue(tx, rows, now_ms, disown=disown))
 
     async def unqueue(self, rows: Sequence[Row]) -> int:
         """Take waiting rows out of the queue: new files leave the ledger, re-published ones keep what is mirrored."""
-        return await self._database.write("unqueue", lambda tx: sum(_unqueue(tx, id_) for id_ in reports.ids(rows)))
+        return await self._database.write("unqueue", lambda tx: byhand.unqueue(tx, reports.ids(rows)))
+
+    async def requeue_all(self, selection: Selection, wanted: Filter) -> int:
+        """As :meth:`requeue`, for all rows that a command is about, a batch a transaction."""
+        return await self._each_batch("requeue", selection, wanted, self._requeue)
+
+    async def unqueue_all(self, selection: Selection, wanted: Filter) -> int:
+        """As :meth:`unqueue`, for all rows that a command is about, a batch a transaction."""
+        return await self._each_batch(
+            "unqueue", selection, wanted, lambda tx, rows: byhand.unqueue(tx, reports.ids(rows))
+        )
+
+    def _requeue(self, tx: Transaction, rows: Sequence[Row]) -> int:
+        return byhand.requeue(tx, rows, self.clock.wall_ms())
+
+    async def _each_batch(
+        self, name: str, selection: Selection, wanted: Filter, act: Callable[[Transaction, Sequence[Row]], int]
+    ) -> int:
+        """Find and change a batch within one transaction, and so on to the end; how many rows were changed."""
+        changed = 0
+        if wanted.keys:
+            for keys in _batches(wanted.keys, BATCH_ROWS):
+                find = partial(finding.by_keys, keys=keys, selection=selection, wanted=wanted)
+                changed += await self._database.write(name, partial(_found_and_changed, find=find, act=act))
+            return changed
+        left = await self._database.read(lambda tx: finding.stretches(tx, selection))
+        while left:
+            step = partial(_step, left=left, statuses=wanted.statuses, act=act)
+            here, left = await self._database.write(name, step)
+            changed += here
+        return changed
 
 
-def _requeue(tx: Transaction, rows: Sequence[Row], now_ms: int, *, disown: bool) -> int:
-    changed = 0
-    for row in rows:
-        # A row that moved on since it was looked at is left alone.
-        moved = tx.run("file_requeue", file_id=row["id"], status=row["status"], now_ms=now_ms)
-        if moved and disown:
-            tx.run("attempts_disown", file_id=row["id"])
-        changed += moved
-    return changed
+def _step(
+    tx: Transaction,
+    left: finding.Stretches,
+    statuses: Collection[Status],
+    act: Callable[[Transaction, Sequence[Row]], int],
+) -> tuple[int, finding.Stretches]:
+    rows, left = finding.page(tx, left, statuses, BATCH_ROWS, ids_only=True)
+    return (act(tx, rows) if rows else 0), left
 
 
-def _unqueue(tx: Transaction, file_id: int) -> int:
-    if tx.row("file_waits", file_id=file_id) is None:
-        return 0
-    tx.run("uploads_abandon", file_id=file_id, revision=0)
-    if tx.run("file_restore", file_id=file_id):
-        tx.run("revisions_after", file_id=file_id)
-        return 1
-    return tx.run("file_delete", file_id=file_id)
+def _found_and_changed(
+    tx: Transaction,
+    find: Callable[[Transaction], list[Row]],
+    act: Callable[[Transaction, Sequence[Row]], int],
+) -> int:
+    return act(tx, find(tx))
+
+
+def _batches(keys: Collection[str], size: int) -> list[list[str]]:
+    """Keys in their order, in lists of at most ``size``."""
+    ordered = sorted(keys)
+    return [ordered[begin : begin + size] for begin in range(0, len(ordered), size)]

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from polyb2.core.compare import Change, compare
+from polyb2.core.compare import Change, Plan, compare
 from polyb2.core.keys import FileName
 from polyb2.core.records import KnownFile, ListedObject, Mirrored
 from polyb2.core.status import Status
@@ -19,11 +19,19 @@ from polyb2.ledger.database import Row, Transaction
 
 @dataclass(frozen=True, slots=True)
 class Discovered:
-    """A listed file of the layout, and what the target already holds of it if it is new to the ledger."""
+    """A listed file of the layout.
+
+    Attributes:
+        name: what its key says.
+        listed: how it is listed.
+        adopted: what the target already holds of it if it is new to the ledger.
+        plan: what it adds to the plan; None for one that is not to be sent.
+    """
 
     name: FileName
     listed: ListedObject
     adopted: Mirrored | None = None
+    plan: Plan | None = None
 
 
 def known_files(tx: Transaction, keys: Sequence[str]) -> dict[str, KnownFile]:
@@ -55,10 +63,11 @@ def record(tx: Transaction, found: Sequence[Discovered], dest_prefix: str, now_m
         elif change is Change.REVISED:
             revise(tx, row.file_id, item.listed, now_ms)
         elif change is Change.RELISTED:
-            tx.run("file_requeue", file_id=row.file_id, status=row.status, now_ms=now_ms)
+            tx.run("files_requeue", files=json.dumps([(row.file_id, row.status)]), now_ms=now_ms)
         if row is not None and change in {Change.TOUCHED, Change.RELISTED}:
             tx.run("file_touch", file_id=row.file_id, last_modified_ms=item.listed.last_modified_ms)
     insert(tx, list(new.values()), dest_prefix, now_ms)
+    tx.run("held_delete", keys=json.dumps([item.listed.key for item in found]))
     return changes
 
 

@@ -13,7 +13,8 @@ CASE WHEN status IN ('completed', 'permanent_failure', 'not_entitled') THEN :now
 
 -- define: unfinished
 -- Nobody works on the file, and it is not as the user wants it: what ends with `source_gone` where it is no longer listed.
-status IN ('pending', 'failed_download', 'failed_upload', 'not_entitled')
+-- The plus keeps the index of statuses out of it: the keys are to be walked in their order.
++status IN ('pending', 'failed_download', 'failed_upload', 'not_entitled')
 
 -- name: meta_get
 SELECT value FROM meta WHERE name = :name;
@@ -113,31 +114,31 @@ UPDATE files SET status = 'permanent_failure', reason = 'source_gone', next_atte
     error_message = 'the source no longer lists this file; it is queued again when it is listed again'
 WHERE id = :file_id AND {unfinished};
 
--- name: file_requeue
--- retry, a relisted key, verify --repair: to be done, at once, with nothing charged. A live upload is kept.
+-- name: files_requeue
+-- retry, a relisted key, verify --repair: to be done, at once, with nothing charged. A live upload is kept. Of an array of
+-- [file_id, status]: a row that has another status by now moved on since it was looked at.
 UPDATE files SET status = 'pending', reason = NULL, error_message = NULL, retry_count = 0, forbidden = 0,
     next_attempt_ms = NULL, worker_id = NULL, parts_mark = 0, queued_at_ms = {queued},
     bytes_done = CASE WHEN status = 'completed' THEN 0 ELSE bytes_done END,
     parts_done = CASE WHEN status = 'completed' THEN 0 ELSE parts_done END
-WHERE id = :file_id AND status = :status AND status NOT IN ('processing', 'pending');
+FROM json_each(:files) AS s
+WHERE files.id = json_extract(s.value, '$[0]') AND files.status = json_extract(s.value, '$[1]')
+  AND files.status NOT IN ('processing', 'pending') RETURNING files.id;
 
--- name: file_restore
--- unqueue of a re-published file: what the target holds is what the row says again. Not of one that verify --repair
+-- name: files_restore
+-- unqueue of re-published files: what the target holds is what the row says again. Not of one that verify --repair
 -- queued in the revision that is mirrored: what the target holds of that is known to be wrong.
 UPDATE files SET status = 'completed', reason = NULL, error_message = NULL, retry_count = 0, forbidden = 0,
     next_attempt_ms = NULL, resumable = 0, bytes_done = mirrored_size, parts_total = NULL, parts_done = 0,
     revision = mirrored_revision, source_etag = mirrored_source_etag, size = mirrored_size,
     source_last_modified_ms = (SELECT r.source_last_modified_ms FROM revisions AS r
                                WHERE r.file_id = files.id AND r.revision = files.mirrored_revision)
-WHERE id = :file_id AND mirrored_revision < revision
-  AND status IN ('pending', 'failed_download', 'failed_upload');
+WHERE id IN (SELECT value FROM json_each(:files)) AND mirrored_revision < revision
+  AND +status IN ('pending', 'failed_download', 'failed_upload') RETURNING id;
 
--- name: file_waits
-SELECT 1 AS waits FROM files WHERE id = :file_id AND status IN ('pending', 'failed_download', 'failed_upload');
-
--- name: file_delete
-DELETE FROM files WHERE id = :file_id AND mirrored_revision IS NULL
-  AND status IN ('pending', 'failed_download', 'failed_upload');
+-- name: files_delete
+DELETE FROM files WHERE id IN (SELECT value FROM json_each(:files)) AND mirrored_revision IS NULL
+  AND +status IN ('pending', 'failed_download', 'failed_upload');
 
 -- name: revisions_first
 -- The first revision of the files that came after the one with the id :last_id.
@@ -156,8 +157,9 @@ FROM json_each(:done) AS d
 WHERE revisions.file_id = json_extract(d.value, '$.file_id') AND revisions.revision = json_extract(d.value, '$.revision');
 
 -- name: revisions_after
-DELETE FROM revisions WHERE file_id = :file_id
-  AND revision > (SELECT mirrored_revision FROM files WHERE id = :file_id);
+-- What is newer than the revision that is mirrored, of files that the target holds.
+DELETE FROM revisions WHERE file_id IN (SELECT value FROM json_each(:files))
+  AND revision > (SELECT f.mirrored_revision FROM files AS f WHERE f.id = revisions.file_id);
 
 -- name: claim_seq
 SELECT max(claimed_seq) AS seq FROM datasets;
@@ -241,7 +243,7 @@ WHERE file_id = :file_id AND attempt < :attempt AND (revision = :revision OR att
 
 -- name: attempts_disown
 -- verify --repair: what is in the target is not to be recognised as a result of ours; it is sent anew.
-UPDATE attempts SET token = '' WHERE file_id = :file_id;
+UPDATE attempts SET token = '' WHERE file_id IN (SELECT value FROM json_each(:files));
 
 -- name: queue_waiting
 SELECT min(next_attempt_ms) AS next_ms FROM files INDEXED BY files_waiting
@@ -284,6 +286,13 @@ UPDATE uploads SET proof = :proof WHERE id = :upload;
 -- Live uploads of a file, all or those of other revisions than :revision (0 spares none).
 UPDATE uploads SET state = 'abandoned' WHERE file_id = :file_id AND revision <> :revision
   AND state IN ('open', 'completing');
+
+-- name: uploads_abandon_waiting
+-- Live uploads of files that leave the queue, before they do: all but those that the target holds in a wrong copy.
+UPDATE uploads SET state = 'abandoned' WHERE state IN ('open', 'completing') AND file_id IN (
+    SELECT f.id FROM json_each(:files) AS w CROSS JOIN files AS f ON f.id = w.value
+    WHERE f.status IN ('pending', 'failed_download', 'failed_upload')
+      AND (f.mirrored_revision IS NULL OR f.mirrored_revision < f.revision));
 
 -- name: uploads_abandoned_of
 SELECT id, revision, dest_key, upload_id, token, size, part_bytes, proof, state FROM uploads
@@ -416,7 +425,29 @@ SELECT id, key, dataset, date, status, reason, size, source_etag, source_last_mo
        dest_version_id, revision, mirrored_revision, mirrored_source_etag, attempt, retry_count, worker_id, bytes_done,
        parts_total, parts_done, verification, error_message, discovered_at_ms, started_at_ms, completed_at_ms,
        next_attempt_ms
-FROM files WHERE key > :after ORDER BY key LIMIT :limit;
+FROM files WHERE key > :after AND key <= :last ORDER BY key LIMIT :limit;
+
+-- name: files_of_status
+SELECT id, key, dataset, date, status, reason, size, source_etag, source_last_modified_ms, dest_key, dest_etag,
+       dest_version_id, revision, mirrored_revision, mirrored_source_etag, attempt, retry_count, worker_id, bytes_done,
+       parts_total, parts_done, verification, error_message, discovered_at_ms, started_at_ms, completed_at_ms,
+       next_attempt_ms
+FROM files WHERE status = :status AND key > :after AND key <= :last ORDER BY key LIMIT :limit;
+
+-- name: files_by_keys
+SELECT id, key, dataset, date, status, reason, size, source_etag, source_last_modified_ms, dest_key, dest_etag,
+       dest_version_id, revision, mirrored_revision, mirrored_source_etag, attempt, retry_count, worker_id, bytes_done,
+       parts_total, parts_done, verification, error_message, discovered_at_ms, started_at_ms, completed_at_ms,
+       next_attempt_ms
+FROM files WHERE key IN (SELECT value FROM json_each(:keys)) ORDER BY key;
+
+-- name: file_ids_page
+SELECT id, key, status FROM files WHERE key > :after AND key <= :last ORDER BY key LIMIT :limit;
+
+-- name: file_ids_of_status
+-- The index alone answers it.
+SELECT id, key, status FROM files
+WHERE status = :status AND key > :after AND key <= :last ORDER BY key LIMIT :limit;
 
 -- name: file_by_key
 SELECT id, key, dataset, date, status, reason, size, source_etag, source_last_modified_ms, dest_key, dest_etag,
@@ -480,3 +511,51 @@ DELETE FROM told WHERE name >= :after AND name < :before;
 
 -- name: told_prune
 DELETE FROM told WHERE told_ms < :before_ms;
+
+-- name: held_of
+-- What is held of a JSON array of keys.
+SELECT key, size, source_etag FROM held WHERE key IN (SELECT value FROM json_each(:keys));
+
+-- name: held_between
+SELECT key FROM held WHERE key > :after AND key <= :last ORDER BY key LIMIT :limit;
+
+-- name: held_set
+-- An array of [key, dataset, date, size, etag, last_modified_ms, replaces]; one that is held already keeps its time.
+INSERT INTO held (key, dataset, date, size, source_etag, source_last_modified_ms, replaces, held_ms)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
+       json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]'), :now_ms
+FROM json_each(:files) WHERE TRUE
+ON CONFLICT DO UPDATE SET size = excluded.size, source_etag = excluded.source_etag, replaces = excluded.replaces,
+    source_last_modified_ms = excluded.source_last_modified_ms;
+
+-- name: held_delete
+DELETE FROM held WHERE key IN (SELECT value FROM json_each(:keys));
+
+-- name: held_summary
+-- A total, not a sum: sizes are what a listing says, and a sum of them may be beyond what an integer holds.
+SELECT count(*) AS files, total(size) AS bytes, coalesce(sum(replaces), 0) AS replaced, min(date) AS first, max(date) AS last
+FROM held;
+
+-- name: held_dates
+SELECT DISTINCT date FROM held ORDER BY date LIMIT :limit;
+
+-- name: held_datasets
+SELECT DISTINCT dataset FROM held ORDER BY dataset LIMIT :limit;
+
+-- name: held_days
+-- The days of a dataset and year of which a newer revision is held.
+SELECT date FROM held WHERE key > :after AND key < :before AND replaces;
+
+-- name: held_forget_all
+DELETE FROM held;
+
+-- name: followed
+SELECT dataset, since FROM followed;
+
+-- name: followed_set
+-- From the earliest day on that a watch ever looked at.
+INSERT INTO followed (dataset, since) VALUES (:dataset, :since)
+ON CONFLICT DO UPDATE SET since = min(since, excluded.since);
+
+-- name: followed_forget_all
+DELETE FROM followed;

@@ -11,7 +11,9 @@ from polyb2.clock import Moment
 from polyb2.core.selection import Selection
 from polyb2.core.status import WAITING, Status
 from polyb2.core.units import iso_utc
+from polyb2.ledger import holding
 from polyb2.ledger.database import Row, Transaction
+from polyb2.ledger.holding import Held
 
 RATE_WINDOW_MS = 60_000
 IN_FLIGHT_MAX = 1000
@@ -54,6 +56,7 @@ class StatusReport:
     last_errors: list[dict[str, Any]] = field(default_factory=list)
     runners: list[dict[str, Any]] = field(default_factory=list)
     rate_bytes_per_s: float | None = None
+    held: Held = field(default_factory=Held)
 
     @property
     def bytes_left(self) -> int:
@@ -86,6 +89,7 @@ class StatusReport:
             "eta_s": self.eta_s,
             "last_errors": self.last_errors,
             "runners": self.runners,
+            "held": self.held.as_json(),
         }
 
 
@@ -99,6 +103,7 @@ def status(tx: Transaction, now: Moment) -> StatusReport:
     report.last_errors = last_errors(tx, LAST_ERRORS_MAX)
     report.runners = [_runner_json(row) for row in tx.rows("workers_live", **now.parameters)]
     report.rate_bytes_per_s = rate(tx, now)
+    report.held = holding.summary(tx)
     return report
 
 
@@ -132,11 +137,6 @@ def _error_json(row: Row) -> dict[str, Any]:
 def waiting_since(tx: Transaction) -> dict[str, int]:
     """Since when the oldest waiting file of each dataset waits, epoch milliseconds; none where nothing waits."""
     return {row["dataset"]: row["since_ms"] for row in tx.rows("waiting_since")}
-
-
-def files_page(tx: Transaction, after: str, limit: int) -> list[Row]:
-    """Rows with keys after ``after``, in key order."""
-    return tx.rows("files_page", after=after, limit=limit)
 
 
 def datasets(tx: Transaction) -> list[str]:

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from polyb2.clock import Moment
+from polyb2.core.compare import HELD, Plan
+from polyb2.core.keys import parse_key
 from polyb2.core.records import Claim, ListedObject, Mirrored
 from polyb2.core.status import TRANSITIONS, Event
 from polyb2.core.verdict import Verdict
 from polyb2.ledger.database import Transaction
+from polyb2.ledger.holding import hold
 from polyb2.ledger.leases import fence, fences
-from polyb2.ledger.listings import revise
+from polyb2.ledger.listings import Discovered, revise
 
 MESSAGE_MAX = 1000
 
@@ -109,6 +112,14 @@ def renew_revision(tx: Transaction, claim: Claim, listed: ListedObject, now: Mom
         revise(tx, claim.file_id, listed, now.wall_ms)
     _end_attempt(tx, claim, "superseded", "changed", "the source replaced the file while it was read", now)
     supersede(tx, claim)
+
+
+def hold_revision(tx: Transaction, claim: Claim, listed: ListedObject, reason: str, message: str, now: Moment) -> Event:
+    """The worker itself met a newer revision that may not be queued: park the row, and keep what was seen."""
+    event = fail(tx, claim, Verdict(Event.PARK, reason, charged=False, waits=False), message, None, now)
+    if event is Event.PARK and reason == HELD and (name := parse_key(claim.key)) is not None:
+        hold(tx, [Discovered(name, listed, plan=Plan.REVISED)], now.wall_ms)
+    return event
 
 
 def supersede(tx: Transaction, claim: Claim) -> None:

@@ -62,11 +62,12 @@ def verified(findings: Findings) -> list[News]:
     """What ``verify`` found; the same differences are told once until it finds none."""
     if not findings.differences:
         return []
-    mark = _mark("\n".join(sorted(f"{item.kind} {item.key}" for item in findings.differences)))
-    return [
+    mark, more = f"{findings.mark:016x}", findings.found - len(findings.differences)
+    news = [
         News(Topic.VERIFY, f"verify: {item.kind} {item.key}", f"verify {mark} {item.kind} {item.key}")
         for item in findings.differences
     ]
+    return news + ([News(Topic.VERIFY, f"verify: {more} more", f"verify {mark} more")] if more else [])
 
 
 async def of_days(ledger: Ledger, patterns: Iterable[str]) -> list[News]:

@@ -14,14 +14,13 @@ from polyb2.core.errors import Kind, RemoteError, Side
 _FACTS = {"head": ("ContentLength",)}
 """What an answer must tell, by operation."""
 _ENTRIES = {
-    "Contents": ("Key", "Size", "ETag", "LastModified"),
     "CommonPrefixes": ("Prefix",),
     "Parts": ("PartNumber", "Size", "ETag"),
     "Uploads": ("Key", "UploadId", "Initiated"),
     "Versions": ("Key", "VersionId"),
     "DeleteMarkers": ("Key", "VersionId"),
 }
-"""What each entry of a list must tell."""
+"""What each entry of a list must tell; an object of a listing that lacks something is left out by ``flow/listing.py``."""
 _NEXT = {
     "list": ("NextContinuationToken",),
     "list_parts": ("NextPartNumberMarker",),

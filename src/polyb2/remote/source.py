@@ -6,6 +6,7 @@ answer to a range GET is checked for status, ETag, Content-Range and length befo
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -28,10 +29,17 @@ from polyb2.remote.translate import from_body
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
+log = logging.getLogger(__name__)
 LISTING = ("IsTruncated", "Name", "Bucket", "KeyCount", "MaxKeys", "Contents", "CommonPrefixes")
 """What a listing tells, an empty one as well: some of it, as not every server tells all."""
 _NOT_TOLD = {Kind.REFUSED, Kind.SERVER_ERROR, Kind.CHANGED, Kind.BAD_ANSWER, Kind.NOT_FOUND, Kind.FORBIDDEN}
 """How a source answers that knows no ``partNumber``; whether the file can be read is for the GET to say."""
+UNKNOWN = -1
+"""A size or a time that an entry of a listing does not tell."""
+FOLDERS_MAX = 10_000
+"""Names below a prefix: there are nine prefixes and some thirty types."""
+FOLDER_PAGES_MAX = 200
+_NAME_KEPT = 300
 _PARTIAL = 206
 _OK = 200
 _NOT_IMPLEMENTED = 501
@@ -164,22 +172,32 @@ async def list_folders(list_page: Callable[..., Awaitable[Mapping[str, Any]]], p
     """The next path segments below ``prefix``, by ListObjectsV2 with a delimiter."""
     names: list[str] = []
     token: dict[str, Any] = {}
-    while True:
+    for _ in range(FOLDER_PAGES_MAX):
         answer = await list_page(Prefix=prefix, Delimiter="/", **token)
-        names += [item["Prefix"][len(prefix) : -1] for item in answer.get("CommonPrefixes", [])]
+        # Whatever is longer is no name of a dataset, and is kept only as far as that shows.
+        names += [item["Prefix"][len(prefix) : -1][:_NAME_KEPT] for item in answer.get("CommonPrefixes", [])]
         if not answer.get("IsTruncated"):
             return names
+        if len(names) > FOLDERS_MAX:
+            break
         token = {"ContinuationToken": answer["NextContinuationToken"]}
+    log.warning("the listing below %r does not end: its first %d names count", prefix, len(names))
+    return names
 
 
 def listed_objects(answer: Mapping[str, Any]) -> list[ListedObject]:
-    """The objects of a ListObjectsV2 answer."""
-    return [
-        ListedObject(
-            item["Key"], int(item["Size"]), clean_etag(item["ETag"]), int(item["LastModified"].timestamp() * 1000)
-        )
-        for item in answer.get("Contents", [])
-    ]
+    """The objects of a ListObjectsV2 answer; what an entry lacks shows as a size, an ETag or a time that cannot be."""
+    return [_listed(item) for item in answer.get("Contents", []) if item.get("Key")]
+
+
+def _listed(item: Mapping[str, Any]) -> ListedObject:
+    modified = item.get("LastModified")
+    return ListedObject(
+        item["Key"],
+        int(item.get("Size", UNKNOWN)),
+        clean_etag(item.get("ETag") or ""),
+        UNKNOWN if modified is None else int(modified.timestamp() * 1000),
+    )
 
 
 async def _check_answer(response: aiohttp.ClientResponse, revision: Revision, part: Part | None) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,9 +13,11 @@ from rich.text import Text
 
 from polyb2.cli.show.output import NAMED_MAX, console, print_table, table
 from polyb2.core.coverage import SETTLED, Day, DayState
+from polyb2.core.selection import Mode, Selection, historical
+from polyb2.flow.coverage import DaysOfYear, Lacking, by_year
 
 if TYPE_CHECKING:
-    from polyb2.flow.coverage import Coverage
+    from polyb2.ledger.ledger import Ledger
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MARKED_DAYS = (1, 5, 10, 15, 20, 25, 30)
@@ -35,37 +38,58 @@ _SIGNS = {
 _NAMED = (DayState.LATE, DayState.MISSING, DayState.FAILED)
 
 
-def print_verdict(found: Coverage) -> None:
+class _Summary:
+    """Days counted by year and state, and the last of those that are named."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, int], Counter[DayState]] = {}
+        self.named: dict[DayState, deque[Day]] = {state: deque(maxlen=NAMED_MAX) for state in _NAMED}
+        self.totals: Counter[DayState] = Counter()
+
+    def add(self, found: DaysOfYear) -> None:
+        counted = Counter(day.state for day in found.days)
+        self.counts[found.dataset, found.year] = counted
+        self.totals.update(counted)
+        for day in found.days:
+            if day.state in self.named:
+                self.named[day.state].append(day)
+
+
+def print_verdict(lacking: Lacking) -> None:
     """What is lacking, or that nothing is."""
-    out, lacking = console(), found.incomplete
-    for day in lacking[:NAMED_MAX]:
-        out.print(f"{day.date} {day.dataset}: {_words(day.state)}")
+    out = console()
+    for day, dataset, state in islice(lacking, NAMED_MAX):
+        out.print(f"{day} {dataset}: {_words(state)}")
     if len(lacking) > NAMED_MAX:
         out.print(f"{len(lacking) - NAMED_MAX} more (--json names them)")
     out.print(f"not complete: {len(lacking)} files are lacking" if lacking else "complete")
 
 
-def print_coverage(found: Coverage, *, every_year: bool) -> None:
-    """A table of the years, then their grids; only the newest year's where no dates were asked for."""
-    out = console()
-    _print_counts(out, found)
-    for dataset, days in found.datasets.items():
-        years = list(_by_year(days))
-        for year, of_year in years if every_year else years[-1:]:
-            out.print(f"\n{dataset} {year}", style="bold")
-            _print_grid(out, of_year)
-    for state in _NAMED:
-        _print_days(out, state, [day for days in found.datasets.values() for day in days if day.state is state])
-    if not any(found.datasets.values()):
+async def print_coverage(ledger: Ledger, selection: Selection, datasets: Sequence[str]) -> None:
+    """A table of the years, then their grids; only the newest year's where no dates were asked for.
+
+    Each year is read for the table and again for its grid, so that no more than one is held.
+    """
+    out, summary = console(), _Summary()
+    for dataset in datasets:
+        async for found in by_year(ledger, selection, dataset):
+            summary.add(found)
+    _print_counts(out, summary.counts)
+    newest = dict(list(summary.counts))
+    for dataset, year in newest.items():
+        chosen = selection
+        if selection.mode is Mode.EVERYTHING:
+            chosen = historical(date(year, 1, 1), min(date(year, 12, 31), ledger.clock.today()), (dataset,))
+        async for found in by_year(ledger, chosen, dataset):
+            out.print(f"\n{dataset} {found.year}", style="bold")
+            _print_grid(out, found.days)
+    for state, days in summary.named.items():
+        _print_days(out, state, days, summary.totals[state])
+    if not summary.counts:
         out.print("the ledger knows nothing of these days yet: run polyb2 discover")
 
 
-def _print_counts(out: Console, found: Coverage) -> None:
-    counts = {
-        (dataset, year): Counter(day.state for day in of_year)
-        for dataset, days in found.datasets.items()
-        for year, of_year in _by_year(days)
-    }
+def _print_counts(out: Console, counts: Mapping[tuple[str, int], Counter[DayState]]) -> None:
     shown = [state for state in DayState if state not in SETTLED - {DayState.MIRRORED}]
     shown = [state for state in shown if any(counted[state] for counted in counts.values())]
     heads = [_words(state) for state in shown]
@@ -103,19 +127,14 @@ def _legend(days: Iterable[Day]) -> Text:
     return line
 
 
-def _print_days(out: Console, state: DayState, days: list[Day]) -> None:
-    if days:
+def _print_days(out: Console, state: DayState, days: Iterable[Day], total: int) -> None:
+    if total:
         out.print()
-    for day in days[-NAMED_MAX:]:
+    for day in days:
         reason = f" ({day.file.reason})" if day.file and day.file.reason else ""
         out.print(f"{_words(state)}: {day.dataset} {day.date}{reason}")
-    if len(days) > NAMED_MAX:
-        out.print(f"{_words(state)}: {len(days) - NAMED_MAX} days before those (--json names them)")
-
-
-def _by_year(days: Iterable[Day]) -> Iterator[tuple[int, list[Day]]]:
-    for year, of_year in groupby(days, key=lambda day: day.date.year):
-        yield year, list(of_year)
+    if total > NAMED_MAX:
+        out.print(f"{_words(state)}: {total - NAMED_MAX} days before those (--json names them)")
 
 
 def _words(state: DayState) -> str:

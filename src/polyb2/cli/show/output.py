@@ -107,10 +107,16 @@ def print_report(report: Report) -> None:
         rows.append((item.dataset, [*map(str, counts), format_size(item.bytes_queued)]))
     out.print(dataset_table(out, figures, rows))
     print_named(out, "nothing is listed for", report.not_published)
-    print_named(out, "not flat files, left alone:", report.ignored)
+    print_left_out(out, report)
     if report.gone:
         out.print(f"{report.gone} unfinished files are listed no longer and were parked (reason source_gone)")
     out.print(f"{report.total('queued')} files queued, {format_size(report.total('bytes_queued'))}")
+
+
+def print_left_out(out: Console, report: Report) -> None:
+    """Keys that discovery left alone, and why where that is not plain to see."""
+    print_named(out, "not flat files, left alone:", [key for key in report.ignored if key not in report.reasons])
+    print_named(out, "left out:", [f"{key}: {why}" for key, why in report.reasons.items()])
 
 
 def print_outcome(outcome: Outcome, seconds: float | None = None) -> None:
@@ -150,20 +156,23 @@ async def print_files(rows: AsyncIterator[Any]) -> None:
             out.print(indented(words))
 
 
+def print_difference(difference: Difference) -> None:
+    """A line of what verify found."""
+    console(asked=False).print(f"{difference.kind:<12} {difference.key}{_revision_words(difference)}")
+
+
 def print_findings(findings: Findings) -> None:
-    """What verify found."""
+    """What verify found, but for the differences themselves."""
     out = console(asked=False)
-    if MANNER.quiet and findings.differences:
-        tell_failure(f"{len(findings.differences)} differences: polyb2 verify without --quiet names them", UNFINISHED)
-    for difference in findings.differences:
-        out.print(f"{difference.kind:<12} {difference.key}{_revision_words(difference)}")
+    if MANNER.quiet and findings.found:
+        tell_failure(f"{findings.found} differences: polyb2 verify without --quiet names them", UNFINISHED)
     print_named(out, "a broken gzip stream, as the source has it:", findings.damaged_at_source)
-    out.print(f"{findings.checked} files checked, {len(findings.differences)} differences")
+    out.print(f"{findings.checked} files checked, {findings.found} differences")
     if findings.repaired:
         out.print(f"{findings.repaired} files queued: polyb2 run sends them again")
     elif findings.is_repairable:
         out.print("polyb2 verify --repair queues what differs")
-    elif findings.differences:
+    elif findings.found:
         out.print("nothing to send again: polyb2 leaves alone what is extra in the bucket or gone at the source")
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from polyb2.cli.show.output import console, print_named, print_table, table
+from polyb2.cli.show.output import console, print_left_out, print_named, print_table, table
 from polyb2.core.estimate import Estimate
 from polyb2.core.units import format_duration, format_size
 
@@ -21,7 +21,7 @@ def print_plan(report: Report, estimate: Estimate) -> None:
     out = console()
     _print_years(out, report)
     print_named(out, "nothing is listed for", report.not_published)
-    print_named(out, "not flat files, left alone:", report.ignored)
+    print_left_out(out, report)
     out.print(f"{report.total('queued')} files to queue, {format_size(estimate.bytes_queued)}")
     if estimate.bytes_waiting:
         out.print(f"waiting in the queue already: {format_size(estimate.bytes_waiting)}")

@@ -54,6 +54,8 @@ def _standing(out: Console, report: StatusReport) -> RenderableType:
         lines.append(Text(f"in flight: {len(report.in_flight) - NAMED_MAX} more (--json names them)"))
     for item in report.last_errors:
         lines += _error(out, item)
+    if report.held.files:
+        lines.append(Text(f"held: {report.held.words}", style="yellow"))
     if not report.totals.files:
         lines.append(Text("the ledger has no files yet: run polyb2 discover"))
     return Group(*lines)
