@@ -18,6 +18,7 @@ from tests.faults.matrix import play
 from tests.faults.power import PowerLoss
 from tests.faults.runners import frozen_at
 from tests.faults.scenes import Case
+from tests.faults.shaped import QUICK, missing, send_over
 
 EVERY = 21
 """Every so many cases of the matrix, in its stable order: a few of each step."""
@@ -84,6 +85,12 @@ async def test_a_stop_does_not_wait_for_a_peer_that_stands_still(peer: Peer) -> 
 
 async def test_a_stop_at_a_write_of_the_ledger_leaves_its_rows_free() -> None:
     assert await drained_at("ledger.receipt.before"), "it never came there"
+
+
+async def test_a_full_slow_line_is_used_and_nothing_is_sent_twice() -> None:
+    if reason := missing():
+        pytest.skip(reason)
+    await send_over(QUICK)
 
 
 def test_each_row_of_the_report_has_a_name_of_its_own_and_is_looked_for() -> None:

@@ -10,7 +10,7 @@ from polyb2 import __version__
 from polyb2.config import Settings
 from polyb2.core.checkup import Checkup
 from polyb2.core.errors import Side, UsageError
-from polyb2.core.retry import RequestPolicy
+from polyb2.core.retry import LOOKING
 from polyb2.doctor.ledger import examine_ledger, note_sqlite
 from polyb2.doctor.network import examine_network
 from polyb2.doctor.notes import FailedError, Notes
@@ -20,7 +20,6 @@ from polyb2.flow.discover import resolve_datasets
 from polyb2.opening import binding_of, open_source, open_target
 from polyb2.remote.network import Endpoint
 
-TRIES = RequestPolicy(tries=3)
 _LIBRARIES = ("aiohttp", "aioboto3", "botocore", "aiosqlite")
 
 
@@ -65,8 +64,8 @@ def _note_settings(notes: Notes, settings: Settings, side: Side) -> bool:
 
 
 async def _examine_source(notes: Notes, settings: Settings) -> None:
-    await examine_network(notes, Endpoint(Side.SOURCE, settings.polygon_s3_endpoint_url))
-    async with open_source(settings, TRIES) as source:
+    await examine_network(notes, Endpoint(Side.SOURCE, settings.polygon_s3_endpoint_url, _step_s(settings)))
+    async with open_source(settings, LOOKING) as source:
         with notes.checking("list"):
             await source.folders("")
         notes.passed("list", "the keys are accepted, and the bucket is listed")
@@ -74,6 +73,11 @@ async def _examine_source(notes: Notes, settings: Settings) -> None:
             datasets = await resolve_datasets(source, settings.datasets)
         notes.passed("datasets", f"{len(datasets)} chosen: {', '.join(datasets)}")
         await examine_source(notes, source, datasets)
+
+
+def _step_s(settings: Settings) -> float:
+    """For how long a step of the way to a side may be silent: they come before all that takes the stall time-out."""
+    return settings.polyb2_stall_timeout / 4
 
 
 def _note_region(notes: Notes, settings: Settings) -> None:
@@ -86,7 +90,7 @@ def _note_region(notes: Notes, settings: Settings) -> None:
 
 
 async def _examine_target(notes: Notes, settings: Settings) -> bool | None:
-    await examine_network(notes, Endpoint(Side.TARGET, settings.b2_endpoint_url or ""))
+    await examine_network(notes, Endpoint(Side.TARGET, settings.b2_endpoint_url or "", _step_s(settings)))
     _note_region(notes, settings)
-    async with open_target(settings, TRIES) as target:
+    async with open_target(settings, LOOKING) as target:
         return await examine_target(notes, target)
