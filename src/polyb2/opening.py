@@ -21,6 +21,7 @@ from polyb2.remote.clients import Account, Http, open_client
 from polyb2.remote.guards import Bandwidth, Guard
 from polyb2.remote.source import Source
 from polyb2.remote.target import Target
+from polyb2.remote.traffic import Traffic
 
 log = logging.getLogger(__name__)
 SOURCE_REGION = "us-east-1"
@@ -51,14 +52,13 @@ async def open_mirror(
         ledger = await Ledger.open(settings.database_path, clock, read_only=read_only)
         stack.push_async_callback(ledger.close)
         await (ledger.check_binding if read_only else ledger.bind)(binding_of(settings))
-        policy = RequestPolicy(tries=settings.polyb2_part_tries)
+        policy, traffic = RequestPolicy(tries=settings.polyb2_part_tries), Traffic()
         yield Mirror(
-            source=await stack.enter_async_context(open_source(settings, policy)),
-            target=await stack.enter_async_context(open_target(settings, policy)),
+            source=await stack.enter_async_context(open_source(settings, policy, traffic)),
+            target=await stack.enter_async_context(open_target(settings, policy, traffic)),
             ledger=ledger,
-            streams=Streams(settings.polyb2_concurrency),
+            streams=Streams(settings.polyb2_concurrency, traffic),
             bandwidth=_bandwidth(settings, ledger.clock),
-            stall_timeout_s=settings.polyb2_stall_timeout,
             part_bytes=settings.polyb2_part_size,
             opaque_etags=await ledger.fact(TARGET_ETAGS) == OPAQUE,
         )
@@ -73,7 +73,9 @@ def _bandwidth(settings: Settings, clock: Clock) -> Bandwidth:
 
 
 @asynccontextmanager
-async def open_source(settings: Settings, policy: RequestPolicy) -> AsyncIterator[Source]:
+async def open_source(
+    settings: Settings, policy: RequestPolicy, traffic: Traffic | None = None
+) -> AsyncIterator[Source]:
     """The source that the settings name; they are complete as far as it goes."""
     secret = settings.polygon_s3_secret_access_key
     account = Account(
@@ -83,13 +85,15 @@ async def open_source(settings: Settings, policy: RequestPolicy) -> AsyncIterato
         settings.polygon_s3_access_key_id or "",
         secret.get_secret_value() if secret else "",
     )
-    guard = Guard(Side.SOURCE, policy, settings.polyb2_source_rps, settings.polyb2_stall_timeout)
+    guard = Guard(Side.SOURCE, policy, settings.polyb2_source_rps, settings.polyb2_stall_timeout, traffic=traffic)
     async with open_client(account) as client, Http(account.endpoint) as http:
         yield Source(account, client, http, guard)
 
 
 @asynccontextmanager
-async def open_target(settings: Settings, policy: RequestPolicy) -> AsyncIterator[Target]:
+async def open_target(
+    settings: Settings, policy: RequestPolicy, traffic: Traffic | None = None
+) -> AsyncIterator[Target]:
     """The target that the settings name; they are complete as far as it goes."""
     secret = settings.b2_application_key
     account = Account(
@@ -99,6 +103,6 @@ async def open_target(settings: Settings, policy: RequestPolicy) -> AsyncIterato
         settings.b2_key_id or "",
         secret.get_secret_value() if secret else "",
     )
-    guard = Guard(Side.TARGET, policy, settings.polyb2_b2_rps, settings.polyb2_stall_timeout)
+    guard = Guard(Side.TARGET, policy, settings.polyb2_b2_rps, settings.polyb2_stall_timeout, traffic=traffic)
     async with open_client(account) as client, Http(account.endpoint) as http:
         yield Target(account, settings.b2_key_prefix, client, http, guard)

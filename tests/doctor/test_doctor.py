@@ -7,6 +7,7 @@ import json
 import shutil
 import ssl
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from polyb2.config import Settings
 from polyb2.core.checkup import Check, Checkup, Level
-from polyb2.core.retry import RequestPolicy
+from polyb2.core.retry import LOOKING
 from polyb2.doctor.canary import FOLDER
 from polyb2.doctor.examine import examine
 from polyb2.flow import entitlement
@@ -31,7 +32,7 @@ from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
 @pytest.fixture(autouse=True)
 def _asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entitlement, "AGAIN_S", 0.0)
-    monkeypatch.setattr("polyb2.doctor.examine.TRIES", RequestPolicy(tries=3, first_s=0.01))
+    monkeypatch.setattr("polyb2.doctor.examine.LOOKING", replace(LOOKING, first_s=0.01))
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from tests.faults.places import PLACES, play_in
 from tests.faults.power import PowerLoss
 from tests.faults.runners import EARLY_STOPS, STOPS, frozen_at
 from tests.faults.scenes import Case
+from tests.faults.shaped import SHAPES, missing, send_over
 from tests.ledger.test_model import check_model
 
 WATCHED_KILLS = 50
@@ -126,6 +127,7 @@ def alone(seed: int) -> list[Act]:
     """What is measured, and needs the machine for itself."""
     measured = [Act("isolation", "run", f"beside {item.words}", partial(beside, item)) for item in NEIGHBOURS]
     words = "kill -9 at random moments, 8 streams, parts of 16 MiB"
+    measured += [Act("line", shape.words, "as it is", partial(send_over, shape)) for shape in SHAPES if not missing()]
     return [*measured, Act("large", "2 GB", words, LargeTransfer(seed, LARGE_KILLS).run, seed)]
 
 

@@ -22,6 +22,7 @@ from tests.faults.power import PowerLoss
 from tests.faults.report import report, rows
 from tests.faults.runners import frozen_at
 from tests.faults.scenes import Case
+from tests.faults.shaped import QUICK, missing, send_over
 
 EVERY = 21
 """Every so many cases of the matrix, in its stable order: a few of each step."""
@@ -130,6 +131,12 @@ def test_the_report_counts_what_held_and_tells_each_case_that_failed() -> None:
     assert "| death | ledger.claim.after (fresh) | kill -9 | 7 | ViolationError: 3 \\| 4 are wrong |" in text
     assert "## Violations" not in report(held, 60.0, 1)
     assert len(rows([*held, failed]).splitlines()) == 41
+
+
+async def test_a_full_slow_line_is_used_and_nothing_is_sent_twice() -> None:
+    if reason := missing():
+        pytest.skip(reason)
+    await send_over(QUICK)
 
 
 def test_each_row_of_the_report_has_a_name_of_its_own_and_is_looked_for() -> None:

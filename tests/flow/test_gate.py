@@ -8,15 +8,24 @@ from collections.abc import Callable
 
 import pytest
 
-from polyb2.core.level import FEW
+from polyb2.core.level import FEW, Level, Line
 from polyb2.flow.gate import Gate
 from polyb2.flow.mirror import DrainedError
 from polyb2.flow.stream import tried
 from polyb2.opening import open_mirror
 from polyb2.remote.pump import BUFFER_BYTES
+from polyb2.remote.traffic import Traffic
 from tests.conftest import Bench
 
 LONG = BUFFER_BYTES + 1
+
+
+class Plenty(Traffic):
+    """More bytes than any number of bodies needs."""
+
+    @property
+    def passed_bytes(self) -> int:
+        return time.monotonic_ns()
 
 
 class Crowd:
@@ -43,7 +52,7 @@ class Crowd:
 
 
 async def test_all_move_at_once_where_the_thread_has_time() -> None:
-    crowd = Crowd(Gate(32), 32)
+    crowd = Crowd(Gate(32, Plenty()), 32)
     await crowd.have_arrived(32)
     assert crowd.moving == 32
     crowd.end.set()
@@ -51,20 +60,21 @@ async def test_all_move_at_once_where_the_thread_has_time() -> None:
 
 
 async def test_a_few_at_once_where_it_has_none_and_each_in_its_turn() -> None:
-    gate = Gate(32, worked_s=time.monotonic)
+    gate = Gate(32, Plenty(), worked_s=time.monotonic)
     crowd = Crowd(gate, 40)
     await crowd.have_arrived(FEW)
-    await looks(gate, 5)
+    await looks(gate._level, 5)
     assert (crowd.moving, gate.waiting) == (FEW, 40 - FEW)
     crowd.end.set()
     await asyncio.wait_for(asyncio.gather(*crowd.tasks), 10)
     assert (crowd.most, gate.waiting) == (FEW, 0)
 
 
-async def test_short_bodies_never_wait() -> None:
-    gate = Gate(2, worked_s=time.monotonic)
+async def test_short_bodies_do_not_wait_where_the_line_has_room() -> None:
+    gate = Gate(2, Plenty(), worked_s=time.monotonic)
     crowd = Crowd(gate, 2)
     await crowd.have_arrived(2)
+    await looks(gate._line, 3)
     async with gate.passage(BUFFER_BYTES) as has_waited:
         assert not has_waited
     crowd.end.set()
@@ -72,7 +82,7 @@ async def test_short_bodies_never_wait() -> None:
 
 
 async def test_who_is_cancelled_takes_nobodys_turn() -> None:
-    gate = Gate(1, worked_s=time.monotonic)
+    gate = Gate(1, Plenty(), worked_s=time.monotonic)
     async with gate.passage(LONG):
         early, late = (asyncio.create_task(passed(gate)) for _ in range(2))
         await asyncio.sleep(0)
@@ -109,18 +119,18 @@ async def passed(gate: Gate) -> bool:
         return has_waited
 
 
-async def looks(gate: Gate, count: int) -> None:
+async def looks(at: Level | Line, count: int) -> None:
     """Until the gate has looked so often."""
     seen = 0
-    look: Callable[[float], None] = gate._level.look
+    look: Callable[..., None] = at.look
     enough = asyncio.Event()
 
-    def looked(share: float) -> None:
+    def looked(*figures: float) -> None:
         nonlocal seen
-        look(share)
+        look(*figures)
         seen += 1
         if seen == count:
             enough.set()
 
-    gate._level.look = looked  # type: ignore[method-assign]
+    at.look = looked  # type: ignore[method-assign,assignment]
     await asyncio.wait_for(enough.wait(), 10)

@@ -13,7 +13,7 @@ from polyb2.core.proof import ProofMark, composite
 from polyb2.core.records import PartProof, Receipt, Upload, UploadState
 from polyb2.core.stamp import Stamp
 from polyb2.remote.guards import Bandwidth
-from polyb2.remote.relay import Relay, StallWatch
+from polyb2.remote.relay import Relay
 from tests.remote.conftest import PREFIX, Stores
 
 MIB = 1 << 20
@@ -38,8 +38,8 @@ async def begin(stores: Stores, plan: PartPlan) -> Upload:
 
 async def send(stores: Stores, upload: Upload, number: int) -> Receipt:
     part = upload.plan.part(number)
-    async with StallWatch(10) as watch, stores.source.read(KEY, await stores.revision(KEY), part) as chunks:
-        relay = Relay(chunks, part.length, watch, Bandwidth()).hashing()
+    async with stores.source.read(KEY, await stores.revision(KEY), part) as chunks:
+        relay = Relay(chunks, part.length, Bandwidth()).hashing()
         etag = await stores.target.put_part(upload, part, relay, fresh=number == 1)
         return Receipt(part, etag, relay.md5)
 

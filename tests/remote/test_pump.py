@@ -14,7 +14,8 @@ import uvloop
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.remote.guards import Bandwidth
 from polyb2.remote.pump import BUFFER_BYTES, Incoming
-from polyb2.remote.relay import Relay, StallWatch
+from polyb2.remote.relay import Relay
+from polyb2.remote.traffic import Traffic
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 BODY = bytes(range(251)) * 80_000
@@ -82,8 +83,13 @@ def answering(body: bytes, *, announced: int | None = None, step: int = 0) -> An
 
 @asynccontextmanager
 async def relayed(session: aiohttp.ClientSession, url: str, length: int) -> AsyncIterator[Relay]:
-    async with StallWatch(20) as watch, session.get(url) as response:
-        yield Relay(Incoming(response), length, watch, Bandwidth()).hashing()
+    async with Traffic().watch(20, Side.SOURCE) as watch, session.get(url) as response:
+        yield Relay(Incoming(response, watch), length, Bandwidth()).hashing()
+
+
+def payload(relay: Relay) -> aiohttp.Payload:
+    assert relay.watch is not None
+    return relay.as_payload(relay.watch)
 
 
 @pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -107,7 +113,7 @@ async def _pass_thrice(size: int, nap_s: float) -> None:
         for _ in range(3):
             async with relayed(session, url, size) as relay:
                 headers = {"Content-Length": str(size)}
-                async with session.put(target, data=relay.as_payload(), headers=headers) as response:
+                async with session.put(target, data=payload(relay), headers=headers) as response:
                     assert response.status == 200
             assert (relay.seen, relay.md5) == (size, hashlib.md5(BODY[:size]).hexdigest())
         assert bodies == [BODY[:size]] * 3
@@ -132,7 +138,7 @@ async def test_a_body_that_ends_too_early_is_the_sources_fault(arrives: int) -> 
         relayed(session, url, len(BODY)) as relay,
     ):
         with pytest.raises((RemoteError, aiohttp.ClientError)):
-            async with session.put(target, data=relay.as_payload(), headers={"Content-Length": str(len(BODY))}):
+            async with session.put(target, data=payload(relay), headers={"Content-Length": str(len(BODY))}):
                 pass
         assert relay.failure is not None
         assert (relay.failure.side, relay.failure.kind) == (Side.SOURCE, Kind.TRUNCATED)
@@ -151,6 +157,6 @@ async def test_a_target_that_hangs_up_is_not_booked_on_the_source() -> None:
     ):
         target = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         with pytest.raises((aiohttp.ClientError, OSError)):
-            async with session.put(target, data=relay.as_payload(), headers={"Content-Length": str(len(BODY))}):
+            async with session.put(target, data=payload(relay), headers={"Content-Length": str(len(BODY))}):
                 pass
         assert relay.failure is None

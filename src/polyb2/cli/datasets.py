@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from polyb2.flow.datasets import Entry
     from polyb2.ledger.ledger import Ledger
 
-PROBE_TRIES = 3
-
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
@@ -64,13 +62,13 @@ async def _entries(settings: Settings, patterns: tuple[str, ...], *, probing: bo
 
 
 async def _probed(settings: Settings, ledger: Ledger, patterns: tuple[str, ...]) -> list[Entry]:
-    from polyb2.core.retry import RequestPolicy
+    from polyb2.core.retry import LOOKING
     from polyb2.flow.chosen import resolve_datasets
     from polyb2.flow.datasets import known_datasets, probe
     from polyb2.opening import open_source
 
     settings.require_remote(target=False)
-    async with open_source(settings, RequestPolicy(tries=PROBE_TRIES)) as source:
+    async with open_source(settings, LOOKING) as source:
         listed = await resolve_datasets(source, patterns)
         entries = await known_datasets(ledger, settings.datasets, listed)
         wanted = [entry for entry in entries if not patterns or any(matches(one, entry.dataset) for one in patterns)]

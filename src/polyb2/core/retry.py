@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from polyb2.core.errors import RemoteError
+from polyb2.core.errors import Kind, RemoteError
 
 FILE_BACKOFF_MAX_S = 3600.0
 """Where doubling ends; ``POLYB2_RETRY_BASE`` is not longer either."""
@@ -19,12 +19,17 @@ RETRY_AFTER_MAX_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class RequestPolicy:
-    """Back-off of one request within an attempt; seconds."""
+    """Back-off of one request within an attempt; seconds.
+
+    Attributes:
+        silences: how many stall time-outs a silent side gets in all, and no request twice; None: each try gets one.
+    """
 
     tries: int = 10
     first_s: float = 1.0
     factor: float = 1.5
     limit_s: float = 64.0
+    silences: float | None = None
 
     def delay_s(self, failures: int, error: RemoteError, fraction: float) -> float | None:
         """Seconds to wait after the ``failures``-th failure, or None when the tries are used up.
@@ -34,11 +39,17 @@ class RequestPolicy:
             error: the last failure; its kind may allow fewer tries.
             fraction: a random number from 0 to 1 (full jitter).
         """
+        if self.silences is not None and error.kind is Kind.STALLED:
+            return None
         allowed = error.handling.tries
         if failures >= (self.tries if allowed is None else min(allowed, self.tries)):
             return None
         backoff = fraction * min(self.first_s * self.factor ** (failures - 1), self.limit_s)
         return max(backoff, min(error.retry_after_s or 0.0, RETRY_AFTER_MAX_S))
+
+
+LOOKING = RequestPolicy(tries=3, silences=1.25)
+"""Of a command that only looks, for a person who waits."""
 
 
 def file_delay_s(charged: int, base_s: float, fraction: float) -> float:

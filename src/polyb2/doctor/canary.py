@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 
 from polyb2 import __version__
-from polyb2.core.errors import Kind, RemoteError, Scope
+from polyb2.core.errors import Kind, RemoteError, Scope, Side
 from polyb2.core.parts import PART_BYTES_MIN, Part, PartPlan
 from polyb2.core.proof import ProofMark, composite
 from polyb2.core.records import PartProof, Receipt, StoredObject, Upload, UploadState
@@ -22,11 +22,10 @@ from polyb2.doctor.leavings import Leavings
 from polyb2.doctor.notes import FailedError, Notes
 from polyb2.flow.mirror import whole
 from polyb2.remote.guards import Bandwidth
-from polyb2.remote.relay import Relay, StallWatch
+from polyb2.remote.relay import Relay
 from polyb2.remote.target import Target
 
 FOLDER = ".polyb2-doctor/"
-STALL_S = 30.0
 _ETAG = 'a b"ö%20=?-2'
 """A source's ETag may be any text."""
 _MODIFIED_MS = 1_700_000_000_250
@@ -140,7 +139,7 @@ class Canary:
 
     async def _whole(self, version_id: str | None, size: int) -> bytes:
         async with self._target.read(self._key, version_id, whole(size), fresh=True) as incoming:
-            return b"".join([piece async for piece in incoming])
+            return await Relay(incoming, size, Bandwidth(), Side.TARGET).collect()
 
     # -- multipart ----------------------------------------------------------------------------------------------------
 
@@ -194,9 +193,8 @@ class Canary:
         return receipts
 
     async def _send_part(self, upload: Upload, part: Part) -> Receipt:
-        async with StallWatch(STALL_S) as watch:
-            relay = Relay(_noise(part.length), part.length, watch, Bandwidth()).hashing()
-            etag = await self._target.put_part(upload, part, relay, fresh=True)
+        relay = Relay(_noise(part.length), part.length, Bandwidth()).hashing()
+        etag = await self._target.put_part(upload, part, relay, fresh=True)
         return Receipt(part, etag, relay.md5)
 
     async def _complete(self, upload: Upload, receipts: list[Receipt]) -> None:

@@ -10,7 +10,7 @@ from polyb2 import __version__, descriptors
 from polyb2.config import Settings
 from polyb2.core.checkup import Checkup
 from polyb2.core.errors import Side, UsageError
-from polyb2.core.retry import RequestPolicy
+from polyb2.core.retry import LOOKING
 from polyb2.doctor.ledger import examine_ledger, note_sqlite
 from polyb2.doctor.network import examine_network, note_clock
 from polyb2.doctor.notes import FailedError, Notes
@@ -21,7 +21,6 @@ from polyb2.opening import binding_of, open_source, open_target
 from polyb2.remote.network import AnswerClock, Endpoint
 from polyb2.variables import dotenv_exposed
 
-TRIES = RequestPolicy(tries=3)
 _LIBRARIES = ("aiohttp", "aioboto3", "botocore", "aiosqlite")
 
 
@@ -80,8 +79,8 @@ def _note_settings(notes: Notes, settings: Settings, side: Side) -> bool:
 
 
 async def _examine_source(notes: Notes, settings: Settings) -> None:
-    await examine_network(notes, Endpoint(Side.SOURCE, settings.polygon_s3_endpoint_url))
-    async with open_source(settings, TRIES) as source:
+    await examine_network(notes, Endpoint(Side.SOURCE, settings.polygon_s3_endpoint_url, _step_s(settings)))
+    async with open_source(settings, LOOKING) as source:
         source.guard.meters = clock = AnswerClock()
         try:
             with notes.checking("list"):
@@ -95,6 +94,11 @@ async def _examine_source(notes: Notes, settings: Settings) -> None:
         await examine_source(notes, source, datasets)
 
 
+def _step_s(settings: Settings) -> float:
+    """For how long a step of the way to a side may be silent: they come before all that takes the stall time-out."""
+    return settings.polyb2_stall_timeout / 4
+
+
 def _note_region(notes: Notes, settings: Settings) -> None:
     of_host = settings.region_of_host
     if of_host is not None and of_host != settings.b2_region:
@@ -105,9 +109,9 @@ def _note_region(notes: Notes, settings: Settings) -> None:
 
 
 async def _examine_target(notes: Notes, settings: Settings) -> bool | None:
-    await examine_network(notes, Endpoint(Side.TARGET, settings.b2_endpoint_url or ""))
+    await examine_network(notes, Endpoint(Side.TARGET, settings.b2_endpoint_url or "", _step_s(settings)))
     _note_region(notes, settings)
-    async with open_target(settings, TRIES) as target:
+    async with open_target(settings, LOOKING) as target:
         target.guard.meters = clock = AnswerClock()
         try:
             with notes.checking("list", "listFiles"):

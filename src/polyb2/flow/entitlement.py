@@ -15,6 +15,8 @@ from polyb2.core.errors import Kind, RemoteError
 from polyb2.core.keys import parse_key
 from polyb2.core.parts import Part
 from polyb2.core.records import ListedObject, Revision
+from polyb2.remote.guards import Bandwidth
+from polyb2.remote.relay import Relay
 from polyb2.remote.source import Source
 
 AGAIN_S = 1.0
@@ -85,9 +87,9 @@ async def _reads_a_byte(source: Source, item: ListedObject) -> bool:
     revision = Revision(1, item.etag, item.size, item.last_modified_ms)
 
     async def once() -> None:
-        async with source.read(item.key, revision, _ONE_BYTE if item.size else None, fresh=True) as body:
-            async for _ in body:
-                pass
+        part = _ONE_BYTE if item.size else None
+        async with source.read(item.key, revision, part, fresh=True) as incoming:
+            await Relay(incoming, part.length if part else 0, Bandwidth()).collect()
 
     try:
         await source.guard.tried(once)

@@ -19,7 +19,7 @@ from polyb2.ledger.leases import Load
 from polyb2.ledger.ledger import Ledger
 from polyb2.meters import Meters
 from polyb2.remote.guards import Bandwidth
-from polyb2.remote.relay import Relay, StallWatch
+from polyb2.remote.relay import Relay
 from polyb2.remote.source import Source
 from polyb2.remote.target import Target
 
@@ -37,6 +37,9 @@ class InFlight:
     Attributes:
         kept_bytes: with receipts of earlier attempts.
         settled_bytes: with receipts, of earlier attempts or of this one.
+        relays: the bodies that are on their way.
+        again: those of them whose bytes were on their way before, in vain.
+        is_refusal_told: a line has said that its parts are refused.
         began_s: when this attempt began, on the monotonic clock.
     """
 
@@ -47,12 +50,19 @@ class InFlight:
     kept_bytes: int = 0
     settled_bytes: int = 0
     relays: set[Relay] = field(default_factory=set)
+    again: set[Relay] = field(default_factory=set)
+    is_refusal_told: bool = False
     began_s: float = field(default_factory=time.monotonic)
 
     @property
     def bytes_done(self) -> int:
         """Bytes with a receipt, and those on their way."""
-        return min(self.size, self.settled_bytes + sum(relay.seen for relay in self.relays))
+        return min(self.size, self.settled_bytes + self.bytes_on_the_way)
+
+    @property
+    def bytes_on_the_way(self) -> int:
+        """Bytes that have no receipt yet; none of a body that failed before, as it may well fail again."""
+        return sum(relay.seen for relay in self.relays - self.again)
 
     @property
     def left_s(self) -> float | None:
@@ -71,7 +81,6 @@ class Mirror:
         ledger: the durable state.
         streams: the slots.
         bandwidth: bytes per second over all streams.
-        stall_timeout_s: patience with a stream on which no byte moves.
         part_bytes: ``POLYB2_PART_SIZE``, None for automatic.
         plan_bytes_max: how large a revision that nobody agreed to may be queued; None where all is agreed to.
         opaque_etags: the target's part ETags are known not to be MD5s.
@@ -86,7 +95,6 @@ class Mirror:
     ledger: Ledger
     streams: Streams
     bandwidth: Bandwidth
-    stall_timeout_s: float
     part_bytes: int | None = None
     plan_bytes_max: int | None = None
     opaque_etags: bool = False
@@ -100,14 +108,6 @@ class Mirror:
 
     def dest_key(self, claim: Claim) -> str:
         return self.target.prefix + claim.key
-
-    def watch(self) -> StallWatch:
-        return StallWatch(self.stall_timeout_s)
-
-    async def pace(self) -> None:
-        """Wait until a stream, one request to each side, may begin."""
-        await self.source.guard.pace()
-        await self.target.guard.pace()
 
     @property
     def load(self) -> Load:

@@ -52,17 +52,16 @@ async def _put_streamed(mirror: Mirror, claim: Claim, slot: Slot, md5: str) -> S
     size, stamp = claim.revision.size, stamp_of(claim, _mark(mirror))
 
     async def once(fresh: bool) -> StoredObject:
-        await mirror.pace()
-        async with (
-            mirror.watch() as watch,
-            mirror.source.read(claim.key, claim.revision, None, fresh=fresh) as incoming,
-        ):
-            relay = Relay(incoming, size, watch, mirror.bandwidth)
-            with shown(mirror, claim, relay):
-                body = await relay.collect() if size <= STREAM_BUFFER_BYTES else relay
-                return await mirror.target.put(mirror.dest_key(claim), body, size, md5, stamp, fresh=fresh)
+        async with mirror.source.read(
+            claim.key, claim.revision, None, fresh=fresh, onward=mirror.target.guard
+        ) as incoming:
+            relay = Relay(incoming, size, mirror.bandwidth)
+            with shown(mirror, claim, relay, again=fresh):
+                if size <= STREAM_BUFFER_BYTES:
+                    await relay.collect()
+                return await mirror.target.put(mirror.dest_key(claim), relay, size, md5, stamp, fresh=fresh)
 
-    return await tried(mirror, slot, size, once)
+    return await tried(mirror, slot, size, once, claim.key)
 
 
 async def _put_buffered(mirror: Mirror, claim: Claim, slot: Slot) -> tuple[StoredObject, str]:
@@ -70,17 +69,16 @@ async def _put_buffered(mirror: Mirror, claim: Claim, slot: Slot) -> tuple[Store
     size, stamp = claim.revision.size, stamp_of(claim, _mark(mirror))
 
     async def once(fresh: bool) -> tuple[StoredObject, str]:
-        await mirror.pace()
-        async with mirror.watch() as watch:
-            async with mirror.source.read(claim.key, claim.revision, None, fresh=fresh) as incoming:
-                relay = Relay(incoming, size, watch, mirror.bandwidth).hashing()
-                body = await relay.collect()
-                mirror.meters.read_bytes[claim.dataset] += relay.seen
+        async with mirror.source.read(
+            claim.key, claim.revision, None, fresh=fresh, onward=mirror.target.guard
+        ) as incoming:
+            relay = Relay(incoming, size, mirror.bandwidth).hashing()
+            await relay.collect()
+            mirror.meters.read_bytes[claim.dataset] += relay.seen
             md5 = relay.md5 or ""
-            stored = await mirror.target.put(mirror.dest_key(claim), body, size, md5, stamp, fresh=fresh)
-            return stored, md5
+            return await mirror.target.put(mirror.dest_key(claim), relay, size, md5, stamp, fresh=fresh), md5
 
-    return await tried(mirror, slot, size, once)
+    return await tried(mirror, slot, size, once, claim.key)
 
 
 async def _md5_afresh(mirror: Mirror, claim: Claim, slot: Slot, expected: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.gzipped import GzipCheck
+from polyb2.core.logevents import LogEvent, told
 from polyb2.core.parts import Part
 from polyb2.core.proof import md5_form
 from polyb2.core.records import Claim, Receipt, Revision, Upload
@@ -17,19 +20,26 @@ from polyb2.flow.streams import Slot
 from polyb2.remote.guards import Tries
 from polyb2.remote.relay import Relay
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
+TOLD_AFTER_S = 60.0
+"""For how long a part is refused until a line says so."""
 
 
-async def tried(mirror: Mirror, slot: Slot, length: int, once: Callable[[bool], Awaitable[T]]) -> T:
+async def tried(
+    mirror: Mirror, slot: Slot, length: int, once: Callable[[bool], Awaitable[T]], key: str | None = None
+) -> T:
     """Run ``once``, which moves ``length`` bytes, until it succeeds or the policy says stop.
 
-    It is told whether to use a new connection.
+    It is told whether it was tried before, and so is to use a new connection; ``key`` is the file that it sends.
 
     Raises:
         RemoteError: of either side, after all tries.
         DrainedError: the process stops.
     """
     tries = Tries(mirror.target.guard.policy, mirror.meters)
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
     while True:
         try:
             async with mirror.streams.gate.passage(length) as has_waited:
@@ -38,8 +48,20 @@ async def tried(mirror: Mirror, slot: Slot, length: int, once: Callable[[bool], 
                 return await once(tries.failures > 0)
         except RemoteError as error:
             delay_s = tries.delay_s(error)
+            if key is not None and loop.time() - began_s > TOLD_AFTER_S:
+                _tell_refusal(mirror, key, error)
         mirror.check_draining()
         await slot.rest(delay_s)
+
+
+def _tell_refusal(mirror: Mirror, key: str, error: RemoteError) -> None:
+    """Say once in an attempt that it gets nowhere, and why."""
+    entry = mirror.in_flight.get(key)
+    if entry is None or entry.is_refusal_told:
+        return
+    entry.is_refusal_told = True
+    extra = told(LogEvent.REQUEST_RETRIED, key=key, side=error.side, reason=error.kind)
+    log.warning("%s: the %s refuses parts of it: %s; they are tried again", key, error.side, error.found, extra=extra)
 
 
 async def send_part(
@@ -52,19 +74,17 @@ async def send_part(
     """
 
     async def once(fresh: bool) -> Receipt:
-        await mirror.pace()
-        async with (
-            mirror.watch() as watch,
-            mirror.source.read(claim.key, claim.revision, part, fresh=fresh) as incoming,
-        ):
-            relay = Relay(incoming, part.length, watch, mirror.bandwidth)
+        async with mirror.source.read(
+            claim.key, claim.revision, part, fresh=fresh, onward=mirror.target.guard
+        ) as incoming:
+            relay = Relay(incoming, part.length, mirror.bandwidth)
             if hashed:
                 relay.hashing()
-            with shown(mirror, claim, relay), refusals.counted():
+            with shown(mirror, claim, relay, again=fresh), refusals.counted():
                 etag = await mirror.target.put_part(upload, part, relay, fresh=fresh)
             return Receipt(part, etag, relay.md5)
 
-    return await tried(mirror, slot, part.length, once)
+    return await tried(mirror, slot, part.length, once, claim.key)
 
 
 async def hash_source(mirror: Mirror, key: str, revision: Revision, part: Part | None, slot: Slot) -> str:
@@ -72,12 +92,8 @@ async def hash_source(mirror: Mirror, key: str, revision: Revision, part: Part |
     length = revision.size if part is None else part.length
 
     async def once(fresh: bool) -> str:
-        await mirror.source.guard.pace()
-        async with (
-            mirror.watch() as watch,
-            mirror.source.read(key, revision, part, fresh=fresh) as incoming,
-        ):
-            relay = Relay(incoming, length, watch, mirror.bandwidth)
+        async with mirror.source.read(key, revision, part, fresh=fresh) as incoming:
+            relay = Relay(incoming, length, mirror.bandwidth)
             await relay.hashing().drain()
             return relay.md5 or ""
 
@@ -91,12 +107,8 @@ async def hash_stored(
 
     async def once(fresh: bool) -> str:
         fed = gzip.copy() if gzip else None
-        await mirror.target.guard.pace()
-        async with (
-            mirror.watch() as watch,
-            mirror.target.read(dest_key, version_id, part, fresh=fresh) as incoming,
-        ):
-            relay = Relay(incoming, part.length, watch, mirror.bandwidth, Side.TARGET)
+        async with mirror.target.read(dest_key, version_id, part, fresh=fresh) as incoming:
+            relay = Relay(incoming, part.length, mirror.bandwidth, Side.TARGET)
             await relay.hashing().drain(fed.feed if fed else None)
         if gzip and fed:
             gzip.become(fed)
@@ -115,15 +127,18 @@ def mismatch(what: str) -> RemoteError:
 
 
 @contextmanager
-def shown(mirror: Mirror, claim: Claim, relay: Relay) -> Iterator[None]:
-    """Let those who watch see the bytes that are on their way."""
+def shown(mirror: Mirror, claim: Claim, relay: Relay, *, again: bool) -> Iterator[None]:
+    """Let those who watch see the bytes that are on their way, for the first time or ``again``."""
     entry = mirror.in_flight.get(claim.key)
     if entry is None:
         yield
         return
     entry.relays.add(relay)
+    if again:
+        entry.again.add(relay)
     try:
         with mirror.meters.sending(claim.dataset, relay):
             yield
     finally:
         entry.relays.discard(relay)
+        entry.again.discard(relay)

@@ -2,8 +2,8 @@
 
 A file keeps the slot it was claimed with until its last part is under way, and takes further slots as they are free, so
 that one large file can use them all. While somebody waits to claim another file, a quarter of the slots is kept from
-further parts: a 172 GB file does not hold up the small ones. Where the process is what the bytes wait for, fewer streams
-than slots are at work (``flow/gate.py``).
+further parts: a 172 GB file does not hold up the small ones. Where the process or the line is what the bytes wait for, fewer
+streams than slots are at work (``flow/gate.py``).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 
 from polyb2.flow.gate import Gate
+from polyb2.remote.traffic import Traffic
 
 RESERVED_SHARE = 4
 
@@ -48,9 +49,10 @@ class Slot:
 class Streams:
     """Counts the slots and decides who gets a free one."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, traffic: Traffic | None = None) -> None:
+        """``traffic`` knows the bodies that the streams carry."""
         self.total = total
-        self.gate = Gate(total)
+        self.gate = Gate(total, traffic)
         self._free = total
         self._extra = 0
         self.idle = 0

@@ -1,7 +1,8 @@
-"""What stands between the engine and each side: fence, pace, slots and the one owner of retries.
+"""What stands between the engine and each side, put together in one place: ``Guard``.
 
-A request passes, in this order: the pacer (requests per second), a slot (requests at once), the claim's fence (a worker
-without its lease starts nothing). A call that backs off holds no slot, and waiting for the pacer is no stall.
+A request passes, in this order: the pacer (requests per second), a slot (control calls at once), the claim's fence (a worker
+without its lease starts nothing), the deadline or the stall watch, the translation of its errors; retries are around all of
+it. A call that backs off holds no slot, and waiting for the pacer is no stall.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from polyb2.core.retry import RequestPolicy
 from polyb2.core.schedule import NO_LIMIT, Schedule
 from polyb2.failpoints import failpoint
 from polyb2.meters import Meters
+from polyb2.remote.silence import Silence
+from polyb2.remote.traffic import StallWatch, Traffic
 from polyb2.remote.translate import FOREIGN, translate
 
 log = logging.getLogger(__name__)
@@ -91,8 +94,6 @@ class Bandwidth:
         self._minute = minute
         self._free_s = 0.0
         self._look_s = 0.0
-        self.moved_bytes = 0
-        """Bytes that passed so far; who watches derives the rate from it."""
         self.per_second = schedule.at(minute())
 
     @property
@@ -102,7 +103,6 @@ class Bandwidth:
 
     def delay_s(self, count: int) -> float:
         """Book ``count`` bytes; the seconds that their stream has to wait."""
-        self.moved_bytes += count
         now_s = asyncio.get_running_loop().time() if self._schedule.windows or self.per_second else 0.0
         if self._schedule.windows and now_s >= self._look_s:
             self._look(now_s)
@@ -151,17 +151,25 @@ class Tries:
 
 
 class Guard:
-    """The way to one side."""
+    """The way to one side: :meth:`call` and :meth:`once` for control calls, :meth:`body` for what carries bytes."""
 
     def __init__(
-        self, side: Side, policy: RequestPolicy, per_second: float, answer_within_s: float, slots: int = CONTROL_SLOTS
+        self,
+        side: Side,
+        policy: RequestPolicy,
+        per_second: float,
+        patience_s: float,
+        slots: int = CONTROL_SLOTS,
+        traffic: Traffic | None = None,
     ) -> None:
+        """``patience_s`` is the stall time-out; ``traffic`` knows the bodies of both sides."""
         self.side = side
         self.policy = policy
         self.meters = Meters()
-        self._answer_within_s = answer_within_s
+        self._silence = Silence(side, patience_s, policy.silences)
         self._pacer = Pacer(per_second)
         self._slots = asyncio.Semaphore(slots)
+        self._traffic = traffic or Traffic()
 
     @property
     def per_second(self) -> float | None:
@@ -169,33 +177,74 @@ class Guard:
         return self._pacer.per_second
 
     async def pace(self) -> None:
-        """Wait until one more request may be sent; for the data path, before its stall watch begins."""
+        """Wait until one more request may be sent."""
         await self._pacer.wait()
 
     @asynccontextmanager
-    async def request(self, operation: str) -> AsyncIterator[None]:
-        """One request of the data path: fenced, its errors translated; not retried and not paced here."""
+    async def body(
+        self, operation: str, *, onward: Guard | None = None, within: StallWatch | None = None
+    ) -> AsyncIterator[StallWatch]:
+        """One request that brings or takes a body: paced, fenced, watched for stalls, its errors translated.
+
+        Args:
+            operation: its name.
+            onward: the side that the body is sent to; its turn is waited for now, so that the body need not wait for it.
+            within: the watch of the request that brings the body; it goes on watching.
+        """
+        if within is None:
+            await self.pace()
+            if onward is not None:
+                await onward.pace()
+            async with (
+                self._request(operation) as patience_s,
+                self._traffic.watch(patience_s, self.side) as watch,
+            ):
+                watch.turn = onward
+                yield watch
+            return
+        if within.turn is not self:
+            with within.paused():
+                await self.pace()
+        within.turn = None
+        async with self._request(operation):
+            yield within
+
+    @asynccontextmanager
+    async def _request(self, operation: str) -> AsyncIterator[float]:
+        """What every request passes once it is its turn: fenced, its errors translated; how long it may be silent."""
         check = _permit.get()
         if check is not None:
             check()
+        patience_s = self._silence.patience_s(operation)
         failpoint(f"{self.side}.{operation}.before")
         try:
-            yield
+            yield patience_s
         except FOREIGN as error:
             # The foreign error is not kept: its text may hold a signed URL.
             translated = translate(self.side, operation, error)
-            self._pacer.note(translated)
+            self._note(operation, patience_s, translated)
             raise translated from None
         except RemoteError as error:
             if error.side is self.side:
-                self._pacer.note(error)
+                self._note(operation, patience_s, error)
             raise
+        self._silence.note(operation, None)
         failpoint(f"{self.side}.{operation}.after")
+
+    def _note(self, operation: str, patience_s: float, error: RemoteError) -> None:
+        self._pacer.note(error)
+        self._silence.note(operation, patience_s if error.kind is Kind.STALLED else None)
 
     async def once(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
         """One control call that is not retried: answered within the stall time-out, or an error (``stalled``)."""
-        async with self.request(operation), asyncio.timeout(self._answer_within_s):
-            return await self.meters.answer(self.side, operation, request())
+        await self.pace()
+        async with self._slots, self._request(operation) as patience_s:
+            try:
+                async with asyncio.timeout(patience_s):
+                    return await self.meters.answer(self.side, operation, request())
+            except TimeoutError:
+                words = f"{operation} was not answered within {patience_s:.3g} s"
+                raise RemoteError(self.side, Kind.STALLED, words) from None
 
     async def call(self, operation: str, request: Callable[[], Awaitable[T]], needs: tuple[str, ...] = ()) -> T:
         """One control call, retried by the policy.
@@ -209,15 +258,13 @@ class Guard:
             RemoteError: the tries are used up, or the kind of error is not retried.
         """
 
-        async def paced() -> T:
-            await self.pace()
-            async with self._slots:
-                answer = await self.once(operation, request)
+        async def answered() -> T:
+            answer = await self.once(operation, request)
             if needs and isinstance(answer, Mapping) and not any(name in answer for name in needs):
                 raise RemoteError(self.side, Kind.BAD_ANSWER, f"{operation} was answered 200 with something else")
             return answer
 
-        return await self.tried(paced)
+        return await self.tried(answered)
 
     async def tried(self, once: Callable[[], Awaitable[T]]) -> T:
         """Run ``once`` until it succeeds or the policy says stop (RemoteError)."""

@@ -71,13 +71,15 @@ def _headers_of(answer: object) -> Mapping[str, object] | None:
 class Endpoint:
     """The host and port of a URL, asked step by step; each step raises ``RemoteError`` (``unreachable``)."""
 
-    def __init__(self, side: Side, url: str) -> None:
+    def __init__(self, side: Side, url: str, within_s: float = STEP_TIMEOUT_S) -> None:
+        """A step is answered ``within_s``, or it failed."""
         parts = urlsplit(url)
         self.url = url
         self.host = parts.hostname or ""
         self.port = parts.port or _PORTS[parts.scheme]
         self.is_tls = parts.scheme == "https"
         self._side = side
+        self._within_s = min(within_s, STEP_TIMEOUT_S)
 
     @property
     def proxy(self) -> str | None:
@@ -89,7 +91,7 @@ class Endpoint:
         """What the name resolves to."""
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(STEP_TIMEOUT_S):
+            async with asyncio.timeout(self._within_s):
                 found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         except (OSError, TimeoutError) as error:
             raise self._unreachable(f"the name {self.host} does not resolve", error) from None
@@ -107,7 +109,7 @@ class Endpoint:
 
     async def _open(self, context: ssl.SSLContext | None, what: str) -> str:
         try:
-            async with asyncio.timeout(STEP_TIMEOUT_S):
+            async with asyncio.timeout(self._within_s):
                 _, writer = await asyncio.open_connection(self.host, self.port, ssl=context)
         except (OSError, TimeoutError) as error:
             raise self._unreachable(what, error) from None
@@ -118,7 +120,7 @@ class Endpoint:
 
     def _unreachable(self, what: str, error: Exception) -> RemoteError:
         if isinstance(error, TimeoutError):
-            return RemoteError(self._side, Kind.UNREACHABLE, f"{what}: no answer within {STEP_TIMEOUT_S:.0f} s")
+            return RemoteError(self._side, Kind.UNREACHABLE, f"{what}: no answer within {self._within_s:.3g} s")
         if words := descriptors.problem(error):
             return RemoteError(self._side, Kind.NO_OPEN_FILES, f"{what}: {words}")
         return RemoteError(self._side, Kind.UNREACHABLE, f"{what}: {error}")

@@ -18,14 +18,17 @@ from typing import Self
 
 import aiohttp
 
+from polyb2.remote.traffic import StallWatch
+
 BUFFER_BYTES = 256 * 1024
 """One pump's buffer: what asyncio reads from a socket at once, and what it decrypts at once."""
 
 
 class Incoming:
-    """The body of an answer: read chunk by chunk, or pumped."""
+    """The body of an answer, for a ``Relay``: read chunk by chunk, or pumped. Only ``Route.get`` makes one."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, watch: StallWatch) -> None:
+        self.watch = watch
         self._response = response
 
     def __aiter__(self) -> AsyncIterator[bytes]:

@@ -1,7 +1,7 @@
-"""A body on its way from one side to the other: counted, hashed if asked, paced, and watched for stalls.
+"""A body on its way from one side to the other: counted, hashed if asked, paced.
 
 A long body takes the short way (``remote/pump.py``): one buffer a stream, and what the sockets hold. A short one comes in
-aiohttp's chunks; it may buffer twice its 256 KiB read buffer. Progress time-outs, no total ones.
+aiohttp's chunks; it may buffer twice its 256 KiB read buffer. That it moves is for its ``StallWatch`` to see.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Self, cast
+from typing import cast
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
@@ -20,48 +20,11 @@ from aiohttp.http_writer import StreamWriter
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.remote.guards import Bandwidth
 from polyb2.remote.pump import BUFFER_BYTES, Incoming, Pump
+from polyb2.remote.traffic import StallWatch
 from polyb2.remote.translate import FOREIGN, translate
 
 Look = Callable[[bytes | memoryview], None]
 """Is shown the bytes that pass; a view is only good during the call."""
-
-
-class StallWatch:
-    """Raises when no byte moved for ``patience_s``, and knows which side was waited for."""
-
-    def __init__(self, patience_s: float) -> None:
-        self._patience_s = patience_s
-        self._scope = asyncio.timeout(patience_s)
-        self._renewed_s = 0.0
-        self.waiting_for = Side.SOURCE
-
-    def progress(self, waiting_for: Side) -> None:
-        """A byte moved; from now on it is ``waiting_for``'s turn."""
-        self.waiting_for = waiting_for
-        now_s = asyncio.get_running_loop().time()
-        if now_s - self._renewed_s > self._patience_s / 8:
-            self._renewed_s = now_s
-            self._scope.reschedule(now_s + self._patience_s)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Waiting for our own bandwidth limit is no stall."""
-        self._scope.reschedule(None)
-        yield
-        self._renewed_s = 0.0
-        self.progress(self.waiting_for)
-
-    async def __aenter__(self) -> Self:
-        await self._scope.__aenter__()
-        self._renewed_s = asyncio.get_running_loop().time()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        try:
-            await self._scope.__aexit__(*exc)  # type: ignore[arg-type]
-        except TimeoutError:
-            words = f"no byte moved for {self._patience_s:.0f} s"
-            raise RemoteError(self.waiting_for, Kind.STALLED, words) from None
 
 
 class Relay:
@@ -75,14 +38,14 @@ class Relay:
         self,
         incoming: AsyncIterable[bytes],
         length: int,
-        watch: StallWatch,
         bandwidth: Bandwidth,
         side: Side = Side.SOURCE,
     ) -> None:
+        self.length = length
+        self.watch = incoming.watch if isinstance(incoming, Incoming) else None
+        """Of the request that brings the body; None for one that is made here."""
         self._incoming = incoming
         self._side = side
-        self._length = length
-        self._watch = watch
         self._bandwidth = bandwidth
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._hashed = False
@@ -90,6 +53,9 @@ class Relay:
         self.seen = 0
         """Bytes that came in so far; progress displays read it."""
         self.failure: RemoteError | None = None
+        self.collected: bytes | None = None
+        if self.watch is not None:
+            self.watch.carries(self)
 
     def hashing(self) -> Relay:
         """Hash what passes; :attr:`md5` then has the result."""
@@ -101,8 +67,12 @@ class Relay:
         """MD5 of the bytes that passed, hex; None unless asked for."""
         return self._md5.hexdigest() if self._hashed else None
 
-    def as_payload(self) -> aiohttp.Payload:
-        """The body of a PUT."""
+    def as_payload(self, watch: StallWatch) -> aiohttp.Payload:
+        """The body of the PUT that ``watch`` watches."""
+        if self.collected is not None:
+            return AtHand(self.collected, watch)
+        self.watch = watch
+        watch.carries(self)
         return _Payload(self)
 
     async def write_to(self, writer: StreamWriter) -> None:
@@ -115,6 +85,8 @@ class Relay:
         try:
             writer.send_headers()
             sink = writer.transport
+            if self.watch is not None:
+                self.watch.sends(sink)
             pump = self._pump(partial(self._pass_on, sink)) if sink else None
             if pump is None or sink is None:
                 await self._write_chunks(writer)
@@ -124,20 +96,19 @@ class Relay:
         except RemoteError as error:
             self.failure = error
             raise
-        self._watch.progress(Side.TARGET)
 
     async def collect(self) -> bytes:
-        """The whole body, to be sent on; for those that fit into the stream's buffer."""
-        body = b"".join([chunk async for chunk in self._chunks()])
-        self._watch.progress(Side.TARGET)
-        return body
+        """The whole body, which a PUT of this relay then sends in one piece; for those that fit into the stream's buffer."""
+        self.collected = b"".join([chunk async for chunk in self._chunks()])
+        return self.collected
 
     async def drain(self, look: Look | None = None) -> None:
         """Read the body for its hash, and for those who want a look at it."""
         pump = self._pump(partial(self._see, look))
         if pump is None:
             async for chunk in self._chunks():
-                self._show(look, chunk)
+                if look is not None:
+                    look(chunk)
             return
         with pump:
             while pump.left:
@@ -147,30 +118,28 @@ class Relay:
 
     async def _write_chunks(self, writer: StreamWriter) -> None:
         async for chunk in self._chunks():
-            self._watch.progress(Side.TARGET)
             await writer.write(chunk)
-            self._watch.progress(self._side)
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._incoming:
                 self._note(chunk)
-                if self.seen > self._length:
-                    words = f"more than the {self._length} bytes asked for arrived"
+                if self.seen > self.length:
+                    words = f"more than the {self.length} bytes asked for arrived"
                     raise RemoteError(self._side, Kind.BAD_ANSWER, words)
                 await self._rest()
                 yield chunk
         except FOREIGN as error:
             raise translate(self._side, "get", error) from None
-        if self.seen < self._length:
+        if self.seen < self.length:
             raise self._truncated()
 
     # -- the short way: past aiohttp ----------------------------------------------------------------------------------
 
     def _pump(self, take: Callable[[memoryview], bool]) -> Pump | None:
-        if not isinstance(self._incoming, Incoming) or self._length <= BUFFER_BYTES:
+        if not isinstance(self._incoming, Incoming) or self.length <= BUFFER_BYTES:
             return None
-        return self._incoming.pump(self._length, take)
+        return self._incoming.pump(self.length, take)
 
     async def _pump_out(self, pump: Pump, sink: asyncio.Transport, writer: StreamWriter) -> None:
         while pump.left:
@@ -194,12 +163,12 @@ class Relay:
         self._note(view)
         sink.write(view)
         is_backed_up = sink.is_closing() or sink.get_write_buffer_size() > 0
-        self._watch.progress(Side.TARGET if is_backed_up else self._side)
         return not (is_backed_up or self._delay_s)
 
     def _see(self, look: Look | None, view: memoryview) -> bool:
         self._note(view)
-        self._show(look, view)
+        if look is not None:
+            look(view)
         return not self._delay_s
 
     # -- both ---------------------------------------------------------------------------------------------------------
@@ -210,19 +179,14 @@ class Relay:
             self._md5.update(data)
         self._delay_s = self._bandwidth.delay_s(len(data))
 
-    def _show(self, look: Look | None, data: bytes | memoryview) -> None:
-        self._watch.progress(self._side)
-        if look is not None:
-            look(data)
-
     async def _rest(self) -> None:
         """Wait as long as the bandwidth limit asks."""
         if self._delay_s:
-            with self._watch.paused():
+            with nullcontext() if self.watch is None else self.watch.paused():
                 await asyncio.sleep(self._delay_s)
 
     def _truncated(self) -> RemoteError:
-        words = f"the body ended after {self.seen} of {self._length} bytes"
+        words = f"the body ended after {self.seen} of {self.length} bytes"
         return RemoteError(self._side, Kind.TRUNCATED, words)
 
 
@@ -241,6 +205,18 @@ class _Payload(aiohttp.Payload):
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:  # noqa: ARG002
         await self.write(writer)
+
+
+class AtHand(aiohttp.BytesPayload):
+    """A whole body whose way through the socket is watched."""
+
+    def __init__(self, value: bytes, watch: StallWatch) -> None:
+        super().__init__(value)
+        self._watch = watch
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self._watch.sends(cast("StreamWriter", writer).transport)
+        await super().write_with_length(writer, content_length)
 
 
 @contextmanager

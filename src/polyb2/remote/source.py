@@ -7,13 +7,11 @@ answer to a range GET is checked for status, ETag, Content-Range and length befo
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from yarl import URL
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.parts import Part
@@ -23,6 +21,7 @@ from polyb2.remote.clients import Account, Http
 from polyb2.remote.guards import Guard
 from polyb2.remote.pages import believable
 from polyb2.remote.pump import Incoming
+from polyb2.remote.route import Route
 from polyb2.remote.signing import Presigner
 from polyb2.remote.translate import from_body
 
@@ -53,7 +52,7 @@ class Source:
         self.guard = guard
         self._account = account
         self._client = client
-        self._http = http
+        self._route = Route(http, guard)
         self._knows_if_match = True
         self._presigner = Presigner(
             endpoint=account.endpoint,
@@ -132,9 +131,16 @@ class Source:
 
     @asynccontextmanager
     async def read(
-        self, key: str, revision: Revision, part: Part | None, *, fresh: bool = False
+        self, key: str, revision: Revision, part: Part | None, *, fresh: bool = False, onward: Guard | None = None
     ) -> AsyncIterator[Incoming]:
         """The bytes of a part of a revision (None: of the whole file), as they come.
+
+        Args:
+            key: the file.
+            revision: as it was listed.
+            part: a range of it.
+            fresh: on a new connection.
+            onward: the guard of the side that they are sent to as they come.
 
         Raises:
             RemoteError: ``changed`` if the file is no longer this revision, or another kind.
@@ -144,24 +150,17 @@ class Source:
             part = None
         if part is not None:
             headers["Range"] = f"bytes={part.offset}-{part.offset + part.length - 1}"
-        url = URL(self._presigner.presign("GET", key), encoded=True)
-        began_s = time.monotonic()
-        async with (
-            self.guard.request("get"),
-            self._http.session(fresh=fresh).get(url, headers=headers, allow_redirects=False) as response,
-        ):
-            try:
-                self.guard.meters.answer_seconds[Side.SOURCE, "get"].observe(time.monotonic() - began_s)
-                if response.status == _NOT_IMPLEMENTED and self._knows_if_match:
-                    # The ETag of each answer is compared as well: it protects alone then.
-                    self._knows_if_match = False
-                    raise RemoteError(Side.SOURCE, Kind.SERVER_ERROR, "get with If-Match was answered 501")
-                await _check_answer(response, revision, part)
-                yield Incoming(response)
-            finally:
-                # A body that was not read to its end is not drained: the connection goes.
-                if not response.content.is_eof():
-                    response.close()
+
+        async def check(response: aiohttp.ClientResponse) -> None:
+            if response.status == _NOT_IMPLEMENTED and self._knows_if_match:
+                # The ETag of each answer is compared as well: it protects alone then.
+                self._knows_if_match = False
+                raise RemoteError(Side.SOURCE, Kind.SERVER_ERROR, "get with If-Match was answered 501")
+            await _check_answer(response, revision, part)
+
+        url = self._presigner.presign("GET", key)
+        async with self._route.get(url, headers, check, fresh=fresh, onward=onward) as incoming:
+            yield incoming
 
     async def _list(self, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - botocore's
         ask = believable(Side.SOURCE, "list", self._client.list_objects_v2, Bucket=self._account.bucket, **parameters)

@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from yarl import URL
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.parts import Part
@@ -24,6 +23,7 @@ from polyb2.remote.guards import Guard
 from polyb2.remote.pages import Asks, believable
 from polyb2.remote.pump import Incoming
 from polyb2.remote.relay import Relay
+from polyb2.remote.route import Route
 from polyb2.remote.signing import Presigner
 from polyb2.remote.source import LISTING, list_folders, listed_objects
 from polyb2.remote.translate import from_body
@@ -46,7 +46,7 @@ class Target:
         self.prefix = prefix
         self._account = account
         self._client = client
-        self._http = http
+        self._route = Route(http, guard)
         self._presigner = Presigner(
             endpoint=account.endpoint,
             bucket=account.bucket,
@@ -141,22 +141,18 @@ class Target:
     ) -> AsyncIterator[Incoming]:
         """The bytes of a range of a stored version, as they come."""
         query = {"versionId": version_id} if version_id else {}
-        url = URL(self._presigner.presign("GET", dest_key, query=query), encoded=True)
         headers = {"Range": f"bytes={part.offset}-{part.offset + part.length - 1}"} if part.length else {}
-        async with (
-            self.guard.request("get"),
-            self._http.session(fresh=fresh).get(url, headers=headers, allow_redirects=False) as response,
-        ):
-            try:
-                if response.status not in {_OK, _PARTIAL}:
-                    body = await response.content.read(_ERROR_BODY_MAX)
-                    raise from_body(Side.TARGET, "get", response.status, response.headers, body)
-                if response.content_length is not None and response.content_length != part.length:
-                    raise RemoteError(Side.TARGET, Kind.BAD_ANSWER, "get was answered with another length")
-                yield Incoming(response)
-            finally:
-                if not response.content.is_eof():
-                    response.close()
+
+        async def check(response: aiohttp.ClientResponse) -> None:
+            if response.status not in {_OK, _PARTIAL}:
+                body = await response.content.read(_ERROR_BODY_MAX)
+                raise from_body(Side.TARGET, "get", response.status, response.headers, body)
+            if response.content_length is not None and response.content_length != part.length:
+                raise RemoteError(Side.TARGET, Kind.BAD_ANSWER, "get was answered with another length")
+
+        url = self._presigner.presign("GET", dest_key, query=query)
+        async with self._route.get(url, headers, check, fresh=fresh) as incoming:
+            yield incoming
 
     # -- one PUT ------------------------------------------------------------------------------------------------------
 
@@ -199,7 +195,6 @@ class Target:
         parts: list[CompletedPartTypeDef] = [
             {"PartNumber": receipt.part.number, "ETag": f'"{receipt.etag}"'} for receipt in receipts
         ]
-        await self.guard.pace()
         await self.guard.once(
             "complete",
             lambda: self._client.complete_multipart_upload(
@@ -313,21 +308,12 @@ class Target:
         *,
         fresh: bool,
     ) -> Mapping[str, str]:
-        url = URL(self._presigner.presign("PUT", dest_key, query=query, headers=headers), encoded=True)
+        async def check(response: aiohttp.ClientResponse) -> None:
+            await _check_stored(response, operation)
+
+        url = self._presigner.presign("PUT", dest_key, query=query, headers=headers)
         sent = {**headers, "Content-Length": str(length)}
-        async with self.guard.request(operation):
-            try:
-                data = body.as_payload() if isinstance(body, Relay) else body
-                async with self._http.session(fresh=fresh).put(
-                    url, data=data, headers=sent, allow_redirects=False
-                ) as response:
-                    await _check_stored(response, operation)
-                    return response.headers
-            except aiohttp.ClientError:
-                # What the body's generator raised comes back as an error of this connection.
-                if isinstance(body, Relay) and body.failure is not None:
-                    raise body.failure from None
-                raise
+        return await self._route.put(operation, url, sent, body, check, fresh=fresh)
 
 
 async def _check_stored(response: aiohttp.ClientResponse, operation: str) -> None:

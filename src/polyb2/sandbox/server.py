@@ -31,6 +31,7 @@ class SandboxServer:
         access_key: the key id; its secret is ``secret_key``.
         keys_revoked: answer every request with InvalidAccessKeyId.
         region: the only one that signatures may name; empty takes any.
+        host: where it listens, an address of loopback.
         clock_offset_s: by how much this server's clock is off.
         requests: what was answered, newest last.
         in_flight: requests under way.
@@ -45,6 +46,7 @@ class SandboxServer:
         self.clock_offset_s = 0.0
         self.requests: deque[Record] = deque(maxlen=RECORDS_MAX)
         self.in_flight = 0
+        self.host = "127.0.0.1"
         self.port = 0
         self._scheme = "http"
         self._faults: list[Fault] = []
@@ -54,8 +56,8 @@ class SandboxServer:
     # -- life ---------------------------------------------------------------------------------------------------------
 
     async def start(self, port: int = 0, tls: ssl.SSLContext | None = None) -> Self:
-        """Listen on 127.0.0.1; port 0 is a free one."""
-        listener = socket.create_server(("127.0.0.1", port or self.port), backlog=1024)
+        """Listen on ``host``; port 0 is a free one."""
+        listener = socket.create_server((self.host, port or self.port), backlog=1024)
         self.port = listener.getsockname()[1]
         self._scheme = "https" if tls else "http"
         server = web.Server(self._handle, access_log=None, read_bufsize=READ_BUFFER_BYTES)
@@ -74,7 +76,7 @@ class SandboxServer:
 
     @property
     def endpoint_url(self) -> str:
-        return f"{self._scheme}://127.0.0.1:{self.port}"
+        return f"{self._scheme}://{self.host}:{self.port}"
 
     # -- what tests ask -----------------------------------------------------------------------------------------------
 

@@ -124,12 +124,13 @@ class _Figures:
 
     def _on_the_way(self, report: StatusReport) -> int:
         """Bytes that came in and have no receipt yet."""
-        return min(report.bytes_left, sum(relay.seen for file in self._in_flight() for relay in file.relays))
+        return min(report.bytes_left, sum(file.bytes_on_the_way for file in self._in_flight()))
 
     def _rate(self) -> float | None:
-        """Bytes a second that passed during the last seconds; None before there is anything to tell."""
+        """Bytes a second of the last seconds, those of tries that failed left out; None before there is anything to tell."""
         now_s = asyncio.get_running_loop().time()
-        self._samples.append((now_s, self._mirror.bandwidth.moved_bytes))
+        on_the_way = sum(file.bytes_on_the_way for file in self._in_flight())
+        self._samples.append((now_s, self._mirror.meters.stored_bytes.total() + on_the_way))
         while len(self._samples) > 2 and self._samples[0][0] < now_s - RATE_WINDOW_S:  # noqa: PLR2004 - a line's two ends
             self._samples.popleft()
         (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
