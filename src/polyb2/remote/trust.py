@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
+from botocore.httpsession import ProxyConfiguration
+
+from polyb2.core.errors import UsageError
+from polyb2.remote.control import exchange
+
+if TYPE_CHECKING:
+    from aiobotocore.awsrequest import AioAWSResponse
+    from botocore.awsrequest import AWSPreparedRequest
 
 
 def speaks_tls(*urls: object) -> bool:
@@ -30,13 +40,28 @@ def authorities() -> ssl.SSLContext:
     """What a server's certificate is checked against, shared by all connections.
 
     A variable that is empty, as an unset one is in a Compose file, counts as not set; OpenSSL would read nothing at all.
+
+    Raises:
+        UsageError: the file that ``SSL_CERT_FILE`` names has none; OpenSSL would pass over it without a word.
     """
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         if os.environ.get(name) == "":
             del os.environ[name]
+    if named := os.environ.get("SSL_CERT_FILE"):
+        _check_bundle(named)
     context = ssl.create_default_context()
     context.set_alpn_protocols(("http/1.1",))
     return context
+
+
+def _check_bundle(named: str) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(Path(named))
+    except ssl.SSLError:
+        raise UsageError(f"SSL_CERT_FILE names {named}, which holds no certificates in PEM form") from None
+    except OSError as error:
+        words = f"SSL_CERT_FILE names {named}, which cannot be read ({error.strerror})"
+        raise UsageError(f"{words}: name a bundle of CA certificates, or unset it") from None
 
 
 class ControlSession(AIOHTTPSession):
@@ -45,7 +70,15 @@ class ControlSession(AIOHTTPSession):
     _verify: bool
     _max_pool_connections: int
     _connector_args: dict[str, Any]
+    _proxy_config: ProxyConfiguration
+    _get_session: Callable[[str | None], Awaitable[aiohttp.ClientSession]]
 
     def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:  # noqa: ARG002 - the parent's signature
         allowed = authorities() if self._verify else True
         return aiohttp.TCPConnector(limit=self._max_pool_connections, ssl=allowed, **self._connector_args)
+
+    async def send(self, request: AWSPreparedRequest) -> AioAWSResponse:  # type: ignore[override]  # the stubs' are others
+        """Send a control call; nothing is followed, and the answer is bounded and looked at."""
+        proxy = self._proxy_config.proxy_url_for(request.url)
+        headers = self._proxy_config.proxy_headers_for(request.url)
+        return await exchange(await self._get_session(proxy), request, proxy, headers)
