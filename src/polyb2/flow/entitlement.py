@@ -128,7 +128,6 @@ async def _answers(source: Source, item: ListedObject) -> RemoteError | None:
     Raises:
         RemoteError: the service did not answer.
     """
-    await source.guard.pace()
     try:
         await _read_byte(source, item)
     except RemoteError as error:

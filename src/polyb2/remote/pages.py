@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.remote.translate import FOREIGN
 
 _LISTING = ("IsTruncated", "Name", "Bucket", "KeyCount", "MaxKeys", "Contents", "CommonPrefixes")
 """What a listing tells, an empty one as well: some of it, as not every server tells all."""
@@ -54,6 +55,9 @@ def believable(
         try:
             answer = await ask(**parameters)
             _check(operation, answer, parameters)
+        except FOREIGN:
+            # Some of those are ValueErrors as well: a certificate that is not trusted, for one.
+            raise
         except _LackError as error:
             raise RemoteError(side, Kind.BAD_ANSWER, f"{operation} was answered {error}") from None
         except ValueError as error:  # the library's own as well, of a number or a time that is none

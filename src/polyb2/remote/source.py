@@ -87,7 +87,6 @@ class Source:
     async def same_year(self, key: str) -> list[ListedObject]:
         """The first page of the files of a key's dataset and year, which are all where there is one a day; asked once."""
         folder = "/".join(key.split("/")[:3])
-        await self.guard.pace()
         asked = self._asked("list", self._client.list_objects_v2, Prefix=f"{folder}/")
         return listed_objects(await self.guard.once("list", asked))
 

@@ -153,13 +153,7 @@ class Target:
             self._http.session(fresh=fresh).get(url, headers=headers, allow_redirects=False) as response,
         ):
             try:
-                if response.status not in {_OK, _PARTIAL}:
-                    raise await from_response(Side.TARGET, "get", response)
-                if not response.headers.get("ETag") or is_page("", response.headers):
-                    raise await from_response(Side.TARGET, "get", response)
-                if response.content_length is not None and response.content_length != part.length:
-                    words = f"get of {part.length} bytes was answered with {response.content_length}"
-                    raise RemoteError(Side.TARGET, Kind.INCONSISTENT, words)
+                await _check_read(response, part)
                 yield Incoming(response)
             finally:
                 if not response.content.is_eof():
@@ -337,6 +331,16 @@ class Target:
                 if isinstance(body, Relay) and body.failure is not None:
                     raise body.failure from None
                 raise
+
+
+async def _check_read(response: aiohttp.ClientResponse, part: Part) -> None:
+    """Raise what the answer to a GET stands for, unless it is the service's own with as many bytes as were asked for."""
+    is_strange = not response.headers.get("ETag") or is_page("", response.headers)
+    if response.status not in {_OK, _PARTIAL} or is_strange:
+        raise await from_response(Side.TARGET, "get", response)
+    if response.content_length is not None and response.content_length != part.length:
+        words = f"get of {part.length} bytes was answered with {response.content_length}"
+        raise RemoteError(Side.TARGET, Kind.INCONSISTENT, words)
 
 
 async def _check_stored(response: aiohttp.ClientResponse, operation: str) -> None:
