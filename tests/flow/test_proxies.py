@@ -1,4 +1,4 @@
-"""A real nginx before the target, with its defaults: what it drops and what it refuses, told as that and blamed on nobody else."""
+"""A real nginx before the target, with its defaults: what it drops and what it refuses, told as that."""
 
 from __future__ import annotations
 
