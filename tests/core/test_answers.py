@@ -88,6 +88,8 @@ TARGET: list[tuple[str, int, str, str, Kind]] = [
     ("put", 413, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed size", Kind.UNSUPPORTED),
     ("get", 416, "InvalidRange", "", Kind.INCONSISTENT),
     ("head", 501, "", "", Kind.UNSUPPORTED),
+    ("head", 400, "", "", Kind.REFUSED),
+    ("put", 412, "PreconditionFailed", "", Kind.REFUSED),
     ("put", 501, "NotImplemented", "", Kind.UNSUPPORTED),
     ("get", 405, "MethodNotAllowed", "", Kind.UNSUPPORTED),
 ]
@@ -104,6 +106,7 @@ SOURCE: list[tuple[str, int, str, Kind]] = [
     ("get", 416, "InvalidRange", Kind.INCONSISTENT),
     ("get", 500, "InternalError", Kind.SERVER_ERROR),
     ("get", 429, "", Kind.THROTTLED),
+    ("get", 507, "XMinioStorageFull", Kind.SERVER_ERROR),
 ]
 
 
@@ -138,7 +141,9 @@ def matrix() -> list[Answer]:
                 )
                 for form in BODIES
             ]
-            made += [Answer(side, operation, status, Form.ERROR, code, "Words.", marked) for code in CODES if code]
+            made += [
+                Answer(side, operation, status, Form.ERROR, code, "Words.", marked, moved_to) for code in CODES[1:]
+            ]
     return made
 
 
@@ -224,9 +229,12 @@ def test_every_message_says_what_came_and_what_to_do_in_the_words_of_its_side() 
         assert other not in ours, str(error)
         if answer.form is Form.PAGE and answer.status not in REDIRECTS:
             assert 'a web page ("Hotel")' in error.message
-        if answer.status in REDIRECTS and answer.form is not Form.ERROR:
+        if answer.status in REDIRECTS:
             assert "moved to login.example" in error.message
             assert "follows no redirect" in error.advice
+            assert error.kind is Kind.MISCONFIGURED
+        assert ("a web page" in error.message) <= error.is_strange
+        assert ("not an answer of the service" in error.advice) <= error.is_strange
 
 
 def test_what_a_proxy_says_of_a_moment_is_asked_again_as_often_as_if_the_service_had_said_it() -> None:
@@ -324,7 +332,7 @@ def test_every_answer_is_classed_in_words_of_bounded_length(
 )
 def test_a_refusal_that_nobody_knows_is_asked_again_a_few_times_and_then_charged(status: int) -> None:
     """B2 was seen to answer InvalidRequest once, to a part that it took the next time."""
-    if status in {425, 429}:
+    if status in {407, 425, 429}:
         return
     error = own(Side.TARGET, "put", status, "Unheard")
     assert (error.kind, error.handling.tries, error.handling.cured_by_retry) == (Kind.REFUSED, 3, True)

@@ -67,9 +67,22 @@ async def test_a_portal_that_answers_everything_for_a_while_charges_nobody(
     assert not [record for record in caplog.records if "parked" in record.message or "tried again" in record.message]
 
 
-@pytest.mark.parametrize("status", [200, 404])
 @pytest.mark.parametrize(
-    "operation", ["put", "create", "upload_part", "complete", "head", "list_uploads", "list_parts", "abort"]
+    ("operation", "status"),
+    [
+        ("put", 200),
+        ("put", 404),
+        ("create", 200),
+        ("upload_part", 404),
+        ("complete", 200),
+        ("complete", 404),
+        ("head", 200),
+        ("head", 404),
+        ("list_uploads", 404),
+        ("list_parts", 404),
+        ("abort", 200),
+        ("abort", 404),
+    ],
 )
 async def test_a_page_in_place_of_any_one_operation_charges_nobody(bench: Bench, operation: str, status: int) -> None:
     fill(bench)
@@ -213,15 +226,21 @@ async def test_a_listed_file_that_is_refused_for_a_while_is_asked_again(bench: B
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "ends", "tries"),
-    [(403, "AccessDenied", "not_entitled", doubt.TRIES + 1), (404, "NoSuchKey", "permanent_failure", doubt.TRIES + 2)],
+    ("status", "code", "young", "ends", "tries"),
+    [
+        (403, "AccessDenied", False, "not_entitled", doubt.TRIES + 1),
+        (403, "AccessDenied", True, "not_entitled", doubt.TRIES_YOUNG + 1),
+        (404, "NoSuchKey", False, "permanent_failure", doubt.TRIES + 2),
+    ],
 )
 async def test_a_refusal_of_one_file_is_believed_after_many_tries(
-    bench: Bench, status: int, code: str, ends: str, tries: int
+    bench: Bench, status: int, code: str, young: bool, ends: str, tries: int
 ) -> None:
     fill(bench, large=False)
+    if young:
+        bench.box.source.put(SMALL, b"row\n")
     bench.box.source.inject(Fault("get", Answer(status, code), key=SMALL, times=0))
-    await bench.mirror_all(polyb2_retry_base=0.01)
+    await bench.mirror_all(polyb2_retry_base=0.002)
     row = await bench.row(SMALL)
     assert (row["status"], row["attempt"]) == (ends, tries)
 

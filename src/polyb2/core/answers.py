@@ -69,12 +69,14 @@ _BY_STATUS: dict[int, Kind] = {
     501: Kind.UNSUPPORTED,
     507: Kind.CAP_EXCEEDED,
 }
+_OF_ONE_SIDE = {Side.SOURCE: Kind.CAP_EXCEEDED, Side.TARGET: Kind.CHANGED}
+"""What the side itself never means."""
 _PASSING: dict[int, Kind] = {408: Kind.CONNECTION_LOST, 425: Kind.SERVER_ERROR, 429: Kind.THROTTLED}
 """What a proxy, too, says of a moment and not of a request: asked again as often as if the service had said it."""
 _LASTING = {501, 505, 511}
 _SERVER_ERRORS = range(500, 600)
 _REDIRECTS = {301, 302, 303, 307, 308}
-_BAD_REQUEST, _FORBIDDEN, _PROXY_LOGIN, _TOO_LARGE = 400, 403, 407, 413
+_FORBIDDEN, _PROXY_LOGIN, _TOO_LARGE = 403, 407, 413
 _CAP = re.compile(r"\bcap exceeded\b|Caps & Alerts", re.IGNORECASE)
 _QUOTA = re.compile(r"\bquota\b", re.IGNORECASE)
 _LOCK = re.compile(r"object lock|\bWORM\b|\bretention\b|legal hold", re.IGNORECASE)
@@ -86,6 +88,7 @@ _ADVICE_BY_STATUS = {
     _PROXY_LOGIN: "the proxy wants a login: HTTPS_PROXY=http://user:password@host:port",
     _TOO_LARGE: "the service, or a proxy before it, takes no body of this size: raise its limit, or lower POLYB2_PART_SIZE",
 }
+_ADVISED = {Kind.MISCONFIGURED, Kind.BAD_ANSWER, Kind.UNSUPPORTED}
 _SIGNED_CODE = "SignatureDoesNotMatch"
 
 
@@ -189,18 +192,16 @@ def _of_stranger(answer: Answer) -> Kind:
 
 
 def _of_service(answer: Answer) -> Kind:
+    if answer.status in _REDIRECTS or answer.status == _PROXY_LOGIN:
+        return Kind.MISCONFIGURED
     if (by_words := _by_words(answer)) is not None:
         return by_words
-    if answer.code in _BY_CODE:
-        return _BY_CODE[answer.code]
-    if answer.status == _FORBIDDEN:
+    if answer.code not in _BY_CODE and answer.status == _FORBIDDEN:
         return _forbidden(answer)
-    if answer.status == _BAD_REQUEST and not answer.code:
-        # An answer to HEAD has no body: it may have been RequestTimeout, or a region.
-        return Kind.BAD_ANSWER
-    if answer.status in _BY_STATUS:
-        return _BY_STATUS[answer.status]
-    return Kind.SERVER_ERROR if answer.status in _SERVER_ERRORS else Kind.REFUSED
+    other = Kind.SERVER_ERROR if answer.status in _SERVER_ERRORS else Kind.REFUSED
+    kind = _BY_CODE.get(answer.code) or _BY_STATUS.get(answer.status, other)
+    # Only the source is asked for a revision, and only the target has room that can be used up.
+    return other if kind is _OF_ONE_SIDE.get(answer.side) else kind
 
 
 def _by_words(answer: Answer) -> Kind | None:
@@ -243,7 +244,7 @@ def _advice(answer: Answer, kind: Kind) -> str:
     setting = _ENDPOINT[answer.side]
     if answer.status in _REDIRECTS:
         return f"polyb2 follows no redirect: set {setting} to the endpoint itself, or log in to the network"
-    if answer.status in _ADVICE_BY_STATUS:
+    if answer.status in _ADVICE_BY_STATUS and kind in _ADVISED:
         return _ADVICE_BY_STATUS[answer.status]
     if kind is Kind.MISCONFIGURED and answer.expected_region:
         region = answer.expected_region
