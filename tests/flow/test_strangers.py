@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
@@ -107,6 +108,36 @@ async def test_where_only_reading_meets_a_stranger_the_probe_reads(bench: Bench,
     assert {row["status"] for row in rows} <= {"pending", "failed_download"}
     wall.times = -1
     await bench.run()
+    await assert_all_done_and_nothing_charged(bench)
+
+
+async def test_where_only_writing_meets_a_stranger_no_file_is_parked(bench: Bench) -> None:
+    """The target lists all the while; one file at a time finds out whether it takes bytes again."""
+    fill(bench, large=False)
+    await bench.discover()
+    wall = bench.box.target.inject(Fault("put", page(403), times=0))
+    async with asyncio.timeout(30):
+        with pytest.raises(AccountStoppedError, match=r"gave up after.*put was answered 403 with a web page"):
+            await bench.run(polyb2_give_up=1.0)
+    rows = (await bench.rows()).values()
+    assert {row["retry_count"] for row in rows} == {0}
+    assert {row["status"] for row in rows} <= {"pending", "failed_upload"}
+    wall.times = -1
+    await bench.run()
+    await assert_all_done_and_nothing_charged(bench)
+
+
+def without_etag(reply: Reply) -> None:
+    reply.headers.pop("ETag", None)
+
+
+@pytest.mark.parametrize(("operation", "name"), [("put", SMALL), ("upload_part", LARGE)])
+async def test_a_put_that_is_answered_without_an_etag_is_sent_again(bench: Bench, operation: str, name: str) -> None:
+    fill(bench)
+    bent = bench.box.target.inject(Fault(operation, Shape(without_etag), key=name))
+    await bench.mirror_all()
+    assert bent.hits == 1
+    assert (await bench.row(name))["attempt"] == 1
     await assert_all_done_and_nothing_charged(bench)
 
 

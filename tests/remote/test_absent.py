@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.parts import Part
 from polyb2.core.retry import RequestPolicy
 from polyb2.remote.clients import Account, Http, open_client
 from polyb2.remote.guards import Guard
@@ -86,5 +87,27 @@ async def test_a_404_that_anybody_may_have_written_is_believed_if_the_service_li
                 with pytest.raises(RemoteError, match="list was answered 404 without the XML") as caught:
                     await target.head(KEY)
                 assert caught.value.is_strange
+    finally:
+        server.close()
+
+
+async def test_an_error_that_comes_in_two_pieces_is_read_whole(box: Sandbox) -> None:
+    """Half of it has no code, and would be taken for a stranger's."""
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b"<Error><Code>NoSuchKey</Code></Error>"
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:12])
+        await asyncio.sleep(0.05)
+        writer.write(body[12:])
+        writer.close()
+
+    server = await asyncio.start_server(served, "127.0.0.1", 0)
+    try:
+        async with target_at(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", box) as target:
+            with pytest.raises(RemoteError) as caught:
+                async with target.read(KEY, None, Part(1, 0, 10)):
+                    pass
+        assert (caught.value.kind, caught.value.is_strange) == (Kind.NOT_FOUND, False)
     finally:
         server.close()
