@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from polyb2.core.errors import AccountStoppedError, RemoteError
+from polyb2.core.errors import AccountStoppedError, Kind, RemoteError, Side
 from polyb2.core.status import Event
 from polyb2.flow import doubt, outage, pool, transfer
 from polyb2.sandbox import Answer, Fault, GeneratedGzip, Shape
@@ -407,3 +407,13 @@ async def test_an_error_of_polyb2_itself_is_booked_on_nobody_else(
     traced = [record for record in caplog.records if record.exc_info]
     assert traced
     assert {record.levelno for record in traced} == {logging.DEBUG}
+
+
+async def test_an_error_that_is_older_than_a_success_closes_no_gate() -> None:
+    gate = outage.Outage({}, give_up_s=60.0, for_ever=False)
+    before = gate.proofs
+    gate.proved("a file", asyncio.get_running_loop().time())
+    gate.report(RemoteError(Side.SOURCE, Kind.BAD_ANSWER, "get was answered 404"), "another", before)
+    assert gate.error is None
+    gate.report(RemoteError(Side.SOURCE, Kind.KEYS_REFUSED, "get was answered 403"), "another", before)
+    assert gate.error is not None
