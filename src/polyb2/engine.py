@@ -14,6 +14,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from polyb2 import __version__, descriptors
@@ -25,8 +26,9 @@ from polyb2.core.selection import Selection
 from polyb2.core.units import format_duration
 from polyb2.flow.consent import Consent, discover
 from polyb2.flow.discover import Discovery
+from polyb2.flow.entitlement import probe_listing, probe_reading
 from polyb2.flow.mirror import Mirror
-from polyb2.flow.outage import Outage
+from polyb2.flow.outage import Outage, Probe
 from polyb2.flow.pool import Outcome, Pool, PoolRules
 from polyb2.flow.recover import abort_all_abandoned
 from polyb2.flow.report import Report
@@ -129,7 +131,10 @@ class _Run:
         self._working: asyncio.Task[None] | None = None
         self._beside: list[asyncio.Task[None]] = []
         self._discovering = options.selection is not None or options.watch
-        probes = {Side.SOURCE: mirror.source.probe, Side.TARGET: mirror.target.probe}
+        probes: dict[Side, Probe] = {
+            Side.SOURCE: partial(probe_reading, mirror.source),
+            Side.TARGET: partial(probe_listing, mirror.target),
+        }
         self._outage = Outage(probes, give_up_s=settings.polyb2_give_up, for_ever=options.watch)
         self._pool = Pool(mirror, self._outage, self._pool_rules(), lambda: self._discovering)
         self._watch = Watch(

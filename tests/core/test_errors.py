@@ -10,10 +10,12 @@ from polyb2.core.errors import (
     Kind,
     LeaseLostError,
     LedgerBusyError,
+    Origin,
     Polyb2Error,
     RemoteError,
     Scope,
     Side,
+    UnexpectedError,
     UsageError,
 )
 
@@ -26,7 +28,7 @@ def test_every_kind_has_its_handling_and_advice() -> None:
 @pytest.mark.parametrize(
     ("scope", "kinds"),
     [
-        (Scope.OUTAGE, {Kind.UNREACHABLE, Kind.NO_OPEN_FILES, Kind.CAP_EXCEEDED}),
+        (Scope.OUTAGE, {Kind.UNREACHABLE, Kind.NO_OPEN_FILES, Kind.CAP_EXCEEDED, Kind.BAD_ANSWER}),
         (Scope.ACCOUNT, {Kind.KEYS_REFUSED, Kind.NOT_PERMITTED, Kind.MISCONFIGURED, Kind.CLOCK_SKEW}),
     ],
 )
@@ -34,9 +36,9 @@ def test_only_these_kinds_reach_beyond_the_file(scope: Scope, kinds: set[Kind]) 
     assert {kind for kind, handling in HANDLING.items() if handling.scope is scope} == kinds
 
 
-def test_only_a_plain_refusal_and_an_impossible_size_are_cured_by_no_retry() -> None:
+def test_only_what_is_not_offered_and_an_impossible_size_are_cured_by_no_retry() -> None:
     assert {kind for kind, handling in HANDLING.items() if not handling.cured_by_retry} == {
-        Kind.REFUSED,
+        Kind.UNSUPPORTED,
         Kind.TOO_LARGE,
     }
 
@@ -54,7 +56,7 @@ def test_a_refused_signature_is_made_again_once(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [Kind.FORBIDDEN, Kind.CAP_EXCEEDED, Kind.NOT_PERMITTED, Kind.NO_SUCH_UPLOAD, Kind.CHANGED, Kind.REFUSED]
+    "kind", [Kind.FORBIDDEN, Kind.CAP_EXCEEDED, Kind.NOT_PERMITTED, Kind.NO_SUCH_UPLOAD, Kind.CHANGED, Kind.UNSUPPORTED]
 )
 def test_what_asking_again_cannot_change_is_asked_once(kind: Kind) -> None:
     assert HANDLING[kind].tries == 1
@@ -89,6 +91,10 @@ def test_a_remote_error_says_whose_it_is_what_happened_and_what_to_do(kind: Kind
         (Side.TARGET, Kind.KEYS_REFUSED, "B2_KEY_ID"),
         (Side.SOURCE, Kind.MISCONFIGURED, "POLYGON_S3_BUCKET"),
         (Side.TARGET, Kind.MISCONFIGURED, "B2_BUCKET_NAME"),
+        (Side.TARGET, Kind.NOT_PERMITTED, "B2_KEY_ID"),
+        (Side.TARGET, Kind.FORBIDDEN, "readFiles"),
+        (Side.SOURCE, Kind.BAD_ANSWER, "POLYGON_S3_ENDPOINT_URL"),
+        (Side.TARGET, Kind.BAD_ANSWER, "B2_ENDPOINT_URL"),
     ],
 )
 def test_the_advice_names_the_settings_of_the_side_that_answered(side: Side, kind: Kind, setting: str) -> None:
@@ -97,3 +103,20 @@ def test_the_advice_names_the_settings_of_the_side_that_answered(side: Side, kin
 
 def test_without_words_of_its_own_the_advice_is_that_of_the_kind() -> None:
     assert RemoteError(Side.TARGET, Kind.STALLED, "no byte").advice == HANDLING[Kind.STALLED].advice
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_strangers_answer_reaches_the_side_and_nothing_but_the_side(kind: Kind) -> None:
+    error = RemoteError(Side.SOURCE, kind, "get was answered 404", origin=Origin.STRANGER)
+    assert (error.handling.scope, error.is_strange) == (Scope.OUTAGE, True)
+
+
+def test_an_error_of_our_own_is_of_neither_side_and_says_where_it_was_raised() -> None:
+    with pytest.raises(KeyError) as caught:
+        dict[str, int]()["secret"]
+    error = UnexpectedError(caught.value)
+    assert error.kind is Kind.INTERNAL
+    assert str(error).startswith("unexpected KeyError in polyb2 itself (test_errors.py:")
+    assert "please report" in str(error)
+    assert "secret" not in str(error)
+    assert "target" not in str(error)

@@ -85,8 +85,26 @@ def test_another_failure_after_a_403_is_an_ordinary_one() -> None:
 
 @pytest.mark.parametrize("made_progress", [False, True])
 def test_what_no_retry_cures_parks_the_file_at_once(made_progress: bool) -> None:
-    verdict = judged(Kind.REFUSED, Side.TARGET, made_progress=made_progress)
-    assert (verdict.event, verdict.reason, verdict.waits) == (Event.PARK, "refused", False)
+    verdict = judged(Kind.UNSUPPORTED, Side.TARGET, made_progress=made_progress)
+    assert (verdict.event, verdict.reason, verdict.waits) == (Event.PARK, "unsupported", False)
+
+
+@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize("retry_count", [0, 2])
+def test_a_strangers_answer_is_never_charged_and_parks_only_when_it_is_no_longer_doubted(
+    side: Side, retry_count: int
+) -> None:
+    waiting = Verdict(FAILED[side], "bad_answer", charged=False, waits=True)
+    for facts in ({"outage": True}, {"doubted": True}):
+        assert judged(Kind.BAD_ANSWER, side, retry_count=retry_count, **facts) == waiting
+    parked = Verdict(Event.PARK, "bad_answer", charged=False, waits=False)
+    assert judged(Kind.BAD_ANSWER, side, retry_count=retry_count) == parked
+
+
+@pytest.mark.parametrize("kind", [Kind.FORBIDDEN, Kind.NOT_FOUND])
+def test_a_refusal_that_there_is_reason_to_doubt_waits_uncharged(kind: Kind) -> None:
+    verdict = judged(kind, retry_count=2, forbidden_before=True, doubted=True)
+    assert verdict == Verdict(Event.FAIL_DOWNLOAD, str(kind), charged=False, waits=True)
 
 
 @pytest.mark.parametrize("max_retries", [0, 1, 5])
@@ -103,14 +121,17 @@ def test_ancestor_a_file_not_yet_published_is_not_parked_for_ever_at_once() -> N
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(Kind), st.sampled_from(Side), st.booleans(), st.booleans()), max_size=30),
+    st.lists(
+        st.tuples(st.sampled_from(Kind), st.sampled_from(Side), st.booleans(), st.booleans(), st.booleans()),
+        max_size=30,
+    ),
     st.integers(0, 4),
 )
-def test_a_file_is_parked_by_one_charge_too_many_a_refusal_or_two_403s_and_by_nothing_else(
-    life: list[tuple[Kind, Side, bool, bool]], max_retries: int
+def test_a_file_is_parked_by_one_charge_too_many_a_refusal_or_answers_that_are_believed_and_by_nothing_else(
+    life: list[tuple[Kind, Side, bool, bool, bool]], max_retries: int
 ) -> None:
     charges, forbidden_before = 0, False
-    for kind, side, made_progress, outage in life:
+    for kind, side, made_progress, outage, doubted in life:
         verdict = judged(
             kind,
             side,
@@ -119,12 +140,15 @@ def test_a_file_is_parked_by_one_charge_too_many_a_refusal_or_two_403s_and_by_no
             made_progress=made_progress,
             outage=outage,
             forbidden_before=forbidden_before,
+            doubted=doubted,
         )
         charges += verdict.charged
         if verdict.event is Event.REFUSE:
             assert forbidden_before
+            assert not doubted
         if verdict.event is Event.PARK:
-            assert kind in INCURABLE or charges == max_retries + 1
+            settled = kind is Kind.BAD_ANSWER and not (doubted or outage or made_progress)
+            assert settled or kind in INCURABLE or charges == max_retries + 1
         if verdict.event in {Event.PARK, Event.REFUSE}:
             return
         assert charges <= max_retries

@@ -45,12 +45,18 @@ def test_only_the_very_range_is_the_range(header: str) -> None:
     st.sampled_from(Side),
     st.sampled_from(["get", "put", "upload_part", "list"]),
     st.integers(300, 599),
-    st.one_of(st.binary(max_size=300), st.text(max_size=100).map(lambda text: f"<Code>{text}</Code>".encode())),
+    st.one_of(
+        st.binary(max_size=300), st.text(max_size=100).map(lambda text: f"<Error><Code>{text}</Code></Error>".encode())
+    ),
     st.one_of(HEADER_TEXT, st.text("0123456789 ,:+-JanTueGMT", max_size=40)),
 )
-@example(Side.TARGET, "put", 403, b"<Code>RequestTimeTooSkewed</Code>", f"Tue, 02 Jan {'9' * 30} 00:00:00 GMT")
-@example(Side.TARGET, "put", 403, b"<Code>SignatureDoesNotMatch</Code>", "Fri, 01 Jan 0001 00:00:00 +2359")
-@example(Side.SOURCE, "get", 403, b"<Code>SignatureDoesNotMatch</Code>", "")
+@example(
+    Side.TARGET, "put", 403, b"<Error><Code>RequestTimeTooSkewed</Code></Error>", f"Tue, 02 Jan {'9' * 30} 00:00:00 GMT"
+)
+@example(
+    Side.TARGET, "put", 403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>", "Fri, 01 Jan 0001 00:00:00 +2359"
+)
+@example(Side.SOURCE, "get", 403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>", "")
 def test_any_error_answer_is_classed(side: Side, operation: str, status: int, body: bytes, header: str) -> None:
     error = from_body(side, operation, status, {"Date": header, "Retry-After": header}, body)
     assert error.kind in HANDLING

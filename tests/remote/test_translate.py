@@ -1,14 +1,102 @@
-"""Foreign errors in our words."""
+"""Foreign errors in our words: both stacks' exceptions, and answers as they come over the wire."""
 
 from __future__ import annotations
 
-from botocore.exceptions import ClientError
+import ssl
+from unittest.mock import Mock
 
-from polyb2.core.errors import Side
-from polyb2.remote.translate import translate
+import aiohttp
+import pytest
+from botocore.exceptions import ParamValidationError
+from botocore.parsers import ResponseParserError
+from yarl import URL
+
+from polyb2.core.errors import Kind, Scope, Side
+from polyb2.remote.translate import AnswerError, OversizedError, from_body, translate
+
+_INFO = Mock(real_url=URL("https://h/b/k?X-Amz-Signature=abcdef"))
+
+
+def answered(code: int, message: str = "") -> aiohttp.ClientResponseError:
+    return aiohttp.ClientResponseError(_INFO, (), status=code, message=message)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "scope", "words"),
+    [
+        (answered(400, "Got more than 8190 bytes when reading: b'x'."), Kind.BAD_ANSWER, Scope.OUTAGE,
+         "was answered with a header line of more than 8190 bytes"),
+        (answered(400, "Bad status line 'SSH-2.0'"), Kind.BAD_ANSWER, Scope.OUTAGE, "no HTTP that can be read"),
+        (ResponseParserError("not well-formed (invalid token): line 1"), Kind.BAD_ANSWER, Scope.OUTAGE,
+         "XML that cannot be read: not well-formed"),
+        (OversizedError("more than the 4 MiB"), Kind.BAD_ANSWER, Scope.OUTAGE, "was answered with more than the 4 MiB"),
+        (aiohttp.ClientHttpProxyError(_INFO, (), status=407, message="login"), Kind.MISCONFIGURED, Scope.OUTAGE,
+         "the proxy wants a login"),
+        (aiohttp.ClientHttpProxyError(_INFO, (), status=503, message="busy"), Kind.UNREACHABLE, Scope.OUTAGE,
+         "the proxy answered 503 busy"),
+        (ParamValidationError(report="no"), Kind.UNSUPPORTED, Scope.FILE, "no"),
+        (TimeoutError(), Kind.STALLED, Scope.FILE, "TimeoutError"),
+        (aiohttp.ClientPayloadError("cut"), Kind.TRUNCATED, Scope.FILE, "cut"),
+        (ConnectionResetError("reset"), Kind.CONNECTION_LOST, Scope.FILE, "reset"),
+        (ssl.SSLError("[SSL: WRONG_VERSION_NUMBER] wrong version number"), Kind.CONNECTION_LOST, Scope.FILE,
+         "the port does not speak TLS"),
+    ],
+)  # fmt: skip
+def test_a_foreign_error_in_our_words(error: Exception, kind: Kind, scope: Scope, words: str) -> None:
+    ours = translate(Side.TARGET, "list", error)
+    assert (ours.kind, ours.handling.scope) == (kind, scope)
+    assert words in str(ours)
+    assert "abcdef" not in str(ours)
 
 
 def test_an_empty_message_of_the_service_is_no_words() -> None:
-    answer = {"Error": {"Code": "AccessDenied", "Message": None}, "ResponseMetadata": {"HTTPStatusCode": 403}}
-    foreign = ClientError(answer, "ListObjectsV2")  # type: ignore[arg-type]
+    foreign = AnswerError(403, {}, b"<Error><Code>AccessDenied</Code><Message/></Error>")
     assert translate(Side.SOURCE, "list", foreign).found == "list was answered 403 (AccessDenied)"
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "kind", "words"),
+    [
+        ({}, b"<Error><Code>NoSuchKey</Code></Error>", Kind.NOT_FOUND, "get was answered 404"),
+        ({}, b"<Error><Code>NoSuch", Kind.BAD_ANSWER, "something that is not S3's"),
+        ({}, b"<html><title>Sorry</title><Code>NoSuchKey</Code>", Kind.BAD_ANSWER, 'a web page ("Sorry")'),
+        ({"Content-Type": "text/html; charset=utf-8"}, b"", Kind.BAD_ANSWER, "a web page"),
+        ({"content-type": "text/html", "X-Amz-Request-Id": "tx1"}, b"", Kind.NOT_FOUND, "get was answered 404"),
+        ({}, b'{"code": "not_found"}', Kind.BAD_ANSWER, "something that is not S3's"),
+        ({}, b"", Kind.BAD_ANSWER, "without the XML that S3 answers with"),
+    ],
+)
+def test_whose_a_404_is(headers: dict[str, str], body: bytes, kind: Kind, words: str) -> None:
+    error = from_body(Side.SOURCE, "get", 404, headers, body)
+    assert error.kind is kind
+    assert words in error.message
+
+
+@pytest.mark.parametrize(
+    ("location", "host"),
+    [
+        ("https://new.example/b/k?X-Amz-Signature=abcdef", "moved to new.example"),
+        ("https://user:pass@new.example:8443/", "moved to new.example:8443"),
+        ("//new.example/x", "moved to new.example"),
+        ("/login", "names no host"),
+        ("https://a\x1b[31mb/", "names no host"),
+        ("http://[::1", "names no host"),
+        ("", "names no host"),
+    ],
+)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_of_a_redirect_the_host_is_told_and_nothing_else(status: int, location: str, host: str) -> None:
+    error = from_body(Side.TARGET, "put", status, {"Location": location}, b"")
+    assert host in error.message
+    assert "abcdef" not in str(error)
+    assert "pass" not in str(error)
+    assert error.kind is Kind.MISCONFIGURED
+
+
+def test_the_region_that_the_service_names_is_passed_on() -> None:
+    body = (
+        b"<Error><Code>AuthorizationHeaderMalformed</Code><Message>no</Message><Region>eu-central-003</Region></Error>"
+    )
+    error = from_body(Side.TARGET, "put", 400, {}, body)
+    assert (error.kind, error.handling.scope) == (Kind.MISCONFIGURED, Scope.ACCOUNT)
+    assert "set B2_REGION to eu-central-003" in str(error)

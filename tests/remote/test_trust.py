@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from yarl import URL
 
+from polyb2.core.errors import UsageError
 from polyb2.remote import trust
 from polyb2.remote.clients import Account, Http, open_client
 
@@ -86,7 +87,7 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
 async def test_without_tls_no_connection_has_them_read() -> None:
     account = Account("http://127.0.0.1:9", "bucket", "us-west-004", "key", "secret")
     async with open_client(account) as client, Http(account.endpoint):
-        with pytest.raises(Exception, match="Could not connect"):
+        with pytest.raises(Exception, match="Cannot connect"):
             await client.head_bucket(Bucket="bucket")
     assert trust.authorities.cache_info().currsize == 0
 
@@ -96,3 +97,16 @@ async def test_a_certificate_is_checked_behind_a_proxy_as_well() -> None:
     connector = trust.ControlSession(verify=True)._create_connector("http://proxy.example:3128")
     assert connector._ssl is trust.authorities()
     await connector.close()
+
+
+@pytest.mark.parametrize(("text", "words"), [(None, "cannot be read"), ("no certificate", "holds no certificates")])
+def test_a_bundle_that_is_none_is_said_and_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, words: str
+) -> None:
+    """OpenSSL trusts nobody then, and each side fails as if its certificate were bad."""
+    named = tmp_path / "ca.pem"
+    if text is not None:
+        named.write_text(text)
+    monkeypatch.setenv("SSL_CERT_FILE", str(named))
+    with pytest.raises(UsageError, match=f"SSL_CERT_FILE names {named}, which {words}"):
+        trust.authorities()

@@ -6,8 +6,10 @@ The table ``HANDLING`` is the one place that says what is retried, what is charg
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import traceback
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import PurePath
 
 
 class Side(StrEnum):
@@ -15,6 +17,17 @@ class Side(StrEnum):
 
     SOURCE = "source"
     TARGET = "target"
+
+
+class Origin(StrEnum):
+    """Who wrote an answer, as far as it shows."""
+
+    SERVICE = "service"
+    """The S3 service itself: an S3 error code, or the request id that it puts on each answer."""
+    UNMARKED = "unmarked"
+    """The service, most likely: an answer that has no body by its nature, and no request id either."""
+    STRANGER = "stranger"
+    """Somebody in between: a proxy, a captive portal, a maintenance page, a redirect."""
 
 
 class Kind(StrEnum):
@@ -40,6 +53,9 @@ class Kind(StrEnum):
     MISCONFIGURED = "misconfigured"
     CAP_EXCEEDED = "cap_exceeded"
     REFUSED = "refused"
+    UNSUPPORTED = "unsupported"
+    INCONSISTENT = "inconsistent"
+    INTERNAL = "internal"
     MISMATCH = "mismatch"
     TOO_LARGE = "too_large"
 
@@ -73,6 +89,10 @@ class Handling:
 
 
 _NETWORK = "check the network between this machine and the endpoint; a run goes on by itself, the rest can be run again"
+_STRANGER = (
+    "this is not an answer of the service: check {}, the proxy (HTTPS_PROXY), and whether the network wants a login; "
+    "a run goes on by itself once the service answers"
+)
 HANDLING: dict[Kind, Handling] = {
     Kind.UNREACHABLE: Handling(
         3,
@@ -88,21 +108,17 @@ HANDLING: dict[Kind, Handling] = {
     Kind.TRUNCATED: Handling(None, Scope.FILE, True, _NETWORK),
     Kind.SERVER_ERROR: Handling(None, Scope.FILE, True, "the service has trouble; a run goes on by itself"),
     Kind.THROTTLED: Handling(None, Scope.FILE, True, "lower --concurrency, POLYB2_SOURCE_RPS or POLYB2_B2_RPS"),
-    Kind.BAD_ANSWER: Handling(
-        3,
-        Scope.FILE,
-        True,
-        "no S3 service answered: check the endpoint URL and HTTPS_PROXY",
-    ),
+    Kind.BAD_ANSWER: Handling(3, Scope.OUTAGE, True, _STRANGER.format("the endpoint URL")),
     Kind.BAD_DIGEST: Handling(1, Scope.FILE, True, "bytes changed on the way; polyb2 reads them afresh"),
     Kind.CLOCK_SKEW: Handling(2, Scope.ACCOUNT, True, "set this machine's clock (NTP)"),
     Kind.FORBIDDEN: Handling(
         1,
         Scope.FILE,
         True,
-        "your plan may not have this dataset or date: see polyb2 datasets --probe",
+        "your plan may not have this dataset or date: see polyb2 datasets --probe; polyb2 retry --status not_entitled asks "
+        "again",
     ),
-    Kind.NOT_FOUND: Handling(1, Scope.FILE, True, "run polyb2 discover to see what the source lists"),
+    Kind.NOT_FOUND: Handling(1, Scope.FILE, True, "the object is not there; polyb2 verify compares source and bucket"),
     Kind.NO_SUCH_UPLOAD: Handling(1, Scope.FILE, True, "polyb2 starts the upload anew"),
     Kind.CHANGED: Handling(1, Scope.FILE, True, "the source replaced the file; polyb2 takes the newest revision"),
     Kind.KEYS_REFUSED: Handling(2, Scope.ACCOUNT, True, "check the access key and its secret"),
@@ -115,7 +131,22 @@ HANDLING: dict[Kind, Handling] = {
     Kind.MISCONFIGURED: Handling(1, Scope.ACCOUNT, True, "check the endpoint URL, the bucket name and B2_REGION"),
     Kind.CAP_EXCEEDED: Handling(1, Scope.OUTAGE, True, "raise the cap on Backblaze's Caps & Alerts page"),
     Kind.REFUSED: Handling(
-        1, Scope.FILE, False, "not tried again by itself: once the cause is gone, polyb2 retry sends it"
+        3,
+        Scope.FILE,
+        True,
+        "polyb2 asks again a few times; if the file is parked, remove the cause that the service names, then polyb2 retry",
+    ),
+    Kind.UNSUPPORTED: Handling(
+        1, Scope.FILE, False, "not retried automatically: once the cause is gone, polyb2 retry sends it"
+    ),
+    Kind.INCONSISTENT: Handling(
+        3,
+        Scope.FILE,
+        True,
+        "the service's answers contradict each other; polyb2 asks again, and if the file is parked, report it to the service",
+    ),
+    Kind.INTERNAL: Handling(
+        1, Scope.FILE, True, "please report this error of polyb2; LOG_LEVEL=DEBUG logs its traceback"
     ),
     Kind.TOO_LARGE: Handling(
         1,
@@ -127,17 +158,26 @@ HANDLING: dict[Kind, Handling] = {
     Kind.MISMATCH: Handling(1, Scope.FILE, True, "what arrived is not what was sent; polyb2 starts over"),
 }
 _ADVICE: dict[tuple[Side, Kind], str] = {
-    (
-        Side.SOURCE,
-        Kind.KEYS_REFUSED,
-    ): "check POLYGON_S3_ACCESS_KEY_ID and POLYGON_S3_SECRET_ACCESS_KEY: the flat-files keys of "
-    "your dashboard, not the REST key",
-    (
-        Side.TARGET,
-        Kind.KEYS_REFUSED,
-    ): "check B2_KEY_ID and B2_APPLICATION_KEY (an application key: the master key does not work here), and B2_REGION",
+    (Side.SOURCE, Kind.BAD_ANSWER): _STRANGER.format("POLYGON_S3_ENDPOINT_URL"),
+    (Side.TARGET, Kind.BAD_ANSWER): _STRANGER.format("B2_ENDPOINT_URL"),
+    (Side.SOURCE, Kind.KEYS_REFUSED): (
+        "check POLYGON_S3_ACCESS_KEY_ID and POLYGON_S3_SECRET_ACCESS_KEY: the flat-files keys of your dashboard, "
+        "not the REST key"
+    ),
+    (Side.TARGET, Kind.KEYS_REFUSED): (
+        "check B2_KEY_ID and B2_APPLICATION_KEY (an application key: the master key does not work here), and B2_REGION"
+    ),
     (Side.SOURCE, Kind.MISCONFIGURED): "check POLYGON_S3_ENDPOINT_URL and POLYGON_S3_BUCKET",
     (Side.TARGET, Kind.MISCONFIGURED): "check B2_ENDPOINT_URL, B2_BUCKET_NAME and B2_REGION",
+    (Side.TARGET, Kind.NOT_PERMITTED): (
+        "give the key of B2_KEY_ID listBuckets, listFiles, readFiles, writeFiles and deleteFiles on the bucket"
+    ),
+    (Side.TARGET, Kind.FORBIDDEN): "give the key of B2_KEY_ID readFiles and listBuckets on the bucket",
+    (Side.SOURCE, Kind.THROTTLED): "lower --concurrency or POLYB2_SOURCE_RPS",
+    (Side.TARGET, Kind.THROTTLED): "lower --concurrency or POLYB2_B2_RPS",
+    (Side.SOURCE, Kind.NOT_FOUND): (
+        "the source lists the file and does not give it yet; polyb2 asks again, and polyb2 retry does so at once"
+    ),
 }
 
 
@@ -191,16 +231,26 @@ class RemoteError(Polyb2Error):
 
     Attributes:
         side: whose it is.
-        kind: its class; ``HANDLING[kind]`` says what follows.
+        kind: its class; :attr:`handling` says what follows.
         message: what happened, without secrets or signed URLs.
         retry_after_s: what the service asked for, in seconds.
         code: the S3 error code or HTTP status, for people.
+        origin: who answered. A stranger says nothing about a file, so its answer is trouble of the side.
+        advice: what the user can do, in the words of this side's settings.
     """
 
     exit_code = 4
 
     def __init__(
-        self, side: Side, kind: Kind, message: str, *, retry_after_s: float | None = None, code: str | None = None
+        self,
+        side: Side,
+        kind: Kind,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        code: str | None = None,
+        origin: Origin = Origin.SERVICE,
+        advice: str = "",
     ) -> None:
         super().__init__(side, kind, message)
         self.side = side
@@ -208,15 +258,19 @@ class RemoteError(Polyb2Error):
         self.message = message
         self.retry_after_s = retry_after_s
         self.code = code
+        self.origin = origin
+        self.advice = advice or _ADVICE.get((side, kind)) or HANDLING[kind].advice
 
     @property
     def handling(self) -> Handling:
-        return HANDLING[self.kind]
+        """What to do with it; a stranger's answer reaches no further than an outage of the side, and no less far."""
+        handling = HANDLING[self.kind]
+        return replace(handling, scope=Scope.OUTAGE) if self.origin is Origin.STRANGER else handling
 
     @property
-    def advice(self) -> str:
-        """What the user can do, in the words of this side's settings."""
-        return _ADVICE.get((self.side, self.kind), self.handling.advice)
+    def is_strange(self) -> bool:
+        """Whether it is no answer of the service at all."""
+        return self.origin is Origin.STRANGER or self.kind is Kind.BAD_ANSWER
 
     @property
     def found(self) -> str:
@@ -225,3 +279,16 @@ class RemoteError(Polyb2Error):
 
     def __str__(self) -> str:
         return f"{self.side}: {self.found}; {self.advice}"
+
+
+class UnexpectedError(RemoteError):
+    """An error of polyb2's own within a transfer: of neither side, though a failed file has to name one."""
+
+    def __init__(self, cause: Exception) -> None:
+        steps = traceback.extract_tb(cause.__traceback__)
+        place = f" ({PurePath(steps[-1].filename).name}:{steps[-1].lineno})" if steps else ""
+        words = f"unexpected {type(cause).__name__} in polyb2 itself{place}"
+        super().__init__(Side.TARGET, Kind.INTERNAL, words)
+
+    def __str__(self) -> str:
+        return f"{self.found}; {self.advice}"

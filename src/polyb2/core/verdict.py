@@ -1,7 +1,8 @@
 """What a failed attempt does to its file: which status, charged or not, and when it may be claimed again.
 
 Not charged: an attempt that added a receipt, our own stop, a connection that was never established, a cap, refused keys,
-and the first 403 of a file. Everything else is; the charge after ``max_retries`` parks the file.
+the first 403 of a file, and an answer that there is a reason not to believe: a stranger's, or a 403 or 404 of a file whose
+neighbours can be read. Everything else is; the charge after ``max_retries`` parks the file.
 """
 
 from __future__ import annotations
@@ -30,7 +31,14 @@ class Verdict:
 
 
 def judge(
-    error: RemoteError, *, retry_count: int, max_retries: int, made_progress: bool, forbidden_before: bool, outage: bool
+    error: RemoteError,
+    *,
+    retry_count: int,
+    max_retries: int,
+    made_progress: bool,
+    forbidden_before: bool,
+    outage: bool,
+    doubted: bool = False,
 ) -> Verdict:
     """The verdict on an attempt that ended with ``error``.
 
@@ -41,6 +49,7 @@ def judge(
         made_progress: this attempt added at least one receipt.
         forbidden_before: the last attempt at this revision was answered 403.
         outage: the engine found the whole side away, so that the error says nothing about the file.
+        doubted: the side is well, and what it answers about this file is not believed yet.
     """
     reason = str(error.kind)
     failed = Event.FAIL_DOWNLOAD if error.side is Side.SOURCE else Event.FAIL_UPLOAD
@@ -48,12 +57,12 @@ def judge(
     if scope is Scope.ACCOUNT or error.kind is Kind.CAP_EXCEEDED:
         return Verdict(Event.RELEASE, reason, charged=False, waits=False)
     if error.kind is Kind.FORBIDDEN and error.side is Side.SOURCE:
-        event = Event.REFUSE if forbidden_before else failed
-        return Verdict(event, reason, charged=False, waits=not forbidden_before)
+        is_believed = forbidden_before and not doubted
+        return Verdict(Event.REFUSE if is_believed else failed, reason, charged=False, waits=not is_believed)
     if not error.handling.cured_by_retry:
         return Verdict(Event.PARK, reason, charged=True, waits=False)
-    if outage or made_progress or scope is Scope.OUTAGE:
+    if outage or made_progress or doubted or error.kind is Kind.UNREACHABLE:
         return Verdict(failed, reason, charged=False, waits=True)
-    if retry_count >= max_retries:
-        return Verdict(Event.PARK, reason, charged=True, waits=False)
-    return Verdict(failed, reason, charged=True, waits=True)
+    # A stranger's answer is charged to nobody; one that is not doubted has come too often while the side was well.
+    parks = error.is_strange or retry_count >= max_retries
+    return Verdict(Event.PARK if parks else failed, reason, charged=not error.is_strange, waits=not parks)

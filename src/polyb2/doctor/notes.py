@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from polyb2.core.answers import refused_by_proxy
 from polyb2.core.checkup import Checkup, Level
 from polyb2.core.errors import HANDLING, Kind, LedgerError, RemoteError, UsageError
 
@@ -32,6 +33,10 @@ class Notes:
     def skipped(self, name: str, why: str) -> None:
         self._add(name, Level.SKIP, why, "")
 
+    def _passed(self, name: str) -> bool:
+        wanted = f"{self._subject}.{name}"
+        return any(check.name == wanted and check.level is Level.PASS for check in self._checkup.checks)
+
     def _add(self, name: str, level: Level, found: str, advice: str) -> None:
         self._checkup.add(f"{self._subject}.{name}", level, found, advice)
 
@@ -54,6 +59,8 @@ class Notes:
         raise FailedError
 
     def _note(self, name: str, error: RemoteError, capability: str) -> None:
+        if self._passed("list"):
+            error = refused_by_proxy(error)
         if capability and error.kind in {Kind.NOT_PERMITTED, Kind.FORBIDDEN}:
             advice = HANDLING[Kind.NOT_PERMITTED].advice
             self.failed(name, f"the key lacks {capability}: {error.found}", advice)

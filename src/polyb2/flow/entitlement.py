@@ -18,8 +18,14 @@ from polyb2.core.records import ListedObject, Revision
 from polyb2.remote.guards import Bandwidth
 from polyb2.remote.relay import Relay
 from polyb2.remote.source import Source
+from polyb2.remote.target import Target
 
 AGAIN_S = 1.0
+NEAR_PATIENCE_S = 15.0
+NEIGHBOURS = 2
+"""Files beside one that are asked for: the day before and the day after."""
+_ABOUT_ONE_FILE = {Kind.FORBIDDEN, Kind.NOT_FOUND, Kind.CHANGED, Kind.INCONSISTENT}
+"""Errors of a GET by which the service itself has answered."""
 _ONE_BYTE = Part(1, 0, 1)
 
 
@@ -61,6 +67,78 @@ def date_words(item: ListedObject) -> str:
     return name.date.isoformat() if name else item.key
 
 
+async def neighbours(source: Source, key: str) -> list[ListedObject]:
+    """The other files of a key's dataset and year, the nearest by date first."""
+    name = parse_key(key)
+    if name is None:
+        return []
+    dated = [
+        (abs((other.date - name.date).days), item)
+        for item in await source.same_year(key)
+        if item.key != key and (other := parse_key(item.key))
+    ]
+    return [item for _, item in sorted(dated, key=lambda pair: (pair[0], pair[1].key))]
+
+
+async def reads_near(source: Source, key: str) -> bool:
+    """Whether one of the files next to a key by date can be read; a source that cannot tell now leaves it possible."""
+    try:
+        async with asyncio.timeout(NEAR_PATIENCE_S):
+            for item in (await neighbours(source, key))[:NEIGHBOURS]:
+                if await _answers(source, item) is None:
+                    return True
+    except (RemoteError, TimeoutError):
+        return True
+    return False
+
+
+async def probe_reading(source: Source, near: str) -> bool:
+    """Find out whether the source answers a GET, by one byte of a file beside ``near``: the question that failed.
+
+    Returns:
+        Whether a GET was answered by the service itself; False where nothing but the listing could be asked.
+
+    Raises:
+        RemoteError: what stands in the way of the listing or of every GET.
+    """
+    others = (await neighbours(source, near))[:NEIGHBOURS] if near else []
+    if not others:
+        await source.probe()
+        return False
+    failure: RemoteError | None = None
+    for item in others:
+        try:
+            await _answers(source, item)
+        except RemoteError as error:
+            failure = error
+        else:
+            return True
+    if failure is not None:
+        raise failure
+    return True
+
+
+async def probe_listing(target: Target, _near: str) -> bool:
+    """Find out whether the target answers at all; whether it takes bytes, only a file can show, so False."""
+    await target.probe()
+    return False
+
+
+async def _answers(source: Source, item: ListedObject) -> RemoteError | None:
+    """Ask for one byte, once; None if it came, else the service's own answer about this file.
+
+    Raises:
+        RemoteError: the service did not answer.
+    """
+    try:
+        await _read_byte(source, item)
+    except RemoteError as error:
+        if error.is_strange or error.kind not in _ABOUT_ONE_FILE:
+            raise
+        return error
+    return None
+
+
 async def _edge(source: Source, dataset: str, *, last: bool) -> ListedObject | None:
     """The newest or the oldest file of a dataset, by its folders, without listing it whole."""
     for year in sorted(await source.folders(f"{dataset}/"), reverse=last):
@@ -83,16 +161,16 @@ async def _may_read(source: Source, item: ListedObject) -> bool:
     return await _reads_a_byte(source, item)
 
 
-async def _reads_a_byte(source: Source, item: ListedObject) -> bool:
+async def _read_byte(source: Source, item: ListedObject) -> None:
     revision = Revision(1, item.etag, item.size, item.last_modified_ms)
+    part = _ONE_BYTE if item.size else None
+    async with source.read(item.key, revision, part, fresh=True) as incoming:
+        await Relay(incoming, part.length if part else 0, Bandwidth()).collect()
 
-    async def once() -> None:
-        part = _ONE_BYTE if item.size else None
-        async with source.read(item.key, revision, part, fresh=True) as incoming:
-            await Relay(incoming, part.length if part else 0, Bandwidth()).collect()
 
+async def _reads_a_byte(source: Source, item: ListedObject) -> bool:
     try:
-        await source.guard.tried(once)
+        await source.guard.tried(lambda: _read_byte(source, item))
     except RemoteError as error:
         if error.kind is Kind.FORBIDDEN:
             return False

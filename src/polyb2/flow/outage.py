@@ -1,7 +1,9 @@
 """When not a file but a whole side is in trouble: pause, probe slowly, say it once, charge nobody.
 
-A connection that was never established, a cap, and refused keys are such by their kind. A request that failed all its tries
-is one only if the side answered nobody since and does not answer a plain listing either; else the fault is the file's.
+A connection that was never established, a cap, refused keys and a stranger's answer are such by their kind. A request that
+failed all its tries is one only if the side does not answer the same question about other files either; else the fault is the
+file's. The probe asks what failed: of the source a byte of the file's neighbours, of the target a listing, and then one file
+finds out whether bytes go again.
 """
 
 from __future__ import annotations
@@ -9,64 +11,132 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
+from polyb2.core.answers import refused_by_proxy
 from polyb2.core.errors import AccountStoppedError, Kind, RemoteError, Scope, Side
 from polyb2.core.logevents import LogEvent, told
 from polyb2.core.units import format_duration
+from polyb2.flow.doubt import Doubts
 
 log = logging.getLogger(__name__)
 PROBE_FIRST_S = 1.0
 PROBE_LIMIT_S = 60.0
 PROBE_PATIENCE_S = 15.0
 PROBE_FRESH_S = 0.9
-_MAY_BE_THE_SIDE = {Kind.CONNECTION_LOST, Kind.STALLED, Kind.SERVER_ERROR, Kind.THROTTLED, Kind.BAD_ANSWER}
+MOVED_PATIENCE_S = 20.0
+"""How long a redirect may last: a network's login page goes away, an endpoint that moved does not."""
+FAILING_TOGETHER = 3
+"""Files in a row that the target fails, none getting through, after which it is not the files."""
+_MAY_BE_THE_SIDE = {Kind.CONNECTION_LOST, Kind.STALLED, Kind.SERVER_ERROR, Kind.THROTTLED}
+Probe = Callable[[str], Awaitable[bool]]
+"""Asks a side for next to nothing near a key (empty: a listing). Whether a transfer's own request was answered; or raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Probed:
+    """The outcome of a probe.
+
+    Attributes:
+        problem: what stands in the way.
+        proven: requests of the kind that failed are answered.
+    """
+
+    problem: RemoteError | None
+    proven: bool = False
 
 
 class Outage:
     """The gate before every claim; closed while a side is away."""
 
-    def __init__(
-        self, probes: Mapping[Side, Callable[[], Awaitable[None]]], *, give_up_s: float, for_ever: bool
-    ) -> None:
+    def __init__(self, probes: Mapping[Side, Probe], *, give_up_s: float, for_ever: bool) -> None:
         self._probes = probes
         self._give_up_s = give_up_s
         self._for_ever = for_ever
         self._probe_lock = asyncio.Lock()
-        self._last_probe: tuple[Side, float, RemoteError | None] | None = None
+        self._last_probe: tuple[Side, bool, float, _Probed] | None = None
         self._probe_s = PROBE_FIRST_S
         self._since_s: float | None = None
         self._probing = False
+        self._near = ""
+        self._beside = 0
+        """Files at work beside the one that is being tried: they may be long, and it waits for none of them."""
+        self._proofs = 0
+        self._failing: set[str] = set()
+        self.doubts = Doubts()
         self.error: RemoteError | None = None
 
-    def proved(self) -> None:
-        """Bytes went all the way: whatever was wrong is over."""
+    def proved(self, key: str, began_s: float) -> None:
+        """Bytes of a file went all the way: whatever was wrong before its attempt began (by the loop's clock) is over."""
+        self._proofs += 1
+        self._failing.clear()
+        self.doubts.forget(key)
+        if self._since_s is not None and began_s < self._since_s:
+            # Its requests may have been answered before the trouble began.
+            return
         if self.error is not None:
             extra = told(LogEvent.SIDE_RESUMED, side=self.error.side, seconds=_now_s() - (self._since_s or _now_s()))
             log.info("the %s answers again; going on", self.error.side, extra=extra)
         self.error, self._since_s, self._probing, self._probe_s = None, None, False, PROBE_FIRST_S
 
-    async def behind(self, error: RemoteError) -> RemoteError | None:
-        """The side's own trouble behind an attempt's error; None where the fault is the file's."""
+    async def behind(self, error: RemoteError, key: str) -> RemoteError | None:
+        """The side's own trouble behind the error of an attempt at a file; None where the fault is the file's."""
+        if error.is_strange:
+            return await self._behind_strange(error, key)
+        if error.kind is Kind.KEYS_REFUSED:
+            listing = await self._probe(error.side, "")
+            return refused_by_proxy(error) if listing.problem is None else error
         if error.handling.scope is not Scope.FILE:
             return error
         if error.kind is Kind.FORBIDDEN:
             # Of one file that is about the plan; where the listing is refused as well, it is about the keys.
-            refused = await self._probe(error.side)
-            return refused if refused is not None and refused.handling.scope is Scope.ACCOUNT else None
-        return await self._probe(error.side) if error.kind in _MAY_BE_THE_SIDE else None
+            refused = (await self._probe(error.side, "")).problem
+            return refused if refused is not None and refused.handling.scope is not Scope.FILE else None
+        return await self._behind_failing(error, key) if error.kind in _MAY_BE_THE_SIDE else None
 
-    def report(self, error: RemoteError) -> None:
-        """Close the gate."""
+    async def _behind_strange(self, error: RemoteError, key: str) -> RemoteError | None:
+        """A stranger's answer is the side's trouble, unless only this file meets it while others get through."""
+        probed = await self._probe(error.side, key)
+        self.doubts.note_strange(key, proofs=self._proofs, side_is_well=probed.proven)
+        if probed.proven or self.doubts.is_settled(key):
+            return None
+        is_account = probed.problem is not None and probed.problem.handling.scope is Scope.ACCOUNT
+        return probed.problem if is_account else error
+
+    async def _behind_failing(self, error: RemoteError, key: str) -> RemoteError | None:
+        problem = (await self._probe(error.side, key)).problem
+        if problem is not None or error.side is Side.SOURCE:
+            return problem
+        # A listing says nothing of writes: what happens to the other files does.
+        self._failing.add(key)
+        return error if len(self._failing) >= FAILING_TOGETHER else None
+
+    @property
+    def proofs(self) -> int:
+        """How many files have come through so far."""
+        return self._proofs
+
+    def report(self, error: RemoteError, key: str, proofs: int) -> None:
+        """Close the gate, unless a file came through since the error.
+
+        Args:
+            error: the side's trouble.
+            key: the file that met it.
+            proofs: how many files had come through by then.
+        """
+        if proofs != self._proofs and error.handling.scope is not Scope.ACCOUNT:
+            return
         if self.error is None:
+            limit_s = self._patience_s(error)
             if self._for_ever or error.handling.scope is Scope.OUTAGE:
-                patience = "" if self._for_ever else f"; giving up after {format_duration(self._give_up_s)}"
-                limit_s = None if self._for_ever else self._give_up_s
+                patience = "" if limit_s is None else f"; giving up after {format_duration(limit_s)}"
                 extra = told(LogEvent.SIDE_PAUSED, side=error.side, reason=error.kind, give_up_seconds=limit_s)
                 log.error("paused: %s%s", error, patience, extra=extra)
             self._since_s = _now_s()
         elif self._probing:
             self._probe_s = min(self._probe_s * 2, PROBE_LIMIT_S)
         self._probing = False
+        self._near = key
         self.error = error
 
     @property
@@ -85,49 +155,56 @@ class Outage:
         if self.error.handling.scope is Scope.ACCOUNT and not self._for_ever:
             raise AccountStoppedError(str(self.error))
         if self._probing:
-            return in_flight == 0
+            self._beside = min(self._beside, in_flight)
+            return in_flight <= self._beside
         while self.error is not None and not self._probing:
             self._check_patience(self.error)
-            await asyncio.sleep(min(self._probe_s, self._left_s()))
-            problem = await self._probe(self.error.side) if self.error is not None else None
+            await asyncio.sleep(min(self._probe_s, self._left_s(self.error)))
+            problem = (await self._probe(self.error.side, self._near)).problem if self.error is not None else None
             if problem is None:
                 # The side answers; one file finds out whether it takes bytes again (a cap is not seen by a listing).
-                self._probing = True
+                self._probing, self._beside = True, in_flight
             else:
                 self._probe_s = min(self._probe_s * 2, PROBE_LIMIT_S)
-        return in_flight == 0 or self.error is None
+        return True
 
     def _check_patience(self, error: RemoteError) -> None:
-        if self._left_s() <= 0:
-            raise AccountStoppedError(
-                f"gave up after {format_duration(self._give_up_s)}: {error}; the next run goes on from here"
-            )
+        if self._left_s(error) <= 0:
+            patience = format_duration(self._patience_s(error) or 0.0)
+            raise AccountStoppedError(f"gave up after {patience}: {error}; the next run goes on from here")
 
-    def _left_s(self) -> float:
-        if self._for_ever or self._since_s is None:
+    def _patience_s(self, error: RemoteError) -> float | None:
+        """How long the side may be away; None for ever."""
+        if self._for_ever:
+            return None
+        has_moved = error.is_strange and error.kind is Kind.MISCONFIGURED
+        return min(self._give_up_s, MOVED_PATIENCE_S) if has_moved else self._give_up_s
+
+    def _left_s(self, error: RemoteError) -> float:
+        patience_s = self._patience_s(error)
+        if patience_s is None or self._since_s is None:
             return PROBE_LIMIT_S
-        return self._since_s + self._give_up_s - _now_s()
+        return self._since_s + patience_s - _now_s()
 
-    async def _probe(self, side: Side) -> RemoteError | None:
+    async def _probe(self, side: Side, near: str) -> _Probed:
         """Ask a side for next to nothing, once for all attempts that fail together."""
         async with self._probe_lock:
             if self._last_probe is not None:
-                asked, when_s, problem = self._last_probe
-                if asked is side and _now_s() - when_s < PROBE_FRESH_S:
-                    return problem
-            problem = await self._ask(side)
-            self._last_probe = side, _now_s(), problem
-            return problem
+                asked, was_near, when_s, probed = self._last_probe
+                if (asked, was_near) == (side, bool(near)) and _now_s() - when_s < PROBE_FRESH_S:
+                    return probed
+            probed = await self._ask(side, near)
+            self._last_probe = side, bool(near), _now_s(), probed
+            return probed
 
-    async def _ask(self, side: Side) -> RemoteError | None:
+    async def _ask(self, side: Side, near: str) -> _Probed:
         try:
             async with asyncio.timeout(PROBE_PATIENCE_S):
-                await self._probes[side]()
+                return _Probed(None, proven=await self._probes[side](near))
         except RemoteError as error:
-            return error
+            return _Probed(error)
         except TimeoutError:
-            return RemoteError(side, Kind.STALLED, f"no answer within {PROBE_PATIENCE_S:.0f} s")
-        return None
+            return _Probed(RemoteError(side, Kind.STALLED, f"no answer within {PROBE_PATIENCE_S:.0f} s"))
 
 
 def _now_s() -> float:

@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass
 
 from polyb2.core.compare import SOURCE_GONE
-from polyb2.core.errors import Kind, LeaseLostError, Polyb2Error, RemoteError, Side
+from polyb2.core.errors import Kind, LeaseLostError, Polyb2Error, RemoteError, Scope, Side, UnexpectedError
 from polyb2.core.logevents import LogEvent, told
-from polyb2.core.records import Claim
+from polyb2.core.records import Claim, ListedObject
 from polyb2.core.retry import file_delay_s
 from polyb2.core.status import TRANSITIONS, Event, Status
 from polyb2.core.units import format_size
@@ -24,7 +24,8 @@ from polyb2.flow.transfer import transfer
 
 log = logging.getLogger(__name__)
 INTERRUPTED = Verdict(Event.RELEASE, "interrupted", charged=False, waits=False)
-_ASK_THE_LISTING = {Kind.CHANGED, Kind.NOT_FOUND, Kind.FORBIDDEN}
+_ASK_THE_LISTING = {Kind.CHANGED, Kind.NOT_FOUND, Kind.FORBIDDEN, Kind.INCONSISTENT}
+NOT_YET = "files beside it can be read, so it may only be too new; polyb2 asks again, and polyb2 retry does so at once"
 _PARKING = {Event.PARK, Event.REFUSE, Event.GONE}
 
 
@@ -51,9 +52,8 @@ async def work(mirror: Mirror, claim: Claim, slot: Slot, outage: Outage, rules: 
     except Polyb2Error:
         raise
     except Exception as error:
-        log.exception("unexpected error in the transfer of %s", claim.key)
-        strange = RemoteError(Side.TARGET, Kind.BAD_ANSWER, f"unexpected {type(error).__name__}; please report this")
-        return await _settle_failure(mirror, claim, outage, rules, strange)
+        log.debug("unexpected error in the transfer of %s", claim.key, exc_info=True)
+        return await _settle_failure(mirror, claim, outage, rules, UnexpectedError(error))
     finally:
         del mirror.in_flight[claim.key]
         slot.release()
@@ -66,7 +66,7 @@ async def _attempt(mirror: Mirror, claim: Claim, slot: Slot, outage: Outage) -> 
     # The next file's requests need not wait for this one's row.
     slot.release()
     newest = await mirror.ledger.complete(claim, mirrored, new_bytes)
-    outage.proved()
+    outage.proved(claim.key, began_s)
     mirror.meters.stored_bytes[claim.dataset] += new_bytes
     seconds, proof = time.monotonic() - began_s, mirrored.verification
     mirror.meters.file_seconds[claim.dataset].observe(seconds)
@@ -78,12 +78,19 @@ async def _attempt(mirror: Mirror, claim: Claim, slot: Slot, outage: Outage) -> 
 async def _settle_failure(
     mirror: Mirror, claim: Claim, outage: Outage, rules: RetryRules, error: RemoteError
 ) -> Event | None:
+    proofs = outage.proofs
     try:
         if error.side is Side.SOURCE and error.kind in _ASK_THE_LISTING:
-            settled = await _ask_the_listing(mirror, claim, error)
+            settled, error = await _ask_the_listing(mirror, claim, error)
             if settled is not None:
+                outage.doubts.forget(claim.key)
                 return settled
-        trouble = await outage.behind(error)
+        trouble = await outage.behind(error, claim.key)
+        doubted = trouble is None and await outage.doubts.about(
+            mirror.source, claim, error, mirror.ledger.clock.wall_ms()
+        )
+        if doubted and error.kind is Kind.FORBIDDEN:
+            error = RemoteError(error.side, error.kind, error.message, code=error.code, advice=NOT_YET)
         verdict = judge(
             trouble or error,
             retry_count=claim.retry_count,
@@ -91,34 +98,42 @@ async def _settle_failure(
             made_progress=await mirror.ledger.has_progressed(claim),
             forbidden_before=claim.forbidden_before,
             outage=trouble is not None,
+            doubted=doubted,
         )
         if verdict.event is Event.PARK:
             # While the row is ours: a Create whose answer was lost may have left an upload that nobody knows.
             await _abort_strangers(mirror, claim)
-        delay_s = file_delay_s(claim.retry_count, rules.base_s, random.random())  # noqa: S311 - jitter
+        failures = claim.retry_count + outage.doubts.count(claim.key)
+        delay_s = file_delay_s(failures, rules.base_s, random.random())  # noqa: S311 - jitter
         if trouble is not None:
             # The gate closes before the row is free, or it would be claimed again at once.
-            outage.report(trouble)
-        event = await mirror.ledger.fail(claim, verdict, str(error), delay_s)
+            outage.report(trouble, claim.key, proofs)
+        event = await mirror.ledger.fail(claim, verdict, str(trouble or error), delay_s)
     except LeaseLostError as lost:
         log.debug("%s: dropped, as %s", claim.key, lost, extra=_told(LogEvent.LEASE_LOST, claim))
         return None
     if trouble is None:
-        _tell(claim, event, error)
+        # A stranger's answer that came while the side was well is most likely the tail of its trouble.
+        _tell(claim, event, error, quiet=doubted and error.is_strange)
     if event in _PARKING:
+        outage.doubts.forget(claim.key)
         await _clean_up(mirror, claim)
     return event
 
 
-async def _ask_the_listing(mirror: Mirror, claim: Claim, error: RemoteError) -> Event | None:
-    """Existence and revision are decided by the listing; None if it shows the very revision that was claimed."""
+async def _ask_the_listing(mirror: Mirror, claim: Claim, error: RemoteError) -> tuple[Event | None, RemoteError]:
+    """Existence and revision are decided by the listing.
+
+    Returns:
+        The event if that settled the claim; else None, and the error in the light of what the listing says.
+    """
     if error.kind is Kind.FORBIDDEN and not claim.forbidden_before:
-        return None
+        return None, error
     try:
         listed = await mirror.source.stat(claim.key)
     except RemoteError as unlisted:
         log.debug("the listing could not be asked about %s: %s", claim.key, unlisted)
-        return None
+        return None, error if unlisted.handling.scope is Scope.FILE else unlisted
     if listed is None:
         gone = Verdict(Event.PARK, SOURCE_GONE, charged=False, waits=False)
         words = "the source no longer lists this file; it is queued again when it is listed again"
@@ -126,13 +141,22 @@ async def _ask_the_listing(mirror: Mirror, claim: Claim, error: RemoteError) -> 
         extra = _told(LogEvent.FILE_PARKED, claim, reason=SOURCE_GONE, status=Status.PERMANENT_FAILURE)
         log.warning("%s: %s", claim.key, words, extra=extra)
         await _clean_up(mirror, claim)
-        return event
+        return event, error
     if (listed.etag, listed.size) == (claim.revision.etag, claim.revision.size):
-        return None
+        return None, _contradicted(error, listed)
     event = await renew(mirror, claim, listed)
     if event is Event.PARK:
         await _clean_up(mirror, claim)
-    return event
+    return event, error
+
+
+def _contradicted(error: RemoteError, listed: ListedObject) -> RemoteError:
+    """An error of a GET beside a listing that still shows the same revision: both figures, both places."""
+    if error.kind is Kind.FORBIDDEN:
+        return error
+    words = f"{error.message}; the listing still shows {listed.size} bytes with the ETag {listed.etag}"
+    kind = Kind.NOT_FOUND if error.kind is Kind.NOT_FOUND else Kind.INCONSISTENT
+    return RemoteError(error.side, kind, words, code=error.code)
 
 
 async def _abort_strangers(mirror: Mirror, claim: Claim) -> None:
@@ -152,9 +176,10 @@ async def _clean_up(mirror: Mirror, claim: Claim) -> None:
         log.warning(words, claim.key, error, extra=_told(LogEvent.UPLOAD_LEFT, claim))
 
 
-def _tell(claim: Claim, event: Event, error: RemoteError) -> None:
+def _tell(claim: Claim, event: Event, error: RemoteError, *, quiet: bool) -> None:
     parked = event in _PARKING
-    level, what = (logging.ERROR, "parked") if parked else (logging.WARNING, "will be tried again")
+    again = logging.DEBUG if quiet else logging.WARNING
+    level, what = (logging.ERROR, "parked") if parked else (again, "will be tried again")
     name = LogEvent.FILE_PARKED if parked else LogEvent.FILE_FAILED
     extra = _told(name, claim, reason=error.kind, side=error.side, status=TRANSITIONS[event][1])
     log.log(level, "%s %s: %s", claim.key, what, error, extra=extra)

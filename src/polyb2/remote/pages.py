@@ -1,4 +1,4 @@
-"""Answers that are lists, or parts of one: each is looked through before anybody believes it.
+"""Answers to control calls: each is looked through before anybody believes it.
 
 The library parses what it finds and leaves out what it does not. A page without what its reader needs, or one that leads
 back to itself, is an answer like a proxy's: an error of its side, asked again and then told, never an endless listing.
@@ -10,9 +10,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.remote.translate import FOREIGN
 
-_FACTS = {"head": ("ContentLength",)}
+_LISTING = ("IsTruncated", "Name", "Bucket", "KeyCount", "MaxKeys", "Contents", "CommonPrefixes")
+"""What a listing tells, an empty one as well: some of it, as not every server tells all."""
+_HEADERS = {"ContentLength": "Content-Length", "ETag": "ETag"}
+_FACTS: dict[str, tuple[str, ...]] = {"head": ("ContentLength", "ETag"), "create": ("UploadId",)}
 """What an answer must tell, by operation."""
+_SOME_FACT = dict.fromkeys(("list", "list_parts", "list_uploads", "list_versions"), _LISTING)
+"""Of what an answer must tell at least one, by operation: a stranger's XML parses as an answer without anything in it."""
 _ENTRIES = {
     "CommonPrefixes": ("Prefix",),
     "Parts": ("PartNumber", "Size", "ETag"),
@@ -32,6 +38,10 @@ _SIZE_MAX = 2**63 - 1
 Asks = Callable[..., Awaitable[Mapping[str, Any]]]
 
 
+class _LackError(Exception):
+    """What every answer of the service has is not there: it was written, or changed, by somebody else."""
+
+
 def believable(
     side: Side,
     operation: str,
@@ -44,6 +54,11 @@ def believable(
         try:
             answer = await ask(**parameters)
             _check(operation, answer, parameters)
+        except FOREIGN:
+            # Some of those are ValueErrors as well: a certificate that is not trusted, for one.
+            raise
+        except _LackError as error:
+            raise RemoteError(side, Kind.BAD_ANSWER, f"{operation} was answered {error}") from None
         except ValueError as error:  # the library's own as well, of a number or a time that is none
             words = f"{operation} was answered with something that cannot be: {str(error)[:100]}"
             raise RemoteError(side, Kind.BAD_ANSWER, words) from None
@@ -55,7 +70,9 @@ def believable(
 def _check(operation: str, answer: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
     for fact in _FACTS.get(operation, ()):
         if fact not in answer:
-            raise ValueError(f"no {fact}")
+            raise _LackError(f"without {_HEADERS.get(fact, fact)}, as a proxy does that changes answers")
+    if (some := _SOME_FACT.get(operation)) and not any(fact in answer for fact in some):
+        raise _LackError("with something that is no listing")
     for name, facts in _ENTRIES.items():
         for entry in answer.get(name, ()):
             _check_entry(name, entry, facts)

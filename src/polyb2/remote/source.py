@@ -19,19 +19,26 @@ from polyb2.core.proof import clean_etag
 from polyb2.core.records import ListedObject, Revision
 from polyb2.remote.clients import Account, Http
 from polyb2.remote.guards import Guard
-from polyb2.remote.pages import believable
+from polyb2.remote.pages import Asks, believable
 from polyb2.remote.pump import Incoming
 from polyb2.remote.route import Route
 from polyb2.remote.signing import Presigner
-from polyb2.remote.translate import from_body
+from polyb2.remote.translate import from_response, is_page
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
 log = logging.getLogger(__name__)
-LISTING = ("IsTruncated", "Name", "Bucket", "KeyCount", "MaxKeys", "Contents", "CommonPrefixes")
-"""What a listing tells, an empty one as well: some of it, as not every server tells all."""
-_NOT_TOLD = {Kind.REFUSED, Kind.SERVER_ERROR, Kind.CHANGED, Kind.BAD_ANSWER, Kind.NOT_FOUND, Kind.FORBIDDEN}
+_NOT_TOLD = {
+    Kind.REFUSED,
+    Kind.UNSUPPORTED,
+    Kind.INCONSISTENT,
+    Kind.SERVER_ERROR,
+    Kind.CHANGED,
+    Kind.BAD_ANSWER,
+    Kind.NOT_FOUND,
+    Kind.FORBIDDEN,
+}
 """How a source answers that knows no ``partNumber``; whether the file can be read is for the GET to say."""
 UNKNOWN = -1
 """A size or a time that an entry of a listing does not tell."""
@@ -42,7 +49,6 @@ _NAME_KEPT = 300
 _PARTIAL = 206
 _OK = 200
 _NOT_IMPLEMENTED = 501
-_ERROR_BODY_MAX = 64 * 1024
 
 
 class Source:
@@ -83,7 +89,13 @@ class Source:
 
     async def probe(self) -> None:
         """The cheapest question there is; raises what stands in the way."""
-        await self.guard.once("list", lambda: self._client.list_objects_v2(Bucket=self._account.bucket, MaxKeys=1))
+        await self.guard.once("list", self._asked("list", self._client.list_objects_v2, MaxKeys=1))
+
+    async def same_year(self, key: str) -> list[ListedObject]:
+        """The first page of the files of a key's dataset and year, which are all where there is one a day; asked once."""
+        folder = "/".join(key.split("/")[:3])
+        asked = self._asked("list", self._client.list_objects_v2, Prefix=f"{folder}/")
+        return listed_objects(await self.guard.once("list", asked))
 
     async def own_part_bytes(self, key: str, revision: Revision, parts: int) -> int | None:
         """The part size that a composite ETag was made with; None where the source does not tell.
@@ -94,18 +106,7 @@ class Source:
             parts: how many; an answer that does not fit it is no answer.
         """
         try:
-            answer = await self.guard.call(
-                "head",
-                believable(
-                    Side.SOURCE,
-                    "head",
-                    self._client.head_object,
-                    Bucket=self._account.bucket,
-                    Key=key,
-                    PartNumber=1,
-                ),
-                ("ETag",),
-            )
+            answer = await self.guard.call("head", self._asked("head", self._client.head_object, Key=key, PartNumber=1))
         except RemoteError as error:
             if error.kind in _NOT_TOLD:
                 return None
@@ -163,8 +164,10 @@ class Source:
             yield incoming
 
     async def _list(self, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - botocore's
-        ask = believable(Side.SOURCE, "list", self._client.list_objects_v2, Bucket=self._account.bucket, **parameters)
-        return await self.guard.call("list", ask, LISTING)
+        return await self.guard.call("list", self._asked("list", self._client.list_objects_v2, **parameters))
+
+    def _asked(self, operation: str, ask: Asks, **parameters: Any) -> Callable[[], Awaitable[Mapping[str, Any]]]:  # noqa: ANN401 - botocore's
+        return believable(Side.SOURCE, operation, ask, Bucket=self._account.bucket, **parameters)
 
 
 async def list_folders(list_page: Callable[..., Awaitable[Mapping[str, Any]]], prefix: str) -> list[str]:
@@ -200,21 +203,41 @@ def _listed(item: Mapping[str, Any]) -> ListedObject:
 
 
 async def _check_answer(response: aiohttp.ClientResponse, revision: Revision, part: Part | None) -> None:
-    wanted = _OK if part is None else _PARTIAL
-    if response.status not in {_OK, _PARTIAL}:
-        body = await response.content.read(_ERROR_BODY_MAX)
-        raise from_body(Side.SOURCE, "get", response.status, response.headers, body)
+    """Compare the head of an answer with what was asked for; a status of 200 with the very range is that range.
+
+    Raises:
+        RemoteError: a stranger's answer, an error, another revision, or figures that contradict the listing.
+    """
     etag = clean_etag(response.headers.get("ETag", ""))
+    is_strange = etag != revision.etag and is_page("", response.headers)
+    if response.status not in {_OK, _PARTIAL} or is_strange:
+        raise await from_response(Side.SOURCE, "get", response)
+    if not etag:
+        words = "get was answered without an ETag, as a proxy does that changes answers"
+        raise RemoteError(Side.SOURCE, Kind.BAD_ANSWER, words)
     if etag != revision.etag:
-        raise RemoteError(Side.SOURCE, Kind.CHANGED, f"the file's ETag is {etag or 'missing'}, not {revision.etag}")
+        raise RemoteError(Side.SOURCE, Kind.CHANGED, f"the file's ETag is {etag}, not {revision.etag}")
+    if part is not None:
+        _check_range(response, revision, part)
     length = revision.size if part is None else part.length
-    if response.status != wanted:
-        raise RemoteError(Side.SOURCE, Kind.BAD_ANSWER, f"get was answered {response.status} instead of {wanted}")
-    if part is not None and not _is_range(response.headers.get("Content-Range", ""), part, revision.size):
-        raise RemoteError(Side.SOURCE, Kind.BAD_ANSWER, "get was answered with another range")
     if response.content_length is not None and response.content_length != length:
-        words = f"get announced {response.content_length} bytes instead of {length}"
-        raise RemoteError(Side.SOURCE, Kind.TRUNCATED, words)
+        asked = "the file" if part is None else f"bytes {part.offset}-{part.offset + part.length - 1}"
+        words = (
+            f"get of {asked} announced {response.content_length} bytes, and the listing gives {revision.size} of it all"
+        )
+        raise RemoteError(Side.SOURCE, Kind.INCONSISTENT, words)
+
+
+def _check_range(response: aiohttp.ClientResponse, revision: Revision, part: Part) -> None:
+    header = response.headers.get("Content-Range", "")
+    if _is_range(header, part, revision.size):
+        return
+    wanted = f"bytes {part.offset}-{part.offset + part.length - 1}"
+    if response.status == _OK and not header:
+        found = f"get of {wanted} was answered 200, with the whole file, as a server or proxy does that ignores Range"
+    else:
+        found = f"get of {wanted} of {revision.size} was answered {header[:100] or 'without a Content-Range'}"
+    raise RemoteError(Side.SOURCE, Kind.INCONSISTENT, found)
 
 
 def _is_range(header: str, part: Part, size: int) -> bool:

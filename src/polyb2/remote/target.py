@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.errors import Kind, Origin, RemoteError, Side
 from polyb2.core.parts import Part
 from polyb2.core.proof import clean_etag
 from polyb2.core.records import ListedObject, OpenUpload, Receipt, StoredObject, StoredPart, Upload
@@ -25,8 +25,8 @@ from polyb2.remote.pump import Incoming
 from polyb2.remote.relay import Relay
 from polyb2.remote.route import Route
 from polyb2.remote.signing import Presigner
-from polyb2.remote.source import LISTING, list_folders, listed_objects
-from polyb2.remote.translate import from_body
+from polyb2.remote.source import list_folders, listed_objects
+from polyb2.remote.translate import error_body, from_body, from_response, is_page
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "application/gzip"
 _OK = 200
 _PARTIAL = 206
-_ERROR_BODY_MAX = 64 * 1024
+_ERROR_IN_A_200 = 500
 
 
 class Target:
@@ -61,13 +61,9 @@ class Target:
         """The current or the named version of a key, None where there is none (as far as these keys may tell)."""
         named: dict[str, Any] = {"VersionId": version_id} if version_id else {}
         try:
-            answer = await self.guard.call(
-                "head", self._asked("head", self._client.head_object, Key=dest_key, **named), ("ETag",)
-            )
+            answer = await self.guard.call("head", self._asked("head", self._client.head_object, Key=dest_key, **named))
         except RemoteError as error:
-            if error.kind is Kind.NOT_FOUND:
-                return None
-            if error.kind is Kind.FORBIDDEN and await self._is_absent(dest_key):
+            if await self._means_absent(error, dest_key):
                 return None
             raise
         return StoredObject(
@@ -77,10 +73,25 @@ class Target:
             stamp=Stamp.from_headers(answer.get("Metadata", {})),
         )
 
-    async def _is_absent(self, dest_key: str) -> bool:
-        """A key without listBuckets gets 403 for HEAD of what is not there: the listing can tell."""
+    async def _means_absent(self, error: RemoteError, dest_key: str) -> bool:
+        """Whether this answer to a HEAD says that there is no such object; the listing is asked where it may not.
+
+        Raises:
+            RemoteError: the object is there, and the key may not read it.
+        """
+        if error.kind is Kind.NOT_FOUND:
+            if error.origin is Origin.UNMARKED:
+                # No body and no request id: anybody may have written that. The listing shows whether the service is there.
+                await self._list(Prefix=dest_key, MaxKeys=1)
+            return True
+        if error.kind is not Kind.FORBIDDEN:
+            return False
+        # A key without listBuckets gets 403 for HEAD of what is not there.
         answer = await self._list(Prefix=dest_key, MaxKeys=1)
-        return all(item.key != dest_key for item in listed_objects(answer))
+        if any(item.key == dest_key for item in listed_objects(answer)):
+            words = "head of an object that the listing shows was answered 403: the key lacks readFiles"
+            raise RemoteError(Side.TARGET, Kind.NOT_PERMITTED, words, code=error.code)
+        return True
 
     async def folders(self, prefix: str) -> list[str]:
         """The next path segments below a prefix of *source* keys that ends in ``/`` (or is empty), without slashes."""
@@ -102,20 +113,17 @@ class Target:
 
     async def probe(self) -> None:
         """The cheapest question there is; raises what stands in the way."""
-        await self.guard.once(
-            "list",
-            lambda: self._client.list_objects_v2(Bucket=self._account.bucket, Prefix=self.prefix, MaxKeys=1),
-        )
+        await self.guard.once("list", self._asked("list", self._client.list_objects_v2, Prefix=self.prefix, MaxKeys=1))
 
     async def head_bucket(self) -> None:
         """Ask for the bucket itself, which takes the capability listBuckets."""
-        await self.guard.call("head_bucket", lambda: self._client.head_bucket(Bucket=self._account.bucket))
+        await self.guard.call("head_bucket", self._asked("head_bucket", self._client.head_bucket))
 
     async def lifecycle_rules(self) -> list[Mapping[str, Any]]:
         """The bucket's lifecycle rules, as S3 words them; empty where it has none."""
         try:
             answer = await self.guard.call(
-                "lifecycle", lambda: self._client.get_bucket_lifecycle_configuration(Bucket=self._account.bucket)
+                "lifecycle", self._asked("lifecycle", self._client.get_bucket_lifecycle_configuration)
             )
         except RemoteError as error:
             if error.code == "NoSuchLifecycleConfiguration":
@@ -126,9 +134,7 @@ class Target:
     async def has_object_lock(self) -> bool:
         """Whether new versions are locked by default, so that nobody can delete them for a while."""
         try:
-            answer = await self.guard.call(
-                "lock", lambda: self._client.get_object_lock_configuration(Bucket=self._account.bucket)
-            )
+            answer = await self.guard.call("lock", self._asked("lock", self._client.get_object_lock_configuration))
         except RemoteError as error:
             if error.code == "ObjectLockConfigurationNotFoundError":
                 return False
@@ -144,11 +150,7 @@ class Target:
         headers = {"Range": f"bytes={part.offset}-{part.offset + part.length - 1}"} if part.length else {}
 
         async def check(response: aiohttp.ClientResponse) -> None:
-            if response.status not in {_OK, _PARTIAL}:
-                body = await response.content.read(_ERROR_BODY_MAX)
-                raise from_body(Side.TARGET, "get", response.status, response.headers, body)
-            if response.content_length is not None and response.content_length != part.length:
-                raise RemoteError(Side.TARGET, Kind.BAD_ANSWER, "get was answered with another length")
+            await _check_read(response, part)
 
         url = self._presigner.presign("GET", dest_key, query=query)
         async with self._route.get(url, headers, check, fresh=fresh) as incoming:
@@ -166,7 +168,7 @@ class Target:
             **{f"x-amz-meta-{name}": value for name, value in stamp.to_headers().items()},
         }
         answer = await self._send("put", dest_key, {}, headers, body, length, fresh=fresh)
-        return StoredObject(length, clean_etag(answer.get("ETag", "")), answer.get("x-amz-version-id"), stamp)
+        return StoredObject(length, clean_etag(answer["ETag"]), answer.get("x-amz-version-id"), stamp)
 
     # -- multipart ----------------------------------------------------------------------------------------------------
 
@@ -174,21 +176,21 @@ class Target:
         """Begin an upload; its id."""
         answer = await self.guard.call(
             "create",
-            lambda: self._client.create_multipart_upload(
-                Bucket=self._account.bucket, Key=dest_key, ContentType=CONTENT_TYPE, Metadata=stamp.to_headers()
+            self._asked(
+                "create",
+                self._client.create_multipart_upload,
+                Key=dest_key,
+                ContentType=CONTENT_TYPE,
+                Metadata=stamp.to_headers(),
             ),
-            ("UploadId",),
         )
-        return answer["UploadId"]
+        return str(answer["UploadId"])
 
     async def put_part(self, upload: Upload, part: Part, body: Relay, *, fresh: bool) -> str:
         """Send a part; the ETag that the target gave it."""
         query = {"partNumber": str(part.number), "uploadId": upload.upload_id}
         answer = await self._send("upload_part", upload.dest_key, query, {}, body, part.length, fresh=fresh)
-        etag = clean_etag(answer.get("ETag", ""))
-        if not etag:
-            raise RemoteError(Side.TARGET, Kind.BAD_ANSWER, "upload_part was answered without an ETag")
-        return etag
+        return clean_etag(answer["ETag"])
 
     async def complete(self, upload: Upload, receipts: Sequence[Receipt]) -> None:
         """Publish an upload. Sent once: a lost answer is settled by looking, not by asking again."""
@@ -197,8 +199,9 @@ class Target:
         ]
         await self.guard.once(
             "complete",
-            lambda: self._client.complete_multipart_upload(
-                Bucket=self._account.bucket,
+            self._asked(
+                "complete",
+                self._client.complete_multipart_upload,
                 Key=upload.dest_key,
                 UploadId=upload.upload_id,
                 MultipartUpload={"Parts": parts},
@@ -230,7 +233,6 @@ class Target:
             self._asked(
                 "list_parts", self._client.list_parts, Key=upload.dest_key, UploadId=upload.upload_id, **marker
             ),
-            LISTING,
         )
 
     async def abort(self, dest_key: str, upload_id: str) -> None:
@@ -238,9 +240,7 @@ class Target:
         try:
             await self.guard.call(
                 "abort",
-                lambda: self._client.abort_multipart_upload(
-                    Bucket=self._account.bucket, Key=dest_key, UploadId=upload_id
-                ),
+                self._asked("abort", self._client.abort_multipart_upload, Key=dest_key, UploadId=upload_id),
             )
         except RemoteError as error:
             if error.kind not in {Kind.NO_SUCH_UPLOAD, Kind.NOT_FOUND}:
@@ -250,7 +250,13 @@ class Target:
         """The unfinished uploads whose keys in the bucket start with ``dest_prefix``."""
         marker: dict[str, Any] = {}
         while True:
-            answer = await self._list_uploads(dest_prefix, marker)
+            try:
+                answer = await self._list_uploads(dest_prefix, marker)
+            except RemoteError as error:
+                if error.kind is Kind.NO_SUCH_UPLOAD:
+                    # Some servers know no such page where there is no upload.
+                    return
+                raise
             for item in answer.get("Uploads", []):
                 yield OpenUpload(item["Key"], item["UploadId"], int(item["Initiated"].timestamp() * 1000))
             if not answer.get("IsTruncated"):
@@ -261,7 +267,6 @@ class Target:
         return await self.guard.call(
             "list_uploads",
             self._asked("list_uploads", self._client.list_multipart_uploads, Prefix=prefix, **marker),
-            LISTING,
         )
 
     async def versions(self, dest_prefix: str) -> AsyncIterator[tuple[str, str]]:
@@ -279,20 +284,19 @@ class Target:
         return await self.guard.call(
             "list_versions",
             self._asked("list_versions", self._client.list_object_versions, Prefix=prefix, **marker),
-            LISTING,
         )
 
     async def delete_version(self, dest_key: str, version_id: str) -> None:
         """Remove one version that this attempt wrote; never called with a name alone."""
         await self.guard.call(
             "delete",
-            lambda: self._client.delete_object(Bucket=self._account.bucket, Key=dest_key, VersionId=version_id),
+            self._asked("delete", self._client.delete_object, Key=dest_key, VersionId=version_id),
         )
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
     async def _list(self, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - botocore's
-        return await self.guard.call("list", self._asked("list", self._client.list_objects_v2, **parameters), LISTING)
+        return await self.guard.call("list", self._asked("list", self._client.list_objects_v2, **parameters))
 
     def _asked(self, operation: str, ask: Asks, **parameters: Any) -> Callable[[], Awaitable[Mapping[str, Any]]]:  # noqa: ANN401 - botocore's
         return believable(Side.TARGET, operation, ask, Bucket=self._account.bucket, **parameters)
@@ -316,9 +320,22 @@ class Target:
         return await self._route.put(operation, url, sent, body, check, fresh=fresh)
 
 
+async def _check_read(response: aiohttp.ClientResponse, part: Part) -> None:
+    """Raise what the answer to a GET stands for, unless it is the service's own with as many bytes as were asked for."""
+    is_strange = not response.headers.get("ETag") or is_page("", response.headers)
+    if response.status not in {_OK, _PARTIAL} or is_strange:
+        raise await from_response(Side.TARGET, "get", response)
+    if response.content_length is not None and response.content_length != part.length:
+        words = f"get of {part.length} bytes was answered with {response.content_length}"
+        raise RemoteError(Side.TARGET, Kind.INCONSISTENT, words)
+
+
 async def _check_stored(response: aiohttp.ClientResponse, operation: str) -> None:
-    body = await response.content.read(_ERROR_BODY_MAX)
-    if response.status != _OK:
-        raise from_body(Side.TARGET, operation, response.status, response.headers, body)
-    if b"<Error>" in body:
-        raise from_body(Side.TARGET, operation, 500, response.headers, body)
+    """Raise what the answer to a PUT stands for, unless it is the service's own that it was stored."""
+    body = await error_body(response)
+    status = _ERROR_IN_A_200 if response.status == _OK and b"<Error>" in body else response.status
+    if status != _OK or is_page(body.decode("utf-8", "replace"), response.headers):
+        raise from_body(Side.TARGET, operation, status, response.headers, body)
+    if not clean_etag(response.headers.get("ETag", "")):
+        words = f"{operation} was answered 200 without an ETag, as a proxy does that changes answers"
+        raise RemoteError(Side.TARGET, Kind.BAD_ANSWER, words)

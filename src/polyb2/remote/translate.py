@@ -1,6 +1,7 @@
 """Foreign errors become ours, once, here: above this package there is no botocore and no aiohttp exception.
 
-Exception texts can hold a URL, and a presigned URL holds a signature: every message is scrubbed.
+Both HTTP stacks come through: an answer of either is an ``Answer`` for ``core/answers.py``, which says whose it is. Exception
+texts can hold a URL, and a presigned URL holds a signature: every message is scrubbed.
 """
 
 from __future__ import annotations
@@ -12,34 +13,60 @@ import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 import aiohttp
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from polyb2 import descriptors
-from polyb2.core.answers import classify
-from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.answers import Answer, Form, classify
+from polyb2.core.errors import Kind, Origin, RemoteError, Side
 from polyb2.core.retry import parse_retry_after
 from polyb2.core.scrub import scrub
 
+ERROR_BODY_MAX = 64 * 1024
 _CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,2000})</Message>")
-_ERROR_BODY_MAX = 64 * 1024
+_REGION = re.compile(r"<Region>([A-Za-z0-9-]{1,40})</Region>")
+_MOVED_TO = re.compile(r"<Endpoint>([^<]{1,200})</Endpoint>")
+_TITLE = re.compile(r"<title>([^<]{1,200})</title>", re.IGNORECASE)
+_TOO_LONG = re.compile(r"Got more than (\d{1,9}) bytes")
+_HOST = re.compile(r"[A-Za-z0-9.\-\[\]:]{1,100}")
+_PAGES = ("<!doctype html", "<html")
+_MARKS = ("x-amz-request-id", "x-amz-id-2")
 _AUTH_KINDS = {Kind.KEYS_REFUSED, Kind.CLOCK_SKEW}
 _SKEW_TOLD_S = 60
 _LOCAL_DOUBTS = {Kind.UNREACHABLE, Kind.CONNECTION_LOST}
 """What a failure of this machine's own looks like."""
+_PROXY_LOGIN = 407
 _NEVER_CONNECTED = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
-    boto.EndpointConnectionError,
-    boto.ConnectTimeoutError,
-    boto.ProxyConnectionError,
-    boto.SSLError,
     ssl.SSLCertVerificationError,
 )
+_UNREADABLE = (ResponseParserError, boto.ClientError)
+"""A 200 without XML in it: botocore makes an error of the service of that, and knows no other here (``control.py``)."""
+_UNUSABLE = (boto.ParamValidationError, boto.DataNotFoundError, boto.UnknownServiceError)
+
+
+class AnswerError(Exception):
+    """An answer to a control call that is not what was asked for, before anybody has made sense of it."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        super().__init__(status)
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class OversizedError(Exception):
+    """An answer to a control call that is longer than any that S3 gives; the text says by which bound."""
+
+
 FOREIGN = (
+    AnswerError,
+    OversizedError,
     aiohttp.ClientError,
     boto.BotoCoreError,
     boto.ClientError,
@@ -59,51 +86,116 @@ def translate(side: Side, operation: str, error: Exception) -> RemoteError:
     """The RemoteError that a foreign exception stands for."""
     if isinstance(error, RemoteError):
         return error
-    if isinstance(error, boto.ClientError):
-        return _from_client_error(side, operation, error)
+    if isinstance(error, AnswerError):
+        return from_body(side, operation, error.status, error.headers, error.body)
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return _from_proxy(side, operation, error)
     kind = _kind_of(error)
     if kind in _LOCAL_DOUBTS and (words := descriptors.problem(error)):
         return RemoteError(side, Kind.NO_OPEN_FILES, f"{operation}: {words}")
-    return RemoteError(side, kind, f"{operation}: {_words(error)}")
+    return RemoteError(side, kind, f"{operation}: {_words(error)}", origin=_origin_of(error))
 
 
-def _from_client_error(side: Side, operation: str, error: boto.ClientError) -> RemoteError:
-    facts = error.response.get("Error", {})
-    meta = error.response.get("ResponseMetadata", {})
-    code = str(facts.get("Code") or "")
-    return from_answer(
-        side,
-        operation,
-        int(meta.get("HTTPStatusCode", 0)),
-        {str(name): str(value) for name, value in meta.get("HTTPHeaders", {}).items()},
-        code="" if code.isdecimal() else code,
-        message=str(facts.get("Message") or ""),
+def _from_proxy(side: Side, operation: str, error: aiohttp.ClientHttpProxyError) -> RemoteError:
+    """The proxy did not connect us: its answer, which is never the service's."""
+    if error.status == _PROXY_LOGIN:
+        return classify(Answer(side, operation, _PROXY_LOGIN))
+    words = f"{operation}: the proxy answered {error.status} {_one_line(error.message)}".rstrip()
+    return RemoteError(
+        side, Kind.UNREACHABLE, words, advice="check the proxy that HTTPS_PROXY names, and what it allows"
     )
 
 
-def from_answer(
-    side: Side, operation: str, status: int, headers: Mapping[str, str], *, code: str = "", message: str = ""
-) -> RemoteError:
+def from_body(side: Side, operation: str, status: int, headers: Mapping[str, str], body: bytes) -> RemoteError:
     """The error that an HTTP answer stands for, with its Retry-After and, for signatures, the clocks compared."""
-    now = datetime.now(UTC)
-    retry_after_s = parse_retry_after(headers.get("retry-after") or headers.get("Retry-After"), now)
-    error = classify(side, operation, status, code=code, message=_one_line(message), retry_after_s=retry_after_s)
-    if error.kind in _AUTH_KINDS and (skew_s := _skew_s(headers, now)) > _SKEW_TOLD_S:
+    now, named = datetime.now(UTC), _named(headers)
+    text = body[:ERROR_BODY_MAX].decode("utf-8", "replace")
+    form, code = _form_of(text, named)
+    error = classify(
+        Answer(
+            side,
+            operation,
+            status,
+            form=form,
+            code=code,
+            message=_message_of(form, text),
+            marked=_is_marked(named),
+            moved_to=_moved_to(text, named.get("location", "")),
+            region=_first(_REGION, text) or named.get("x-amz-bucket-region", "")[:40],
+            retry_after_s=parse_retry_after(named.get("retry-after"), now),
+        )
+    )
+    if error.kind in _AUTH_KINDS and (skew_s := _skew_s(named, now)) > _SKEW_TOLD_S:
         error.message += f" (this machine's clock and the service's differ by {skew_s:.0f} s)"
     return error
 
 
-def from_body(side: Side, operation: str, status: int, headers: Mapping[str, str], body: bytes) -> RemoteError:
-    """As :func:`from_answer`, with S3's code and message taken from an XML body, if it is one."""
-    text = body[:_ERROR_BODY_MAX].decode("utf-8", "replace")
-    code, message = _CODE.search(text), _MESSAGE.search(text)
-    words = html.unescape(message[1]) if message else ""
-    return from_answer(side, operation, status, headers, code=code[1] if code else "", message=words)
+async def from_response(side: Side, operation: str, response: aiohttp.ClientResponse) -> RemoteError:
+    """As :func:`from_body`, of an answer that is still being received."""
+    return from_body(side, operation, response.status, response.headers, await error_body(response))
+
+
+async def error_body(response: aiohttp.ClientResponse) -> bytes:
+    """The body of an error, all of it: one that is longer than an error is cut, one that breaks off is what came."""
+    body = b""
+    try:
+        async for chunk in response.content.iter_any():
+            body += chunk
+            if len(body) >= ERROR_BODY_MAX:
+                break
+    except (aiohttp.ClientPayloadError, ConnectionError):
+        pass
+    return body[:ERROR_BODY_MAX]
+
+
+def is_page(text: str, headers: Mapping[str, str]) -> bool:
+    """Whether an answer is HTML: by how it begins, or by its type (OpenStack Swift says so of answers without a body)."""
+    if text[:1000].lstrip().lower().startswith(_PAGES):
+        return True
+    named = _named(headers)
+    return named.get("content-type", "").lower().startswith("text/html") and not _is_marked(named)
+
+
+def _named(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _is_marked(named: Mapping[str, str]) -> bool:
+    return any(name in named for name in _MARKS)
+
+
+def _form_of(text: str, named: Mapping[str, str]) -> tuple[Form, str]:
+    code = _first(_CODE, text) if "<Error" in text else ""
+    if code:
+        return Form.ERROR, code
+    if is_page(text, named):
+        return Form.PAGE, ""
+    return (Form.OTHER if text.strip() else Form.EMPTY), ""
+
+
+def _message_of(form: Form, text: str) -> str:
+    if form in {Form.ERROR, Form.PAGE}:
+        return _one_line(html.unescape(_first(_MESSAGE if form is Form.ERROR else _TITLE, text)))
+    return ""
+
+
+def _moved_to(text: str, location: str) -> str:
+    """The host of a redirect, which is all of it that is shown: the rest may hold a signature."""
+    try:
+        host = urlsplit(location).netloc.rpartition("@")[2] or _first(_MOVED_TO, text)
+    except ValueError:
+        return ""
+    return host if _HOST.fullmatch(host) else ""
+
+
+def _first(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.search(text)
+    return found[1] if found else ""
 
 
 def _skew_s(headers: Mapping[str, str], now: datetime) -> float:
     try:
-        theirs = parsedate_to_datetime(headers.get("date") or headers.get("Date") or "")
+        theirs = parsedate_to_datetime(headers.get("date") or "")
     except (ValueError, TypeError, IndexError, OverflowError):
         return 0.0
     return abs((theirs.replace(tzinfo=theirs.tzinfo or UTC) - now).total_seconds())
@@ -112,17 +204,36 @@ def _skew_s(headers: Mapping[str, str], now: datetime) -> float:
 def _kind_of(error: Exception) -> Kind:
     if isinstance(error, _NEVER_CONNECTED):
         return Kind.UNREACHABLE
-    if isinstance(error, (TimeoutError, boto.ReadTimeoutError)):
+    if isinstance(error, TimeoutError):
         return Kind.STALLED
-    if isinstance(error, ResponseParserError):
-        return Kind.SERVER_ERROR
+    if _origin_of(error) is Origin.STRANGER:
+        return Kind.BAD_ANSWER
     if isinstance(error, (aiohttp.ClientPayloadError, asyncio.IncompleteReadError)):
         return Kind.TRUNCATED
-    if isinstance(error, (boto.ParamValidationError, boto.DataNotFoundError, boto.UnknownServiceError)):
-        return Kind.REFUSED
-    return Kind.CONNECTION_LOST
+    return Kind.UNSUPPORTED if isinstance(error, _UNUSABLE) else Kind.CONNECTION_LOST
+
+
+def _origin_of(error: Exception) -> Origin:
+    """What is no HTTP, or not what S3 ever sends, was written by a stranger."""
+    strange = isinstance(error, (aiohttp.ClientResponseError, *_UNREADABLE, OversizedError))
+    return Origin.STRANGER if strange else Origin.SERVICE
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientResponseError):
+        # aiohttp's own words, without the URL.
+        if too_long := _TOO_LONG.match(error.message):
+            return f"was answered with a header line of more than {too_long[1]} bytes"
+        return f"what came back is no HTTP that can be read: {_one_line(error.message)[:200]}"
+    if isinstance(error, OversizedError):
+        return f"was answered with {error}"
+    if isinstance(error, _UNREADABLE):
+        why = f": {_one_line(str(error))[:200]}" if isinstance(error, ResponseParserError) else ""
+        return f"was answered with XML that cannot be read{why}"
+    if (
+        isinstance(error, ssl.SSLError | aiohttp.ClientConnectorSSLError)
+        and "WRONG_VERSION_NUMBER" in str(error).upper()
+    ):
+        return "the port does not speak TLS: is it an http:// endpoint?"
     text = _one_line(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -9,11 +9,21 @@ from __future__ import annotations
 import os
 import ssl
 import sys
+from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
+from botocore.httpsession import ProxyConfiguration
+
+from polyb2.core.errors import UsageError
+from polyb2.remote.control import exchange
+
+if TYPE_CHECKING:
+    from aiobotocore.awsrequest import AioAWSResponse
+    from botocore.awsrequest import AWSPreparedRequest
 
 _STRICT = ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN if sys.version_info >= (3, 13) else 0
 """Those of the standard library's own default for a client."""
@@ -34,10 +44,15 @@ def authorities() -> ssl.SSLContext:
     """What a server's certificate is checked against, shared by all connections.
 
     A variable that is empty, as an unset one is in a Compose file, counts as not set; OpenSSL would read nothing at all.
+
+    Raises:
+        UsageError: the file that ``SSL_CERT_FILE`` names has none; OpenSSL would pass over it without a word.
     """
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         if os.environ.get(name) == "":
             del os.environ[name]
+    if named := os.environ.get("SSL_CERT_FILE"):
+        _check_bundle(named)
     # Not create_default_context(): it writes the keys of each session to SSLKEYLOGFILE, and fails where it cannot.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.verify_flags |= _STRICT
@@ -46,13 +61,31 @@ def authorities() -> ssl.SSLContext:
     return context
 
 
+def _check_bundle(named: str) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(Path(named))
+    except ssl.SSLError:
+        raise UsageError(f"SSL_CERT_FILE names {named}, which holds no certificates in PEM form") from None
+    except OSError as error:
+        words = f"SSL_CERT_FILE names {named}, which cannot be read ({error.strerror})"
+        raise UsageError(f"{words}: name a bundle of CA certificates, or unset it") from None
+
+
 class ControlSession(AIOHTTPSession):
     """The connections of a control client; its ``verify`` says whether they speak TLS."""
 
     _verify: bool
     _max_pool_connections: int
     _connector_args: dict[str, Any]
+    _proxy_config: ProxyConfiguration
+    _get_session: Callable[[str | None], Awaitable[aiohttp.ClientSession]]
 
     def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:  # noqa: ARG002 - the parent's signature
         allowed = authorities() if self._verify else True
         return aiohttp.TCPConnector(limit=self._max_pool_connections, ssl=allowed, **self._connector_args)
+
+    async def send(self, request: AWSPreparedRequest) -> AioAWSResponse:  # type: ignore[override]  # the stubs' are others
+        """Send a control call; nothing is followed, and the answer is bounded and looked at."""
+        proxy = self._proxy_config.proxy_url_for(request.url)
+        headers = self._proxy_config.proxy_headers_for(request.url)
+        return await exchange(await self._get_session(proxy), request, proxy, headers)

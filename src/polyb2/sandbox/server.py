@@ -109,6 +109,9 @@ class SandboxServer:
             reply = await self._answer(exchange, bucket)
             reply.headers.setdefault("Date", http_date(time.time() + self.clock_offset_s))
             reply.headers.setdefault("Keep-Alive", "timeout=5")
+            if reply.headers.get("Content-Type") != "text/html":
+                # Each answer of an S3 service has one; a page of somebody in between has not.
+                reply.headers.setdefault("x-amz-request-id", f"{len(self.requests):016X}")
             status = reply.status
             return await send(exchange, reply)
         except (DroppedError, ConnectionError, asyncio.IncompleteReadError):
