@@ -1,7 +1,7 @@
 """What stands between the engine and each side: fence, pace, slots and the one owner of retries.
 
-A request passes, in this order: the pacer (requests per second), a slot (requests at once), the claim's fence (a worker
-without its lease starts nothing). A call that backs off holds no slot, and waiting for the pacer is no stall.
+A request passes, in this order: the rate limiter (``remote/limiter.py``), a slot (requests at once), the claim's fence (a
+worker without its lease starts nothing). A call that backs off holds no slot, and waiting for the limiter is no stall.
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ from typing import TypeVar
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.logevents import LogEvent, told
-from polyb2.core.pace import Pace, Ticket
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.schedule import NO_LIMIT, Schedule
 from polyb2.failpoints import failpoint
 from polyb2.meters import Meters
+from polyb2.remote.limiter import Limiter
 from polyb2.remote.translate import FOREIGN, translate
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 CONTROL_SLOTS = 16
 """S3 control calls of one side that may be under way at once."""
-
-_BUSY_CODES = {"ServiceUnavailable", "503"}
 
 _permit: ContextVar[Callable[[], None] | None] = ContextVar("permit", default=None)
 
@@ -41,39 +39,6 @@ def fenced_by(check: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _permit.reset(token)
-
-
-class Pacer:
-    """Requests a second, evenly spaced: as many as are configured (0 is no limit), fewer where the side throttles."""
-
-    def __init__(self, per_second: float) -> None:
-        self._pace = Pace(per_second)
-        self._turn = asyncio.Lock()
-        self._ticket: ContextVar[Ticket | None] = ContextVar("ticket", default=None)
-        """Of the task's last request, by which its answer is judged."""
-
-    async def wait(self) -> None:
-        """Wait for one's turn; who is cancelled meanwhile takes nobody's."""
-        loop = asyncio.get_running_loop()
-        if self._pace.wait_s(loop.time()) or self._turn.locked():
-            async with self._turn:
-                # The side may throttle meanwhile, and the turn move on.
-                while delay_s := self._pace.wait_s(loop.time()):  # noqa: ASYNC110 - a time, not an event
-                    await asyncio.sleep(delay_s)
-                self._ticket.set(self._pace.start(loop.time()))
-        else:
-            self._ticket.set(self._pace.start(loop.time()))
-
-    @property
-    def per_second(self) -> float | None:
-        """Requests a second that are let through now; None where nothing limits them."""
-        return self._pace.per_second(asyncio.get_running_loop().time())
-
-    def note(self, error: RemoteError) -> None:
-        """Slow down, if the answer says so."""
-        is_sure, ticket = error.kind is Kind.THROTTLED, self._ticket.get()
-        if ticket is not None and (is_sure or error.code in _BUSY_CODES):
-            self._pace.throttled(asyncio.get_running_loop().time(), ticket, sure=is_sure)
 
 
 class Bandwidth:
@@ -160,17 +125,21 @@ class Guard:
         self.policy = policy
         self.meters = Meters()
         self._answer_within_s = answer_within_s
-        self._pacer = Pacer(per_second)
+        self._limiter = Limiter(per_second)
         self._slots = asyncio.Semaphore(slots)
 
     @property
     def per_second(self) -> float | None:
         """Requests a second that the side is asked at most now; None where nothing limits them."""
-        return self._pacer.per_second
+        return self._limiter.per_second
 
     async def pace(self) -> None:
         """Wait until one more request may be sent; for the data path, before its stall watch begins."""
-        await self._pacer.wait()
+        await self._limiter.wait()
+
+    def accepted(self) -> None:
+        """Note that the side takes the task's request; of a long answer, as soon as its head says so."""
+        self._limiter.accepted()
 
     @asynccontextmanager
     async def request(self, operation: str) -> AsyncIterator[None]:
@@ -184,12 +153,13 @@ class Guard:
         except FOREIGN as error:
             # The foreign error is not kept: its text may hold a signed URL.
             translated = translate(self.side, operation, error)
-            self._pacer.note(translated)
+            self._limiter.failed(translated)
             raise translated from None
         except RemoteError as error:
             if error.side is self.side:
-                self._pacer.note(error)
+                self._limiter.failed(error)
             raise
+        self.accepted()
         failpoint(f"{self.side}.{operation}.after")
 
     async def once(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:

@@ -149,6 +149,7 @@ class Source:
                     self._knows_if_match = False
                     raise RemoteError(Side.SOURCE, Kind.SERVER_ERROR, "get with If-Match was answered 501")
                 await _check_answer(response, revision, part)
+                self.guard.accepted()
                 yield Incoming(response)
             finally:
                 # A body that was not read to its end is not drained: the connection goes.

@@ -152,6 +152,7 @@ class Target:
                     raise from_body(Side.TARGET, "get", response.status, response.headers, body)
                 if response.content_length is not None and response.content_length != part.length:
                     raise RemoteError(Side.TARGET, Kind.BAD_ANSWER, "get was answered with another length")
+                self.guard.accepted()
                 yield Incoming(response)
             finally:
                 if not response.content.is_eof():
