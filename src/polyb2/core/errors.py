@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from polyb2.core.scrub import one_line
+
 
 class Side(StrEnum):
     """Which of the two services an error is about."""
@@ -185,12 +187,13 @@ class RemoteError(Polyb2Error):
     def __init__(
         self, side: Side, kind: Kind, message: str, *, retry_after_s: float | None = None, code: str | None = None
     ) -> None:
-        super().__init__(side, kind, message)
+        # Here foreign words become ours: rows, logs, page and notifications get nothing else.
+        self.message = one_line(message)
+        super().__init__(side, kind, self.message)
         self.side = side
         self.kind = kind
-        self.message = message
         self.retry_after_s = retry_after_s
-        self.code = code
+        self.code = code and one_line(code)
 
     @property
     def handling(self) -> Handling:

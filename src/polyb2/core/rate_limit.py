@@ -61,7 +61,8 @@ CERTAIN = 3.0
 FALLEN = 8.0
 LESS = 0.75
 """The refusals have stopped if an eighth of their share is likelier than the same share by e^3. Half the certainty: each
-fifth verdict is wrong. Double: twice the time at the low pace. They went on, but fewer (``LESS``): the pace is still too high."""
+fifth verdict is wrong. Double: twice the time at the low pace. They went on, but fewer (``LESS``): the pace is
+still too high."""
 NEARLY_ALL = 0.9
 ACCEPTED = 3
 OUTAGE = 16

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 import aiohttp
 
 from polyb2.core.logevents import LogEvent, told
-from polyb2.core.scrub import scrub
+from polyb2.core.scrub import shown
 from polyb2.remote.trust import authorities
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Pinger:
         """One try; what went wrong, or nothing."""
         method, url, body = ("GET", self._url, None)
         if problem is not None:
-            method, url, body = "POST", failing(self._url), scrub(problem)[:_WORDS_MAX].encode()
+            method, url, body = "POST", failing(self._url), shown(problem)[:_WORDS_MAX].encode()
         timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
         try:
             connector = aiohttp.TCPConnector(ssl=authorities())
