@@ -35,6 +35,7 @@ from polyb2.core.parts import PART_BYTES_MAX, PART_BYTES_MIN
 from polyb2.core.prices import DEFAULT_PRICES, Prices, parse_prices
 from polyb2.core.retry import FILE_BACKOFF_MAX_S
 from polyb2.core.schedule import NO_LIMIT, Schedule, parse_schedule
+from polyb2.core.scrub import hide
 from polyb2.core.units import parse_duration, parse_size
 from polyb2.variables import notices, of_dotenv, of_environment
 
@@ -259,6 +260,14 @@ class Settings(BaseSettings):
     def _region_of_the_host(self) -> Settings:
         if self.b2_region is None:
             self.b2_region = self.region_of_host or "us-east-1"
+        return self
+
+    @model_validator(mode="after")
+    def _keys_are_never_shown(self) -> Settings:
+        secrets = (self.polygon_s3_secret_access_key, self.b2_application_key)
+        hide(
+            self.polygon_s3_access_key_id, self.b2_key_id, *(secret.get_secret_value() for secret in secrets if secret)
+        )
         return self
 
     @property

@@ -20,7 +20,6 @@ from unittest.mock import patch
 
 from polyb2.config import Settings
 from polyb2.core.errors import Polyb2Error
-from polyb2.core.pace import Growth
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.selection import EVERYTHING
 from polyb2.core.status import FAILED, Status
@@ -47,13 +46,7 @@ PART_BYTES = 5 * MIB
 STALL_S = 0.4
 MAX_RETRIES = 1
 RUN_WITHIN_S = 60.0
-HURRIED_PACE = {
-    "FLOOR": 20.0,
-    "REST_S": 0.0025,
-    "FOUND_FOR_S": (0.3, 1.2),
-    "FAST": Growth(a_second=20.0, a_request=0.1),
-    "CAREFUL": Growth(a_second=0.8, a_request=0.0007),
-}
+HURRIED_LIMITER = {"START": 2000.0, "FLOOR": 50.0, "SEARCH_MOST": 200.0}
 
 
 def _make_due(ids: list[int], tx: Transaction) -> None:
@@ -340,8 +333,8 @@ async def a_world(*, hashes_only: bool = False, hurried: bool = True, **options:
         if hurried:
             hurry = patch("polyb2.opening.RequestPolicy", lambda tries: make(tries=tries, first_s=0.01, limit_s=0.05))
             stack.enter_context(hurry)
-            for name, value in HURRIED_PACE.items():
-                stack.enter_context(patch(f"polyb2.core.pace.{name}", value))
+            for name, value in HURRIED_LIMITER.items():
+                stack.enter_context(patch(f"polyb2.core.rate_limit.{name}", value))
         stack.enter_context(patch("polyb2.flow.outage.PROBE_FIRST_S", 0.1))
         stack.enter_context(patch("polyb2.flow.outage.PROBE_FRESH_S", 0.05))
         stack.enter_context(patch("polyb2.flow.pool.POLL_S", 0.05))

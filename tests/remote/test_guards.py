@@ -9,28 +9,29 @@ import pytest
 from polyb2.core.errors import Kind, LeaseLostError, RemoteError, Side
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.schedule import parse_schedule
-from polyb2.remote.guards import Bandwidth, Guard, Pacer, fenced_by
+from polyb2.remote.guards import Bandwidth, Guard, fenced_by
+from polyb2.remote.limiter import Limiter
 
 POLICY = RequestPolicy(tries=3, first_s=0.001)
 
 
-async def test_a_pacer_spaces_requests_evenly() -> None:
+async def test_a_limiter_spaces_requests_evenly() -> None:
     loop = asyncio.get_running_loop()
-    pacer, began_s = Pacer(100), loop.time()
-    await asyncio.gather(*(pacer.wait() for _ in range(11)))
+    limiter, began_s = Limiter(100), loop.time()
+    await asyncio.gather(*(limiter.wait() for _ in range(12)))
     assert loop.time() - began_s >= 0.1
 
 
 async def test_who_is_cancelled_in_line_takes_nobodys_turn() -> None:
     loop = asyncio.get_running_loop()
-    pacer, began_s = Pacer(10), loop.time()
-    await pacer.wait()
-    waiting = [asyncio.create_task(pacer.wait()) for _ in range(50)]
+    limiter, began_s = Limiter(10), loop.time()
+    await limiter.wait()
+    waiting = [asyncio.create_task(limiter.wait()) for _ in range(50)]
     await asyncio.sleep(0)
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    await pacer.wait()
+    await limiter.wait()
     assert loop.time() - began_s < 1
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from polyb2.cli.manner import MANNER
 from polyb2.core.logevents import EVENT, FIELDS, LogEvent, told
-from polyb2.core.scrub import scrub
+from polyb2.core.scrub import scrub, shown
 from polyb2.core.units import iso_utc
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class _Handler(logging.Handler):
             from rich.text import Text
 
             with suppress(OSError):  # as in say()
-                self.console.print(Text(line, style=_LEVELS.get(record.levelname, "")))
+                self.console.print(Text(shown(line), style=_LEVELS.get(record.levelname, "")))
         else:
             say(line)
 
@@ -87,7 +87,7 @@ class _Handler(logging.Handler):
 def say(line: str) -> None:
     """Write a line to stderr; where nobody reads it any more, or its disk is full, the work goes on without."""
     with suppress(OSError):
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(shown(line) + "\n")
         sys.stderr.flush()
 
 

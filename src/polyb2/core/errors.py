@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import PurePath
 
+from polyb2.core.scrub import one_line
+
 
 class Side(StrEnum):
     """Which of the two services an error is about."""
@@ -252,12 +254,13 @@ class RemoteError(Polyb2Error):
         origin: Origin = Origin.SERVICE,
         advice: str = "",
     ) -> None:
-        super().__init__(side, kind, message)
+        # Here foreign words become ours: rows, logs, page and notifications get nothing else.
+        self.message = one_line(message)
+        super().__init__(side, kind, self.message)
         self.side = side
         self.kind = kind
-        self.message = message
         self.retry_after_s = retry_after_s
-        self.code = code
+        self.code = code and one_line(code)
         self.origin = origin
         self.advice = advice or _ADVICE.get((side, kind)) or HANDLING[kind].advice
 

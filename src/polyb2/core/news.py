@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
 
+from polyb2.core.scrub import one_line
+
 LINES_MAX = 20
 """Lines of one topic in a message."""
 
@@ -44,6 +46,9 @@ class News:
     topic: Topic
     line: str
     name: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "line", one_line(self.line))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import aiohttp
 
 from polyb2.core.errors import UsageError
 from polyb2.core.logevents import LogEvent, told
-from polyb2.core.scrub import scrub
+from polyb2.core.scrub import shown
 from polyb2.remote.clients import open_session
 from polyb2.remote.proxies import proxy_of
 
@@ -62,7 +62,7 @@ class Pinger:
         """One try; what went wrong, or nothing."""
         method, url, body = ("GET", self._url, None)
         if problem is not None:
-            method, url, body = "POST", failing(self._url), scrub(problem)[:_WORDS_MAX].encode()
+            method, url, body = "POST", failing(self._url), shown(problem)[:_WORDS_MAX].encode()
         try:
             async with (
                 open_session(url, proxy_of(url)) as session,

@@ -1,8 +1,8 @@
 """What stands between the engine and each side, put together in one place: ``Guard``.
 
-A request passes, in this order: the pacer (requests per second), a slot (control calls at once), the claim's fence (a worker
+A request passes, in this order: the rate limiter (``limiter.py``), a slot (control calls at once), the claim's fence (a worker
 without its lease starts nothing), the deadline or the stall watch, the translation of its errors; retries are around all of
-it. A call that backs off holds no slot, and waiting for the pacer is no stall.
+it. A call that backs off holds no slot, and waiting for the limiter is no stall.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.logevents import LogEvent, told
-from polyb2.core.pace import Pace, Ticket
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.schedule import NO_LIMIT, Schedule
 from polyb2.failpoints import failpoint
 from polyb2.meters import Meters
+from polyb2.remote.limiter import Limiter
 from polyb2.remote.silence import Silence
 from polyb2.remote.traffic import StallWatch, Traffic
 from polyb2.remote.translate import FOREIGN, translate
@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 CONTROL_SLOTS = 16
 """S3 control calls of one side that may be under way at once."""
-
-_BUSY_CODES = {"ServiceUnavailable", "503"}
 
 _permit: ContextVar[Callable[[], None] | None] = ContextVar("permit", default=None)
 
@@ -44,39 +42,6 @@ def fenced_by(check: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _permit.reset(token)
-
-
-class Pacer:
-    """Requests a second, evenly spaced: as many as are configured (0 is no limit), fewer where the side throttles."""
-
-    def __init__(self, per_second: float) -> None:
-        self._pace = Pace(per_second)
-        self._turn = asyncio.Lock()
-        self._ticket: ContextVar[Ticket | None] = ContextVar("ticket", default=None)
-        """Of the task's last request, by which its answer is judged."""
-
-    async def wait(self) -> None:
-        """Wait for one's turn; who is cancelled meanwhile takes nobody's."""
-        loop = asyncio.get_running_loop()
-        if self._pace.wait_s(loop.time()) or self._turn.locked():
-            async with self._turn:
-                # The side may throttle meanwhile, and the turn move on.
-                while delay_s := self._pace.wait_s(loop.time()):  # noqa: ASYNC110 - a time, not an event
-                    await asyncio.sleep(delay_s)
-                self._ticket.set(self._pace.start(loop.time()))
-        else:
-            self._ticket.set(self._pace.start(loop.time()))
-
-    @property
-    def per_second(self) -> float | None:
-        """Requests a second that are let through now; None where nothing limits them."""
-        return self._pace.per_second(asyncio.get_running_loop().time())
-
-    def note(self, error: RemoteError) -> None:
-        """Slow down, if the answer says so."""
-        is_sure, ticket = error.kind is Kind.THROTTLED, self._ticket.get()
-        if ticket is not None and (is_sure or error.code in _BUSY_CODES):
-            self._pace.throttled(asyncio.get_running_loop().time(), ticket, sure=is_sure)
 
 
 class Bandwidth:
@@ -167,18 +132,22 @@ class Guard:
         self.policy = policy
         self.meters = Meters()
         self._silence = Silence(side, patience_s, policy.silences)
-        self._pacer = Pacer(per_second)
+        self._limiter = Limiter(per_second)
         self._slots = asyncio.Semaphore(slots)
         self._traffic = traffic or Traffic()
 
     @property
     def per_second(self) -> float | None:
         """Requests a second that the side is asked at most now; None where nothing limits them."""
-        return self._pacer.per_second
+        return self._limiter.per_second
 
     async def pace(self) -> None:
         """Wait until one more request may be sent."""
-        await self._pacer.wait()
+        await self._limiter.wait()
+
+    def accepted(self) -> None:
+        """Note that the side takes the task's request; of a long answer, as soon as its head says so."""
+        self._limiter.accepted()
 
     @asynccontextmanager
     async def body(
@@ -228,11 +197,12 @@ class Guard:
             if error.side is self.side:
                 self._note(operation, patience_s, error)
             raise
+        self.accepted()
         self._silence.note(operation, None)
         failpoint(f"{self.side}.{operation}.after")
 
     def _note(self, operation: str, patience_s: float, error: RemoteError) -> None:
-        self._pacer.note(error)
+        self._limiter.failed(error)
         self._silence.note(operation, patience_s if error.kind is Kind.STALLED else None)
 
     async def once(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
@@ -246,25 +216,13 @@ class Guard:
                 words = f"{operation} was not answered within {patience_s:.3g} s"
                 raise RemoteError(self.side, Kind.STALLED, words) from None
 
-    async def call(self, operation: str, request: Callable[[], Awaitable[T]], needs: tuple[str, ...] = ()) -> T:
+    async def call(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
         """One control call, retried by the policy.
-
-        Args:
-            operation: its name.
-            request: sends it.
-            needs: of these the parsed answer must have one; a proxy's page with status 200 parses as an answer without any.
 
         Raises:
             RemoteError: the tries are used up, or the kind of error is not retried.
         """
-
-        async def answered() -> T:
-            answer = await self.once(operation, request)
-            if needs and isinstance(answer, Mapping) and not any(name in answer for name in needs):
-                raise RemoteError(self.side, Kind.BAD_ANSWER, f"{operation} was answered 200 with something else")
-            return answer
-
-        return await self.tried(answered)
+        return await self.tried(lambda: self.once(operation, request))
 
     async def tried(self, once: Callable[[], Awaitable[T]]) -> T:
         """Run ``once`` until it succeeds or the policy says stop (RemoteError)."""

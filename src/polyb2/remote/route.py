@@ -39,6 +39,7 @@ class Route:
             try:
                 watch.receives(response.connection.transport if response.connection is not None else None)
                 await check(response)
+                self._guard.accepted()
                 yield Incoming(response, watch)
             finally:
                 # A body that was not read to its end is not drained: the connection goes.

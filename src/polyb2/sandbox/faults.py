@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -198,6 +199,8 @@ class Fault:
         part: only this part number.
         times: how many matching requests it hits; 0 is all.
         skip: how many it lets pass first.
+        share: of those left, only this share at random.
+        dice: the randomness of ``share``; give one with a seed.
         hits: how often it struck.
     """
 
@@ -207,6 +210,8 @@ class Fault:
     part: int | None = None
     times: int = 1
     skip: int = 0
+    share: float = 1.0
+    dice: random.Random = field(default_factory=random.Random)
     hits: int = 0
 
     def strikes(self, exchange: Exchange) -> bool:
@@ -217,6 +222,8 @@ class Fault:
             return False
         if self.skip:
             self.skip -= 1
+            return False
+        if self.share < 1 and self.dice.random() >= self.share:
             return False
         self.hits += 1
         return True

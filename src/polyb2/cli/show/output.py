@@ -15,6 +15,7 @@ from rich.text import Text
 from polyb2.cli.logs import tell_failure
 from polyb2.cli.manner import MANNER
 from polyb2.cli.show.picture import elided
+from polyb2.cli.show.safe import SafeConsole
 from polyb2.core.checkup import Checkup, Level
 from polyb2.core.status import TRANSITIONS, Status
 from polyb2.core.units import format_duration, format_size
@@ -47,7 +48,7 @@ def console(*, asked: bool = True) -> Console:
         asked: the result is what the command is for; without it ``--quiet`` keeps it back.
     """
     piped = not sys.stdout.isatty()
-    return Console(
+    return SafeConsole(
         highlight=False,
         markup=False,
         emoji=False,

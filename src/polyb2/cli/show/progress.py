@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.live import Live
 
 from polyb2.cli.manner import MANNER
 from polyb2.cli.show.picture import FileLine, Frame, picture
+from polyb2.cli.show.safe import SafeConsole
 from polyb2.core.logevents import LogEvent, told
 from polyb2.core.status import WAITING, Status
 
@@ -33,7 +33,7 @@ class Progress:
     """Watches a mirror at work; reads the ledger's counts and the streams' counters, and touches nothing."""
 
     def __init__(self) -> None:
-        terminal = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        terminal = SafeConsole(stderr=True, highlight=False, markup=False, emoji=False)
         plain = MANNER.quiet or MANNER.is_json or not terminal.is_terminal or terminal.is_dumb_terminal
         self.console = None if plain else terminal
         self._task: asyncio.Task[None] | None = None

@@ -1,0 +1,298 @@
+"""Rate limiter of one side: as fast as possible, until refusals are shown to depend on the pace.
+
+A service refuses requests for two kinds of reasons. Some depend on how fast it is asked: a limit of requests, of bytes, of
+requests at once. Others do not: a vault that is full, one bad file, an outage. Both may send the same answer, so only an
+experiment tells them apart: ask more slowly for a while, and see whether the refusals stop.
+
+- Steady: the pace grows with accepted requests. Refusals above the ordinary share are evidence that something changed.
+- High, the first half of an experiment: the pace stays as it is; the share of refusals and the accepted requests a second
+  are measured.
+- Low, the second half: a little slower than what was accepted. A limit refuses nothing there, and everything else
+  refuses the same share as before. A sequential test (Wald's) decides between the two. Where nothing at all was accepted,
+  the pace falls in steps until something is, or it is as low as it gets.
+- Above: a limit that was found is met at a pace at which it was not met before. Twice the pace shows whether there is one.
+
+If the refusals stopped, the limit is what was accepted: the pace grows carefully from there, and each refusal cuts it. If
+they did not, the pace was not their cause: it returns to what it was, and their share is the ordinary one from then on.
+
+Pure arithmetic: the time is passed in, in seconds of any steady clock. Windows are measured in requests, so that the same
+numbers serve one request a second and a thousand. Each constant says what ``tests/core/simulation.py`` shows beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from typing import NamedTuple
+
+START = 100.0
+"""Requests a second at first. Twice as many: twice the refusals before a low limit is known. Half: 200 files take longer."""
+FLOOR = 0.5
+"""Requests a second that are always tried. Half: after an outage it takes more than ten seconds to notice its end."""
+SEARCH = 0.1
+SEARCH_MOST = 2.0
+"""Growth by an accepted request where no limit is known, and the most by a second, so that a long round trip does not
+overshoot. Half: a limit that is gone is not left behind within ten seconds. Double: limits are overshot by three."""
+DOUBLE = 1.0
+"""Growth where it is not even known that there is a limit."""
+CAREFUL = 0.0005
+CUT = 0.95
+"""Growth by an accepted request and cut by a refusal, at a found limit: they balance at CAREFUL / (1 - CUT) = 1 % of
+refusals. Double growth or half the cut: above 2 %. Half growth or double cut: a limit that moves is not followed in time."""
+COUNTED = 60
+"""Requests a second that count for careful growth; without it, at 500 a second and 200 ms, each cut comes too late."""
+FASTER = 4.0
+PASSED = 1.1
+"""A found limit that is passed by so much without a refusal has moved: growth becomes faster by ``FASTER``, and by as much
+slower with each refusal. Doubled, growth overshoots; halved (2), ten seconds do not suffice."""
+TOLERATED = 0.03
+EVIDENCE = 2.5
+"""Refusals beyond the ordinary and the tolerated share that begin an experiment. Half: single refusals do. Double: a limit
+that fell is overrun for too long."""
+MEASURED = 100
+REFUSALS = 6
+"""The first half ends after so many answers, or so many refusals more than expected. Half: the share is mistaken too often,
+and so is the verdict. Double: too many refusals while a limit is found."""
+CALM = 60
+"""So many accepted in a row end it: the cause is over. Without it, an outage that ends meanwhile is mistaken for a limit."""
+BELOW = 0.8
+"""Pace of the second half by what was accepted. Nearer to 1: a limit that was measured badly still refuses there."""
+CERTAIN = 3.0
+FALLEN = 8.0
+LESS = 0.75
+"""The refusals have stopped if an eighth of their share is likelier than the same share by e^3. Half the certainty: each
+fifth verdict is wrong. Double: twice the time at the low pace. They went on, but fewer (``LESS``): the pace is
+still too high."""
+NEARLY_ALL = 0.9
+ACCEPTED = 3
+OUTAGE = 16
+"""Where more of at least so many answers are refusals, what was accepted is too little to go by. Half as many answers: of
+three fifths refused at random, now and then all of them are."""
+ABOVE = 2.0
+TRIED = 40
+"""Pace and answers of a look above a found limit; fewer than forty fit into what a limit's bucket holds."""
+REVIEWED = 2000
+"""Answers after which an ordinary share is put to the test again: a wrong verdict does not last."""
+FORGOTTEN = 10_000.0
+"""Requests a second that no process makes: nothing limits them."""
+
+
+class Phase(Enum):
+    """Where the limiter stands; see the module."""
+
+    STEADY = "steady"
+    HIGH = "high"
+    LOW = "low"
+    ABOVE = "above"
+
+
+class Ticket(NamedTuple):
+    """A request that was let through: its number, and when."""
+
+    number: int
+    at_s: float
+
+
+class Measured(NamedTuple):
+    """The first half of an experiment: the pace that was set, the share refused, the requests a second."""
+
+    pace: float
+    share: float
+    rate: float
+
+    @property
+    def accepted(self) -> float:
+        """Requests a second that were accepted."""
+        return self.rate * (1 - self.share)
+
+
+class RateLimiter:
+    """Requests a second that one side is asked.
+
+    Args:
+        ceiling: configured requests a second; 0 is none.
+    """
+
+    def __init__(self, ceiling: float = 0.0) -> None:
+        self._ceiling = ceiling
+        self._pace = START
+        """Requests a second; infinite where nothing limits them."""
+        self._step = SEARCH
+        self._mark = 0.0
+        """The pace at which a found limit was met."""
+        self._ordinary = 0.0
+        """The share of refusals that does not depend on the pace."""
+        self._measured = Measured(math.inf, 0.0, 0.0)
+        self._likelihood = 0.0
+        self._asked = 0
+        self._last_s = -math.inf
+        self._latest_s = 0.0
+        self._answers = self._refusals = self._calm = 0
+        self._enter(Phase.STEADY, 0.0)
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    @property
+    def per_second(self) -> float | None:
+        """Requests a second that are let through; None where nothing limits them."""
+        pace = min(self._pace, self._ceiling or math.inf)
+        return None if math.isinf(pace) else pace
+
+    def wait_s(self, now_s: float) -> float:
+        """Seconds until the next request may start."""
+        rate = self.per_second
+        return 0.0 if rate is None else max(0.0, self._last_s + 1 / rate - now_s)
+
+    def start(self, now_s: float) -> Ticket:
+        """Count a request that starts now."""
+        rate = self.per_second
+        # A timer that fires late is made up for, by one request at the most.
+        self._last_s = now_s if rate is None else max(self._last_s + 1 / rate, now_s - 1 / rate)
+        self._asked += 1
+        return Ticket(self._asked, now_s)
+
+    def answered(self, now_s: float, ticket: Ticket, *, refused: bool) -> None:
+        """Judge an answer. One to a request from before the last change says nothing about the pace since."""
+        if ticket.number < self._first:
+            return
+        self._answers += 1
+        self._refusals += refused
+        self._latest_s = max(self._latest_s, ticket.at_s)
+        match self._phase:
+            case Phase.STEADY:
+                self._go_on(now_s, refused=refused)
+            case Phase.HIGH:
+                self._measure(now_s, refused=refused)
+            case Phase.LOW:
+                self._test(now_s, refused=refused)
+            case Phase.ABOVE:
+                self._look_above(now_s)
+
+    def _enter(self, phase: Phase, now_s: float) -> None:
+        """Begin to count: only what is asked from now on."""
+        self._phase = phase
+        self._first = self._asked + 1
+        self._began_s, self._latest_s = now_s, now_s
+        self._answers, self._refusals, self._calm = 0, 0, 0
+        self._evidence = self._forgiven = self._likelihood = 0.0
+
+    @property
+    def _is_found(self) -> bool:
+        """Whether the pace is that of a limit which was found."""
+        return self._step < SEARCH
+
+    @property
+    def _expected(self) -> float:
+        """The share of refusals that raises no question."""
+        return 1.5 * self._ordinary + TOLERATED
+
+    @property
+    def _excess(self) -> float:
+        """Refusals beyond what is expected."""
+        return self._refusals - self._expected * self._answers
+
+    @property
+    def _is_clear(self) -> bool:
+        """Whether enough was accepted to measure it, or for long hardly anything."""
+        return self._answers - self._refusals >= ACCEPTED or self._answers >= OUTAGE
+
+    # -- steady -------------------------------------------------------------------------------------------------------
+
+    def _go_on(self, now_s: float, *, refused: bool) -> None:
+        if self._ordinary > TOLERATED and self._answers >= REVIEWED:
+            self._ordinary = 0.0
+            self._enter(Phase.HIGH, now_s)
+            return
+        self._evidence = max(0.0, self._evidence + refused - self._expected)
+        self._forgiven = min(EVIDENCE, self._forgiven + 1.5 * self._ordinary)
+        if self._ordinary and not self._is_found:
+            self._ordinary += (refused - self._ordinary) / MEASURED
+        if self._evidence >= EVIDENCE:
+            self._enter(Phase.HIGH, now_s)
+        elif not refused:
+            self._grow()
+        elif self._forgiven >= 1:
+            self._forgiven -= 1
+        elif self._is_found:
+            self._meet(now_s, self._pace)
+
+    def _grow(self) -> None:
+        if self._is_found and self._pace > self._mark * PASSED:
+            self._mark, self._step = self._pace, min(SEARCH, self._step * FASTER)
+        self._pace *= 1 + min(self._step, min(SEARCH_MOST, COUNTED * self._step) / self._pace)
+        if self._pace > FORGOTTEN:
+            self._pace, self._step = math.inf, SEARCH
+
+    def _meet(self, now_s: float, pace: float) -> None:
+        """A found limit was met: a little slower, once for all that is under way together."""
+        is_careful = self._step <= CAREFUL
+        if is_careful and self._answers > MEASURED and pace < self._mark * (1 + CUT) / 2:
+            self._pace = pace * ABOVE
+            self._enter(Phase.ABOVE, now_s)
+            return
+        self._mark = min(self._mark, pace) if is_careful else pace
+        self._step = max(CAREFUL, self._step / FASTER)
+        self._pace = max(FLOOR, pace * CUT)
+        self._first = self._asked + 1
+
+    def _look_above(self, now_s: float) -> None:
+        if self._excess >= EVIDENCE:
+            # It is still there; the refusal below it was another's.
+            self._pace /= ABOVE
+            self._enter(Phase.STEADY, now_s)
+        elif self._answers >= TRIED:
+            self._step = SEARCH
+            self._enter(Phase.STEADY, now_s)
+
+    # -- experiments --------------------------------------------------------------------------------------------------
+
+    def _measure(self, now_s: float, *, refused: bool) -> None:
+        """Count until the share is clear; refusals that stop by themselves, at this very pace, raise no question."""
+        self._calm = 0 if refused else self._calm + 1
+        if self._calm >= CALM or (self._answers >= MEASURED and self._excess <= 0):
+            self._enter(Phase.STEADY, now_s)
+        elif refused and (self._answers >= MEASURED or (self._excess >= REFUSALS and self._is_clear)):
+            self._compare(now_s)
+
+    def _compare(self, now_s: float) -> None:
+        """The share of refusals is known: ask more slowly than what was accepted."""
+        rate = self._answers / max(self._latest_s - self._began_s, 1e-3)
+        self._measured = Measured(self._pace, self._refusals / self._answers, min(rate, self._pace))
+        self._slow_down(now_s, max(self._measured.accepted, rate * (1 - NEARLY_ALL)))
+
+    def _slow_down(self, now_s: float, accepted: float) -> None:
+        self._pace = max(FLOOR, BELOW * accepted)
+        self._enter(Phase.LOW, now_s)
+
+    def _test(self, now_s: float, *, refused: bool) -> None:
+        """Weigh one answer: is the share that of before, or has it fallen?"""
+        share = min(self._measured.share, 0.95)
+        fallen = share / FALLEN
+        self._likelihood += math.log(share / fallen) if refused else math.log((1 - share) / (1 - fallen))
+        if self._likelihood <= -CERTAIN:
+            self._found(now_s)
+        elif self._likelihood >= CERTAIN:
+            self._compare_again(now_s, self._refusals / self._answers)
+
+    def _compare_again(self, now_s: float, share: float) -> None:
+        """The refusals went on: as before, or less (then the pace is still too high), or nothing was accepted yet."""
+        before = self._measured
+        if self._pace > FLOOR and (before.share >= NEARLY_ALL or share < LESS * before.share):
+            self._measured = Measured(before.pace, share, self._pace)
+            self._slow_down(now_s, self._pace * max(1 - share, 1 - NEARLY_ALL))
+        else:
+            self._ordinary = self._measured.share
+            self._pace, self._step = self._measured.pace, SEARCH
+            self._enter(Phase.STEADY, now_s)
+
+    def _found(self, now_s: float) -> None:
+        """The refusals stopped. The further apart what was asked and what was accepted, the less is known of the limit."""
+        pace, share, _ = self._measured
+        if share >= NEARLY_ALL:
+            self._step = DOUBLE
+        else:
+            self._mark = min(pace, FORGOTTEN)
+            self._step = min(DOUBLE, CAREFUL * (self._mark / self._measured.accepted) ** 3)
+            self._pace = max(FLOOR, CUT * self._measured.accepted)
+        self._ordinary = min(self._ordinary, self._refusals / self._answers)
+        self._enter(Phase.STEADY, now_s)

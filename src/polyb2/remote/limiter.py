@@ -1,0 +1,70 @@
+"""Turns at one side: requests wait here for the pace that ``core/rate_limit.py`` decides.
+
+Invariants: requests start in the order in which they asked; a cancelled waiter does not consume a turn; a pace that changes
+is followed at once, also by the request that waits already.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from contextvars import ContextVar
+
+from polyb2.core.errors import Kind, RemoteError
+from polyb2.core.rate_limit import RateLimiter, Ticket
+
+_BUSY_CODES = {"ServiceUnavailable", "503"}
+
+
+class Limiter:
+    """Turns at one side, evenly spaced: as many a second as are configured (0: any), fewer where the side has a limit."""
+
+    def __init__(self, per_second: float) -> None:
+        self._rates = RateLimiter(per_second)
+        self._turn = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._ticket: ContextVar[Ticket | None] = ContextVar("ticket", default=None)
+        """Of the task's last request, by which its answer is judged."""
+
+    @property
+    def per_second(self) -> float | None:
+        """Requests a second that are let through now; None where nothing limits them."""
+        return self._rates.per_second
+
+    async def wait(self) -> None:
+        """Wait for a turn."""
+        loop = asyncio.get_running_loop()
+        if self._rates.wait_s(loop.time()) or self._turn.locked():
+            async with self._turn:
+                while delay_s := self._rates.wait_s(loop.time()):
+                    self._changed.clear()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(delay_s):
+                            await self._changed.wait()
+                self._ticket.set(self._rates.start(loop.time()))
+        else:
+            self._ticket.set(self._rates.start(loop.time()))
+
+    def accepted(self) -> None:
+        """The side takes the task's request."""
+        self._judge(refused=False)
+
+    def failed(self, error: RemoteError) -> None:
+        """The task's request failed: refused as one too many, answered about something else, or not answered at all."""
+        if error.kind is Kind.THROTTLED or error.code in _BUSY_CODES:
+            self._judge(refused=True)
+        elif error.code:
+            self._judge(refused=False)
+        else:
+            self._ticket.set(None)
+
+    def _judge(self, *, refused: bool) -> None:
+        """Count the answer, once; a request that was let through without a turn has no ticket and says nothing."""
+        ticket = self._ticket.get()
+        if ticket is None:
+            return
+        self._ticket.set(None)
+        before = self._rates.per_second
+        self._rates.answered(asyncio.get_running_loop().time(), ticket, refused=refused)
+        if self._rates.per_second != before:
+            self._changed.set()

@@ -1,0 +1,233 @@
+"""A side and its clients in virtual time: seeded, event driven, without any I/O.
+
+The clients are those of the engine: so many slots, at most twice as many files in flight, a file of several requests one
+after the other, and the back-off of the real policy, during which no slot is held.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+
+from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.rate_limit import RateLimiter
+from polyb2.core.retry import RequestPolicy
+
+CLIENT_S = 0.002
+"""Of processor time that a request costs the client: no more than five hundred a second start."""
+REQUESTS_A_FILE = 3
+
+
+class Model:
+    """A side that takes everything."""
+
+    def takes(self, now_s: float, file: int) -> bool:
+        return True
+
+    def left(self) -> None:
+        """A request that was taken has been answered."""
+
+
+@dataclass
+class Bucket(Model):
+    """So many units a second, and ``burst`` at once; the rate may change at given times."""
+
+    rate: float
+    burst: float
+    unit: float = 1.0
+    moves: tuple[tuple[float, float], ...] = ()
+    _tokens: float = -1.0
+    _since_s: float = 0.0
+
+    def takes(self, now_s: float, file: int) -> bool:
+        if self._tokens < 0:
+            self._tokens = self.burst
+        rate = self.rate
+        for from_s, moved in self.moves:
+            rate = moved if now_s >= from_s else rate
+        self._tokens = min(self.burst, self._tokens + (now_s - self._since_s) * rate)
+        self._since_s = now_s
+        if self._tokens < self.unit:
+            return False
+        self._tokens -= self.unit
+        return True
+
+
+@dataclass
+class AtOnce(Model):
+    """So many requests at once."""
+
+    limit: int
+    _inside: int = 0
+
+    def takes(self, now_s: float, file: int) -> bool:
+        if self._inside >= self.limit:
+            return False
+        self._inside += 1
+        return True
+
+    def left(self) -> None:
+        self._inside -= 1
+
+
+@dataclass
+class Share(Model):
+    """A share of all requests is refused, within the given time."""
+
+    share: float
+    dice: random.Random
+    from_s: float = 0.0
+    until_s: float = 1e9
+
+    def takes(self, now_s: float, file: int) -> bool:
+        return not self.from_s <= now_s < self.until_s or self.dice.random() >= self.share
+
+
+@dataclass
+class OneFile(Model):
+    """The file of that number is refused for ever."""
+
+    file: int
+
+    def takes(self, now_s: float, file: int) -> bool:
+        return file != self.file
+
+
+class Both(Model):
+    """Taken if all take it."""
+
+    def __init__(self, *models: Model) -> None:
+        self.models = models
+
+    def takes(self, now_s: float, file: int) -> bool:
+        return all(model.takes(now_s, file) for model in self.models)
+
+
+@dataclass
+class Result:
+    """Accepted and refused requests by the second they were answered in."""
+
+    accepted: Counter[int] = field(default_factory=Counter)
+    refused: Counter[int] = field(default_factory=Counter)
+
+    def rate(self, from_s: int, until_s: int) -> float:
+        """Accepted requests a second."""
+        return sum(self.accepted[second] for second in range(from_s, until_s)) / (until_s - from_s)
+
+    def refusals(self, from_s: int = 0, until_s: int = 10**6) -> int:
+        return sum(number for second, number in self.refused.items() if from_s <= second < until_s)
+
+
+@dataclass(slots=True)
+class File:
+    number: int
+    left: int = REQUESTS_A_FILE
+    failures: int = 0
+
+
+class Simulation:
+    """Clients of one side, with a limiter or (None) without."""
+
+    def __init__(
+        self,
+        model: Model,
+        limiter: RateLimiter | None,
+        *,
+        slots: int,
+        round_trip_s: float,
+        seed: int,
+        retry_after_s: float | None = None,
+    ) -> None:
+        self.model, self.limiter = model, limiter
+        self.slots, self.round_trip_s = slots, round_trip_s
+        self.dice = random.Random(seed)
+        self.policy = RequestPolicy()
+        self.error = RemoteError(Side.TARGET, Kind.THROTTLED, "refused", retry_after_s=retry_after_s)
+        self.result = Result()
+        self.now_s = 0.0
+        self._numbers = count()
+        self._events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
+        self._order = count()
+        self._in_flight = 0
+        self._free = slots
+        self._ready: deque[File] = deque()
+        self._turns: deque[File] = deque()
+        self._turn_s = 0.0
+        self._cpu_s = 0.0
+        self.paces: list[tuple[float, float | None, str]] = []
+
+    def at(self, when_s: float, what: Callable[..., None], *args: object) -> None:
+        heapq.heappush(self._events, (when_s, next(self._order), what, args))
+
+    def run(self, seconds: float) -> Result:
+        self._feed()
+        while self._events and self._events[0][0] < seconds:
+            self.now_s, _, what, args = heapq.heappop(self._events)
+            what(*args)
+        return self.result
+
+    def _feed(self) -> None:
+        """Give free slots to the files that wait for one, then to new files."""
+        while self._free:
+            if self._ready:
+                file = self._ready.popleft()
+            elif self._in_flight < 2 * self.slots:
+                file = File(next(self._numbers))
+                self._in_flight += 1
+            else:
+                return
+            self._free -= 1
+            self._turns.append(file)
+            if len(self._turns) == 1:
+                self._turn()
+
+    def _turn(self) -> None:
+        """The first in line starts as soon as the pace lets it."""
+        while self._turns:
+            wait_s = self._cpu_s - self.now_s
+            if self.limiter is not None:
+                # As the real one, it looks again when the pace has changed; here often enough.
+                wait_s = max(wait_s, min(self.limiter.wait_s(self.now_s), 0.05))
+            if wait_s > 1e-9:
+                self.at(self.now_s + wait_s, self._turn)
+                return
+            file = self._turns.popleft()
+            self._cpu_s = self.now_s + CLIENT_S
+            ticket = self.limiter.start(self.now_s) if self.limiter is not None else None
+            self.at(self.now_s + self.round_trip_s / 2, self._arrive, file, ticket)
+
+    def _arrive(self, file: File, ticket: object) -> None:
+        taken = self.model.takes(self.now_s, file.number)
+        self.at(self.now_s + self.round_trip_s / 2, self._answer, file, ticket, taken)
+
+    def _answer(self, file: File, ticket: object, taken: bool) -> None:
+        if taken:
+            self.model.left()
+        if self.limiter is not None:
+            self.limiter.answered(self.now_s, ticket, refused=not taken)  # type: ignore[arg-type]
+        (self.result.accepted if taken else self.result.refused)[int(self.now_s)] += 1
+        if taken:
+            file.failures, file.left = 0, file.left - 1
+            if file.left:
+                self._turns.append(file)
+                if len(self._turns) == 1:
+                    self._turn()
+                return
+            self._in_flight -= 1
+        else:
+            file.failures += 1
+            delay_s = self.policy.delay_s(file.failures, self.error, self.dice.random())
+            if delay_s is None:
+                self._in_flight -= 1
+            else:
+                self.at(self.now_s + delay_s, self._again, file)
+        self._free += 1
+        self._feed()
+
+    def _again(self, file: File) -> None:
+        self._ready.append(file)
+        self._feed()

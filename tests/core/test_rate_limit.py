@@ -1,0 +1,87 @@
+"""The rate limiter: its laws on the simulation (``rate_laws.py``), and what holds for any answers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polyb2.core.rate_limit import ABOVE, FLOOR, FORGOTTEN, START, RateLimiter, Ticket
+from tests.core.rate_laws import Law, Place, grid
+
+SEEDS = range(1)
+PLACES = [
+    Place(slots, ms / 1000) for slots, ms in ((1, 1), (1, 200), (4, 30), (16, 1), (16, 30), (128, 30), (128, 200))
+]
+LAWS = list(grid(PLACES, whole=False))
+
+
+@pytest.mark.parametrize(("name", "law", "place"), [pytest.param(*one, id=f"{one[0]}; {one[2]}") for one in LAWS])
+def test_the_laws_hold(name: str, law: Law, place: Place) -> None:
+    assert not [f"{name}; {place}; seeds {SEEDS}: {words}" for words in law(place, SEEDS)]
+
+
+def paced(limiter: RateLimiter, now_s: float, refused: list[bool]) -> float:
+    """One request after the other, each answered at once; the time at the end."""
+    for answer in refused:
+        now_s += limiter.wait_s(now_s)
+        limiter.answered(now_s, limiter.start(now_s), refused=answer)
+    return now_s
+
+
+def test_without_a_refusal_nothing_waits_after_the_first_moments() -> None:
+    limiter = RateLimiter()
+    assert paced(limiter, 0.0, [False] * 100) < 1
+    assert (limiter.per_second or 0) > 2 * START
+    paced(limiter, 1.0, [False] * 10_000)
+    assert limiter.per_second is None
+    assert limiter.wait_s(1.0) == 0
+
+
+def test_a_single_refusal_changes_nothing() -> None:
+    limiter = RateLimiter()
+    now_s = paced(limiter, 0.0, [False] * 50)
+    before = limiter.per_second
+    paced(limiter, now_s, [True])
+    assert limiter.per_second == before
+
+
+def test_answers_to_requests_from_before_a_change_do_not_count() -> None:
+    limiter = RateLimiter()
+    early = [limiter.start(0.0) for _ in range(1000)]
+    for ticket in early[:3]:
+        limiter.answered(0.1, ticket, refused=True)
+    before = limiter.per_second
+    for ticket in early[3:]:
+        limiter.answered(0.1, ticket, refused=True)
+    assert limiter.per_second == before
+
+
+def test_a_configured_rate_is_never_exceeded() -> None:
+    limiter = RateLimiter(30.0)
+    assert paced(limiter, 0.0, [False] * 300) >= 296 / 30
+    assert limiter.per_second == 30
+
+
+@given(
+    st.just(0.0) | st.floats(0.01, 1000),
+    st.lists(st.tuples(st.floats(0, 3), st.sampled_from(["start", "accepted", "refused"])), max_size=200),
+)
+def test_whatever_comes_something_is_asked_and_never_more_than_the_ceiling(
+    ceiling: float, events: list[tuple[float, str]]
+) -> None:
+    limiter, now_s = RateLimiter(ceiling), 0.0
+    tickets: list[Ticket] = []
+    for after_s, what in events:
+        now_s += after_s
+        if what == "start":
+            now_s += limiter.wait_s(now_s)
+            tickets.append(limiter.start(now_s))
+        elif tickets:
+            limiter.answered(now_s, tickets.pop(0), refused=what == "refused")
+        rate = limiter.per_second
+        if rate is None:
+            assert not ceiling
+        else:
+            assert min(FLOOR, ceiling or FLOOR) <= rate <= (ceiling or ABOVE * FORGOTTEN)
+        assert limiter.wait_s(now_s) <= max(2 / FLOOR, 2 / ceiling if ceiling else 0)
