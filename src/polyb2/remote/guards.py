@@ -1,8 +1,8 @@
 """What stands between the engine and each side, put together in one place: ``Guard``.
 
-A request passes, in this order: the rate limiter (``limiter.py``), a slot (control calls at once), the claim's fence (a worker
-without its lease starts nothing), the deadline or the stall watch, the translation of its errors; retries are around all of
-it. A call that backs off holds no slot, and waiting for the limiter is no stall.
+A request passes, in this order: the rate limiter (``limiter.py``), a slot (control calls at once), the fence of its claim (a
+worker without its lease starts nothing), the deadline or the stall watch, the translation of its errors; retries are around
+all of it. A call that backs off holds no slot, and waiting for the limiter is no stall.
 """
 
 from __future__ import annotations
