@@ -36,7 +36,7 @@ async def state(ledger: Ledger, day: str, dataset: str = DAY_AGGS) -> DayState:
 
 async def test_a_calendar_tells_of_rows_listings_and_neither(books: Books) -> None:
     await books.ledger.complete(await books.claimed(listed("2024-01-02")), SENT, SIZE)
-    await books.fail(await books.claimed(listed("2024-01-03")), Kind.REFUSED)
+    await books.fail(await books.claimed(listed("2024-01-03")), Kind.UNSUPPORTED)
     await books.discover(listed("2024-01-04"), listed("2024-01-04", dataset=OTHER))
     seen = days("2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05", "2024-01-31")
     await books.ledger.note_listed(ListedDays(DAY_AGGS, "2024-01", seen, LONG_AFTER))

@@ -48,7 +48,7 @@ async def failed(books: Books) -> None:
 
 
 async def permanent(books: Books) -> None:
-    await books.fail(await books.claimed(listed(DAY)), Kind.REFUSED, Side.TARGET)
+    await books.fail(await books.claimed(listed(DAY)), Kind.UNSUPPORTED, Side.TARGET)
 
 
 async def not_entitled(books: Books) -> None:
@@ -113,7 +113,7 @@ async def test_a_new_revision_while_processing_queues_when_the_attempt_ends(book
     if how == "completes":
         assert await books.ledger.complete(claim, SENT) is False
     elif how == "fails":
-        assert await books.fail(claim, Kind.REFUSED) is Event.REVISE
+        assert await books.fail(claim, Kind.UNSUPPORTED) is Event.REVISE
     elif how == "stops":
         stop = Verdict(Event.RELEASE, "interrupted", charged=False, waits=False)
         assert await books.ledger.fail(claim, stop, "", 0) is Event.REVISE
@@ -165,7 +165,7 @@ async def test_an_attempt_at_a_does_not_settle_a_that_came_again(books: Books) -
         (processing, "processing", None),
         (completed, "completed", None),
         (failed, "permanent_failure", "source_gone"),
-        (permanent, "permanent_failure", "refused"),
+        (permanent, "permanent_failure", "unsupported"),
         (not_entitled, "permanent_failure", "source_gone"),
     ],
 )
@@ -234,7 +234,7 @@ async def test_the_unfinished_files_of_a_stretch_are_those_that_a_listing_may_pa
     worker = await books.worker()
     claims = await books.ledger.claim_up_to(worker, 4)
     await books.ledger.complete(claims[0], SENT)
-    await books.fail(claims[1], Kind.REFUSED, Side.TARGET)
+    await books.fail(claims[1], Kind.UNSUPPORTED, Side.TARGET)
     await books.fail(claims[2], Kind.FORBIDDEN)
     taken = {claims[0].key, claims[1].key, claims[3].key}
     found = [name async for name in books.ledger.unfinished_between(key(days[0]), key(days[-1]))]

@@ -39,7 +39,7 @@ STRAY = """SELECT dataset, status FROM counts WHERE files < 0 OR files = 0 AND (
 T = TypeVar("T")
 days = st.sampled_from(DAYS)
 picks = st.integers(0, 2)
-kinds = st.sampled_from([Kind.STALLED, Kind.STALLED, Kind.STALLED, Kind.REFUSED, Kind.CAP_EXCEEDED])
+kinds = st.sampled_from([Kind.STALLED, Kind.STALLED, Kind.STALLED, Kind.UNSUPPORTED, Kind.CAP_EXCEEDED])
 MOVES = allowed_pairs()
 # A row may go through pending within one verb, never through another status.
 VIA_PENDING = {(old, new) for old, middle in MOVES for start, new in MOVES if middle is start is Status.PENDING}

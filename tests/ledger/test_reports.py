@@ -117,7 +117,7 @@ async def test_the_time_of_a_worker_that_ended_long_ago_is_not_elapsed_time(book
 
 
 async def test_parked_and_completed_files_leave_nothing_to_wait_for(books: Books) -> None:
-    await books.fail(await books.claimed(listed(DAY)), Kind.REFUSED)
+    await books.fail(await books.claimed(listed(DAY)), Kind.UNSUPPORTED)
     report = await books.ledger.status()
     assert (report.bytes_left, report.totals.by_status[Status.PERMANENT_FAILURE]["files"]) == (0, 1)
 
@@ -219,7 +219,7 @@ async def test_a_file_waits_since_it_entered_the_queue(books: Books) -> None:
     await books.discover(listed(DAY, "b"))
     books.clock.go_on(7)
     assert await waiting() == {DAY_AGGS: 7, QUOTES: 22}
-    await books.fail(await books.claim(await books.worker()), kind=Kind.REFUSED)
+    await books.fail(await books.claim(await books.worker()), kind=Kind.UNSUPPORTED)
     assert await waiting() == {QUOTES: 22}
     assert await books.ledger.requeue(await books.found(key(DAY))) == 1
     assert await waiting() == {DAY_AGGS: 0, QUOTES: 22}

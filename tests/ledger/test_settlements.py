@@ -43,7 +43,7 @@ async def test_the_charge_after_the_last_retry_parks_the_file(
 
 async def test_an_error_that_no_retry_cures_parks_the_file_at_once(books: Books) -> None:
     await books.discover(listed(DAY))
-    assert await to_permanent_failure(books, Kind.REFUSED, Side.TARGET) == ["park"]
+    assert await to_permanent_failure(books, Kind.UNSUPPORTED, Side.TARGET) == ["park"]
     assert (books.row(DAY)["status"], books.row(DAY)["retry_count"]) == ("permanent_failure", 0)
 
 
