@@ -57,6 +57,18 @@ def test_answers_to_requests_from_before_a_change_do_not_count() -> None:
     assert limiter.per_second == before
 
 
+def test_what_would_wait_for_less_than_a_timer_takes_starts_at_once_and_counts() -> None:
+    limiter = RateLimiter(1000.0)
+    now_s = paced(limiter, 0.0, [False] * 1000)
+    assert limiter.per_second == 1000
+    now_s, together = now_s + 1, 0
+    while not limiter.wait_s(now_s):
+        limiter.start(now_s)
+        together += 1
+    assert 5 <= together <= 7
+    assert paced(limiter, now_s, [False] * 2000) - now_s >= 2 - 0.005
+
+
 def test_a_configured_rate_is_never_exceeded() -> None:
     limiter = RateLimiter(30.0)
     assert paced(limiter, 0.0, [False] * 300) >= 296 / 30

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import sys
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -129,6 +131,20 @@ async def test_a_slow_receiver_that_takes_bytes_is_waited_for(pair: Pair, at_han
         await (pair.send(target, BODY) if at_hand else pair.relay(source, target))
         assert time.monotonic() - began_s > 2 * PATIENCE_S
     assert pair.traffic.passed_bytes >= len(BODY)
+
+
+async def test_a_body_that_has_gone_is_freed_without_the_collector(pair: Pair) -> None:
+    async with served(sending(QUICK, 0)) as source, served(taking(1 << 20, 0)) as target:
+        gc.disable()
+        try:
+            async with pair.get(source, {}, accepted, fresh=True, onward=pair.target) as incoming:
+                body = Relay(incoming, len(BODY), Bandwidth())
+                gone = weakref.ref(body)
+                await pair.send(target, body)
+            del body, incoming
+            assert gone() is None
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("at_hand", [False, True], ids=["relayed", "at hand"])

@@ -45,6 +45,7 @@ class FileLock:
 
     def __init__(self, real: Path, *, needed: bool, reading: bool = False) -> None:
         self._real = real
+        self._path = str(beside(real, LOCK))
         self._needed = needed
         self._reading = reading
 
@@ -106,7 +107,7 @@ class FileLock:
     def _is_current(self, descriptor: int) -> bool:
         """Whether the file that was locked is still the one by that name; others would lock a new one."""
         try:
-            found = beside(self._real, LOCK).lstat()
+            found = os.lstat(self._path)
         except OSError:
             return False
         return os.path.samestat(found, os.fstat(descriptor))

@@ -13,6 +13,7 @@ from polyb2.core.errors import LedgerError, LedgerGoneError
 from polyb2.ledger.files import beside
 
 _WATCHED = ("", "-wal", "-shm")
+_SIZED = ("", "-wal")
 
 
 class Watched:
@@ -25,8 +26,11 @@ class Watched:
     def __init__(self, real: Path) -> None:
         self.real = real
         self.problem: LedgerGoneError | None = None
+        # Looked at twice a write, by plain names: putting a Path together costs more than asking the kernel.
+        self._names = {suffix: str(beside(real, suffix)) for suffix in _WATCHED}
         self._identities: dict[str, tuple[int, int]] = {}
         self._sizes: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
 
     def begin(self) -> None:
         """Note the file that SQLite is about to open."""
@@ -37,6 +41,7 @@ class Watched:
         self.check()
         for suffix in _WATCHED:
             self._note(suffix)
+        self.check()
         self.note_sizes()
 
     def _note(self, suffix: str) -> None:
@@ -44,14 +49,18 @@ class Watched:
         self._identities[suffix] = (found.st_dev, found.st_ino)
 
     def note_sizes(self) -> None:
-        self._sizes = {suffix: self._look(suffix).st_size for suffix in ("", "-wal")}
+        """Take the sizes that the last check saw for those after our last write."""
+        self._sizes = {suffix: self._seen[suffix] for suffix in _SIZED}
 
     def has_shrunk(self) -> bool:
-        """Whether the database or its ``-wal`` is smaller than after our last write: cut, or cleared by another program."""
-        return any(self._look(suffix).st_size < size for suffix, size in self._sizes.items())
+        """Whether the database or its ``-wal`` was smaller at the last check than after our last write.
+
+        They were cut, or cleared by another program.
+        """
+        return any(self._seen[suffix] < size for suffix, size in self._sizes.items())
 
     def check(self) -> None:
-        """Raise if a name no longer leads to the file that SQLite has open.
+        """Raise if a name no longer leads to the file that SQLite has open; see the sizes.
 
         Raises:
             LedgerGoneError: it was removed or replaced.
@@ -63,6 +72,7 @@ class Watched:
             found = self._look(suffix)
             if (found.st_dev, found.st_ino) != identity:
                 raise self.lost(f"{beside(self.real, suffix)} was replaced by another file")
+            self._seen[suffix] = found.st_size
 
     def lost(self, words: str) -> LedgerGoneError:
         """Remember for good that the files are no longer the ones that were opened."""
@@ -73,9 +83,9 @@ class Watched:
         return self.problem
 
     def _look(self, suffix: str) -> os.stat_result:
-        path = beside(self.real, suffix)
+        path = self._names[suffix]
         try:
-            return path.lstat()
+            return os.lstat(path)
         except (FileNotFoundError, NotADirectoryError):
             raise self.lost(f"{path} was removed") from None
         except OSError as error:

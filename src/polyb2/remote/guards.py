@@ -164,22 +164,20 @@ class Guard:
             await self.pace()
             if onward is not None:
                 await onward.pace()
-            async with (
-                self._request(operation) as patience_s,
-                self._traffic.watch(patience_s, self.side) as watch,
-            ):
-                watch.turn = onward
-                yield watch
+            with self._request(operation) as patience_s:
+                async with self._traffic.watch(patience_s, self.side) as watch:
+                    watch.turn = onward
+                    yield watch
             return
         if within.turn is not self:
             with within.paused():
                 await self.pace()
         within.turn = None
-        async with self._request(operation):
+        with self._request(operation):
             yield within
 
-    @asynccontextmanager
-    async def _request(self, operation: str) -> AsyncIterator[float]:
+    @contextmanager
+    def _request(self, operation: str) -> Iterator[float]:
         """What every request passes once it is its turn: fenced, its errors translated; how long it may be silent."""
         check = _permit.get()
         if check is not None:
@@ -208,13 +206,14 @@ class Guard:
     async def once(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
         """One control call that is not retried: answered within the stall time-out, or an error (``stalled``)."""
         await self.pace()
-        async with self._slots, self._request(operation) as patience_s:
-            try:
-                async with asyncio.timeout(patience_s):
-                    return await self.meters.answer(self.side, operation, request())
-            except TimeoutError:
-                words = f"{operation} was not answered within {patience_s:.3g} s"
-                raise RemoteError(self.side, Kind.STALLED, words) from None
+        async with self._slots:
+            with self._request(operation) as patience_s:
+                try:
+                    async with asyncio.timeout(patience_s):
+                        return await self.meters.answer(self.side, operation, request())
+                except TimeoutError:
+                    words = f"{operation} was not answered within {patience_s:.3g} s"
+                    raise RemoteError(self.side, Kind.STALLED, words) from None
 
     async def call(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
         """One control call, retried by the policy.

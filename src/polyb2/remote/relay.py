@@ -215,7 +215,7 @@ class AtHand(aiohttp.BytesPayload):
         self._watch = watch
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        self._watch.sends(cast("StreamWriter", writer).transport)
+        self._watch.sends(cast("StreamWriter", writer).transport, at_once=True)
         await super().write_with_length(writer, content_length)
 
 

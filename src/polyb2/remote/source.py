@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -130,10 +130,9 @@ class Source:
                 raise
             return error.code is not None
 
-    @asynccontextmanager
-    async def read(
+    def read(
         self, key: str, revision: Revision, part: Part | None, *, fresh: bool = False, onward: Guard | None = None
-    ) -> AsyncIterator[Incoming]:
+    ) -> AbstractAsyncContextManager[Incoming]:
         """The bytes of a part of a revision (None: of the whole file), as they come.
 
         Args:
@@ -160,8 +159,7 @@ class Source:
             await _check_answer(response, revision, part)
 
         url = self._presigner.presign("GET", key)
-        async with self._route.get(url, headers, check, fresh=fresh, onward=onward) as incoming:
-            yield incoming
+        return self._route.get(url, headers, check, fresh=fresh, onward=onward)
 
     async def _list(self, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - botocore's
         return await self.guard.call("list", self._asked("list", self._client.list_objects_v2, **parameters))

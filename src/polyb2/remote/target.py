@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -141,10 +141,9 @@ class Target:
             raise
         return "Rule" in answer.get("ObjectLockConfiguration", {})
 
-    @asynccontextmanager
-    async def read(
+    def read(
         self, dest_key: str, version_id: str | None, part: Part, *, fresh: bool = False
-    ) -> AsyncIterator[Incoming]:
+    ) -> AbstractAsyncContextManager[Incoming]:
         """The bytes of a range of a stored version, as they come."""
         query = {"versionId": version_id} if version_id else {}
         headers = {"Range": f"bytes={part.offset}-{part.offset + part.length - 1}"} if part.length else {}
@@ -153,8 +152,7 @@ class Target:
             await _check_read(response, part)
 
         url = self._presigner.presign("GET", dest_key, query=query)
-        async with self._route.get(url, headers, check, fresh=fresh) as incoming:
-            yield incoming
+        return self._route.get(url, headers, check, fresh=fresh)
 
     # -- one PUT ------------------------------------------------------------------------------------------------------
 

@@ -34,9 +34,9 @@ class Passing(Protocol):
 
 
 class Wire:
-    """One connection's bytes since a body took it over."""
+    """One connection's bytes since a body took it over: since the first look, where that may wait."""
 
-    def __init__(self, transport: asyncio.BaseTransport) -> None:
+    def __init__(self, transport: asyncio.BaseTransport, *, may_wait: bool = False) -> None:
         # Not isinstance: uvloop's transports are no subclasses.
         self._transport = cast("asyncio.Transport", transport)
         self._socket: socket.socket | None = transport.get_extra_info("socket")
@@ -47,15 +47,18 @@ class Wire:
         self.buffered_bytes = 0
         """In this process."""
         self._first: tuple[int, int] | None = None
-        self.look()
+        self._is_waiting = may_wait
+        if not may_wait:
+            self.look()
 
     @property
     def counts(self) -> bool:
-        """TCP tells its bytes."""
-        return self._first is not None
+        """TCP tells its bytes, or was not asked yet."""
+        return self._first is not None or self._is_waiting
 
     def look(self) -> None:
         """Ask TCP; a connection that has ended stays as it was."""
+        self._is_waiting = False
         if self._transport.is_closing():
             return
         self.buffered_bytes = self._transport.get_write_buffer_size()
@@ -113,9 +116,10 @@ class StallWatch:
         """The counter of the body itself."""
         self._body = body
 
-    def sends(self, transport: asyncio.BaseTransport | None) -> None:
-        """The body goes out through this connection."""
-        self._outgoing = None if transport is None else Wire(transport)
+    def sends(self, transport: asyncio.BaseTransport | None, *, at_once: bool = False) -> None:
+        """The body goes out through this connection; a short one ``at_once``: most are through before anybody looks."""
+        may_wait = at_once and self._body is not None
+        self._outgoing = None if transport is None else Wire(transport, may_wait=may_wait)
         # aiohttp sends a body at hand again where a connection that it kept had ended meanwhile.
         self._restart(asyncio.get_running_loop().time())
 
@@ -143,6 +147,13 @@ class StallWatch:
         if self._outgoing is None:
             return 0
         return self._outgoing.acked_bytes if self._outgoing.counts else seen
+
+    def final_bytes(self, *, went_well: bool) -> int:
+        """What got through in the end: all of a body whose request was answered as it should be."""
+        if went_well and self._body is not None and (self._outgoing is not None or not self.is_sent):
+            return self._body.seen
+        self.look(asyncio.get_running_loop().time())
+        return self.passed_bytes
 
     @property
     def waiting_for(self) -> Side:
@@ -227,8 +238,10 @@ class StallWatch:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._traffic.leave(self)
+        self._traffic.leave(self, went_well=exc[0] is None)
         waited_for = self.waiting_for
+        # The body knows its watch: each would keep the other until the collector comes by, and with them the bytes.
+        self._body = self._incoming = self._outgoing = None
         try:
             await self._scope.__aexit__(*exc)  # type: ignore[arg-type]
         except TimeoutError:
@@ -263,10 +276,9 @@ class Traffic:
         if self._timer is None:
             self._look_later()
 
-    def leave(self, watch: StallWatch) -> None:
-        watch.look(asyncio.get_running_loop().time())
+    def leave(self, watch: StallWatch, *, went_well: bool) -> None:
         self._watches.discard(watch)
-        self._ended_bytes += watch.passed_bytes
+        self._ended_bytes += watch.final_bytes(went_well=went_well)
 
     def _look_later(self) -> None:
         every_s = min([LOOK_EVERY_S, *(watch.patience_s / 8 for watch in self._watches)])
@@ -277,14 +289,9 @@ class Traffic:
         now_s = asyncio.get_running_loop().time()
         for watch in self._watches:
             watch.look(now_s)
-        for watch in tuple(self._watches):
-            watch.judge(now_s, self._others(watch, now_s))
+        lasting = [watch for watch in self._watches if watch.lasts(now_s)]
+        for watch in self._watches:
+            others = [one.bytes_per_s for one in lasting if one is not watch and one.is_sent is watch.is_sent]
+            watch.judge(now_s, others)
         if self._watches:
             self._look_later()
-
-    def _others(self, watch: StallWatch, now_s: float) -> list[float]:
-        return [
-            other.bytes_per_s
-            for other in self._watches
-            if other is not watch and other.is_sent is watch.is_sent and other.lasts(now_s)
-        ]

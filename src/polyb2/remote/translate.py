@@ -152,8 +152,8 @@ def is_page(text: str, headers: Mapping[str, str]) -> bool:
     """Whether an answer is HTML: by how it begins, or by its type (OpenStack Swift says so of answers without a body)."""
     if text[:1000].lstrip().lower().startswith(_PAGES):
         return True
-    named = _named(headers)
-    return named.get("content-type", "").lower().startswith("text/html") and not _is_marked(named)
+    # The names are in lower case, or any case does; of most answers that is all that is looked at.
+    return headers.get("content-type", "").lower().startswith("text/html") and not _is_marked(_named(headers))
 
 
 def _named(headers: Mapping[str, str]) -> dict[str, str]:
