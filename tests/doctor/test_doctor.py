@@ -235,6 +235,7 @@ async def test_a_403_that_goes_away_is_no_verdict(filled: Bench) -> None:
 async def test_a_dataset_that_is_not_listed(filled: Bench) -> None:
     check = named(await examined(filled, polyb2_datasets=["us_stocks_sip/day_agg_v1"]), "source.datasets")
     assert (check.level, "did you mean us_stocks_sip/day_aggs_v1" in check.found) == (Level.FAIL, True)
+    assert "--dataset or POLYB2_DATASETS names" in check.found, "doctor has no --dataset"
 
 
 async def test_what_the_source_does_not_know_is_told(filled: Bench) -> None:
@@ -461,6 +462,9 @@ async def test_a_ledger_of_another_pair(filled: Bench) -> None:
     await filled.mirror_all()
     check = named(await examined(filled, b2_key_prefix="other/"), "ledger.binding")
     assert (check.level, "belongs to the target prefix" in check.found) == (Level.FAIL, True)
+    # The cure stands in what was found, and nothing hangs behind it.
+    ended = await filled.cli("doctor", B2_KEY_PREFIX="other/", POLYB2_DATASETS=DAY_AGGS)
+    assert ended.err == f"polyb2: {check.name}: {check.found}\n"
 
 
 @pytest.mark.parametrize("folder", ["file/deeper", "proc"])
