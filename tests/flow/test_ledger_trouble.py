@@ -16,7 +16,7 @@ from contextlib import ExitStack, closing, contextmanager
 import pytest
 
 from polyb2.core.errors import LedgerBusyError
-from polyb2.ledger import lock, opening, patience
+from polyb2.ledger import database, lock, opening, patience
 from polyb2.sandbox import Call, Fault, GeneratedGzip
 from tests.conftest import MIB, QUOTES, Bench, Gate, key, until
 
@@ -28,6 +28,8 @@ def _short_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (lock, opening):
         monkeypatch.setattr(module, "BUSY_TRY_S", 0.05)
     monkeypatch.setattr(patience, "_PAUSE_S", 0.05)
+    # Reads and looks that succeed while a write waits are no end of the trouble.
+    monkeypatch.setattr(database, "WATCH_EVERY_S", 0.05)
 
 
 @contextmanager

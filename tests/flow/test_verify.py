@@ -12,7 +12,7 @@ from polyb2.core.selection import EVERYTHING, Selection, historical
 from polyb2.flow.verify import Findings, verify
 from polyb2.notify.reporter import verified as news_of
 from polyb2.opening import open_mirror
-from polyb2.sandbox import Fault, GeneratedGzip, Reset
+from polyb2.sandbox import Call, Fault, GeneratedGzip, Reset
 from polyb2.sandbox.versions import Version
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
 
@@ -137,6 +137,28 @@ async def test_deep_trusts_gzip_where_nothing_else_is_left_to_compare_with(bench
     assert kinds(await verified(bench, deep=True)) == ["source_gone"]
     damage(bench.box.target.current(LARGE), 60)
     assert kinds(await verified(bench, deep=True)) == ["source_gone", "content"]
+
+
+@pytest.mark.parametrize("becomes", ["replaced", "taken away", "locked"])
+async def test_deep_goes_on_when_the_source_changes_under_it(bench: Bench, becomes: str) -> None:
+    """Listed, and no longer there when it is read for comparison: the record is compared with, and the next file."""
+    source = bench.box.source
+    for name in (SMALL, key("2024-01-04")):
+        source.put(name, os.urandom(1000), opaque_etag=f"token-{name}")
+    await bench.mirror_all()
+    damage(bench.box.target.current(key("2024-01-04")))
+
+    def change() -> None:
+        if becomes == "replaced":
+            source.put(SMALL, b"newer", opaque_etag="another")
+        elif becomes == "taken away":
+            source.remove(SMALL)
+        else:
+            source.entitled = lambda wanted: wanted != SMALL
+
+    source.inject(Fault("get", Call(change), key=SMALL))
+    found = await verified(bench, deep=True)
+    assert [(item.key, item.kind) for item in found.differences] == [(key("2024-01-04"), "content")]
 
 
 async def test_an_object_to_repair_that_is_taken_out_of_the_queue_is_not_completed_again(bench: Bench) -> None:

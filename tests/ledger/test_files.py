@@ -294,6 +294,28 @@ def test_a_ledger_that_root_makes_in_somebodys_folder_is_theirs(home: Path) -> N
 
 
 @as_root
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("what", ["read", "write"])
+def test_a_file_of_another_owner_is_named_with_both_users(home: Path, suffix: str, what: str) -> None:
+    """As after a copy that root put back and looked at, and a ``chown`` of one file of three."""
+    path = home / "ledger.db"
+    assert as_user(OTHER, path, "write") == ["0"]
+    strange = path.with_name(path.name + suffix)
+    strange.touch(mode=0o600)
+    os.chown(strange, 0, 0)
+    (said,) = as_user(OTHER, path, what)
+    does = "read" if what == "read" else "written"
+    assert said.startswith(f"2 {strange} belongs to uid 0 and may not be {does} by uid {OTHER}: ")
+
+
+@as_root
+def test_a_folder_of_another_owner_is_said_with_who_asked(home: Path) -> None:
+    """As a volume that a container was given."""
+    (said,) = as_user(ANOTHER, home / "ledger.db", "write")
+    assert f"Permission denied to uid {ANOTHER}; give it the folder (chown), or set DATABASE_URL" in said
+
+
+@as_root
 @pytest.mark.skipif(not lock.has_wal_reset_bug(), reason="this SQLite needs no lock file")
 def test_a_lock_that_an_older_root_left_is_said_and_mended_by_root(home: Path) -> None:
     path = home / "ledger.db"
@@ -412,7 +434,7 @@ async def test_the_lock_is_not_followed_either_when_it_is_swapped_later(opened: 
 @pytest.mark.skipif(not lock.has_wal_reset_bug(), reason="this SQLite needs no lock file")
 async def test_a_process_without_descriptors_is_told_its_limit(opened: Database) -> None:
     opened.patience.rule = lambda _error, _waited_s: False
-    with no_descriptors_left(), pytest.raises(LedgerError, match="raise ulimit -n, or lower --concurrency"):
+    with no_descriptors_left(), pytest.raises(LedgerError, match="ulimit -n"):
         await written(opened)
     await written(opened)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -142,6 +143,29 @@ async def test_a_place_that_cannot_be_written_is_refused(path: Path, name: str) 
     path.with_name("file").touch()
     with pytest.raises(UsageError, match="set DATABASE_URL"):
         await open_database(path.parent / name)
+
+
+async def test_a_checkpoint_that_was_cut_off_is_no_damage(path: Path, tmp_path: Path) -> None:
+    """Killed, or out of room, after the header: it counts pages that only the ``-wal`` has yet."""
+    ledger, torn, whole = await Ledger.open(path), tmp_path / "torn.db", tmp_path / "whole.db"
+    try:
+        for copy in (torn, whole):
+            for suffix in ("", "-wal"):
+                shutil.copy(f"{path}{suffix}", f"{copy}{suffix}")
+    finally:
+        await ledger.close()
+    with closing(sqlite3.connect(whole)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    page_bytes = 4096
+    assert whole.stat().st_size > torn.stat().st_size
+    with torn.open("r+b") as file:
+        file.write(whole.read_bytes()[:page_bytes])
+    for read_only in (True, False):
+        ledger = await Ledger.open(torn, read_only=read_only)
+        assert (await ledger.status()).totals.files == 0
+        await ledger.close()
+    with closing(sqlite3.connect(torn)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 async def test_damage_that_shows_later_is_said_in_words(path: Path) -> None:

@@ -34,7 +34,7 @@ def doctor(as_json: o.Json = False) -> None:
 
             print_checkup(checkup)
         if failure is not None:
-            tell_failure(f"{failure.name}: {failure.found}; {failure.advice}", STOPPED)
+            tell_failure(f"{failure.name}: {'; '.join(filter(None, (failure.found, failure.advice)))}", STOPPED)
 
 
 def _examine() -> Checkup:

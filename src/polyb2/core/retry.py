@@ -48,8 +48,9 @@ class RequestPolicy:
         return max(backoff, min(error.retry_after_s or 0.0, RETRY_AFTER_MAX_S))
 
 
-LOOKING = RequestPolicy(tries=3, silences=1.25)
-"""Of a command that only looks, for a person who waits."""
+LOOKING = RequestPolicy(tries=6, silences=1.25)
+"""Of a command that only looks, for a person who waits: some seconds, and enough that routine refusals of a fifth of all
+requests fail no check (one request in 16,000)."""
 
 
 def file_delay_s(charged: int, base_s: float, fraction: float) -> float:

@@ -199,14 +199,7 @@ class Canary:
 
     async def _complete(self, upload: Upload, receipts: list[Receipt]) -> None:
         with self._notes.checking("complete", "writeFiles"):
-            try:
-                await self._target.complete(upload, receipts)
-            except RemoteError as error:
-                if error.handling.scope is not Scope.FILE:
-                    raise
-                # The answer is lost, or the deed.
-                if await self._target.list_parts(upload) is not None:
-                    await self._target.complete(upload, receipts)
+            await self._target.guard.tried(partial(self._complete_once, upload, receipts))
         with self._notes.checking("complete", "readFiles"):
             stored = await self._target.head(self._key)
         if stored is None or stored.size != _SIZE:
@@ -219,6 +212,14 @@ class Canary:
         form = "the composite" if stored.etag == composite([item.etag for item in receipts]) else "no composite"
         self._notes.passed("complete", f"the object's version is {same}, its ETag {form} of its parts")
         await self._complete_again(upload, receipts)
+
+    async def _complete_once(self, upload: Upload, receipts: list[Receipt]) -> None:
+        try:
+            await self._target.complete(upload, receipts)
+        except RemoteError as error:
+            # The answer is lost, or the deed.
+            if error.handling.scope is not Scope.FILE or await self._target.list_parts(upload) is not None:
+                raise
 
     async def _complete_again(self, upload: Upload, receipts: list[Receipt]) -> None:
         try:

@@ -115,7 +115,7 @@ async def _examine_target(notes: Notes, settings: Settings) -> bool | None:
         target.guard.meters = clock = AnswerClock()
         try:
             with notes.checking("list", "listFiles"):
-                await target.probe()
+                await target.guard.tried(target.probe)
         finally:
             note_clock(notes, clock)
         notes.passed("list", "the keys are accepted, and listFiles is there")

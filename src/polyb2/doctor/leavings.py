@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from polyb2.core.errors import HANDLING, Kind, RemoteError
+from polyb2.core.retry import LOOKING
 from polyb2.core.stamp import Stamp
 from polyb2.doctor.notes import FailedError, Notes
 from polyb2.remote.target import Target
 
-_SHOWN_MAX = 5
+_SHOWN_MAX = 2 * LOOKING.tries
 """Versions that one doctor may have written without being told their ids."""
 
 

@@ -53,4 +53,5 @@ def _sound(folders: list[str], above: str, refused: list[str]) -> list[str]:
 
 def _unknown(pattern: str, known: list[str]) -> str:
     hint = "" if is_pattern(pattern) else suggestion(pattern, [name for name in known if not name.endswith("...")])
-    return f"--dataset: the source lists no {pattern!r}{hint}; it has {', '.join(sorted(known)[:NAMED_MAX])}"
+    has = ", ".join(sorted(known)[:NAMED_MAX])
+    return f"the source lists no {pattern!r}{hint}, which --dataset or POLYB2_DATASETS names; it has: {has}"

@@ -76,7 +76,8 @@ async def resolve_known(ledger: Ledger, patterns: Iterable[str]) -> list[str]:
         if not named:
             hint = "" if is_pattern(pattern) else suggestion(pattern, [*ours, *DATASETS])
             raise UsageError(
-                f"--dataset: neither the ledger nor the catalogue has {pattern!r}{hint}: see polyb2 datasets"
+                f"neither the ledger nor the catalogue has {pattern!r}{hint}, which --dataset or POLYB2_DATASETS names: "
+                "see polyb2 datasets"
             )
         found += named
     return list(dict.fromkeys(found)) if found else ours

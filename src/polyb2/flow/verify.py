@@ -12,7 +12,8 @@ from hashlib import sha256
 from typing import Any
 
 from polyb2.core.compare import Change
-from polyb2.core.errors import Side
+from polyb2.core.errors import Kind as ErrorKind
+from polyb2.core.errors import RemoteError, Side
 from polyb2.core.gzipped import GzipCheck
 from polyb2.core.keys import is_segment, parse_key
 from polyb2.core.parts import Part
@@ -44,6 +45,8 @@ class Kind(StrEnum):
 
 SENT_AGAIN = {Kind.MISSING, Kind.SIZE, Kind.ETAG, Kind.CONTENT}
 REPAIRED = SENT_AGAIN | {Kind.STALE}
+NO_LONGER_THERE = {ErrorKind.CHANGED, ErrorKind.NOT_FOUND, ErrorKind.FORBIDDEN}
+"""Answers by which the source gives a listed revision no longer."""
 KEPT_MAX = 1000
 """Differences that are kept for the message about them."""
 
@@ -267,7 +270,16 @@ async def _is_proven(
     size, etag = row.mirrored_size or 0, row.mirrored_etag or ""
     if listed is not None and (listed.etag, listed.size) == (etag, size):
         revision = Revision(row.mirrored_revision or 1, etag, size, listed.last_modified_ms)
-        return await equals_source(mirror, row.key, revision, stored, slot, gzip)
+        fed = gzip.copy()
+        try:
+            proven = await equals_source(mirror, row.key, revision, stored, slot, fed)
+        except RemoteError as error:
+            # Replaced, taken away or locked since it was listed: a long verify goes on, with what is on record.
+            if error.side is not Side.SOURCE or error.kind not in NO_LONGER_THERE:
+                raise
+        else:
+            gzip.become(fed)
+            return proven
     recorded = await _recorded(mirror, row)
     dest_key = mirror.target.prefix + row.key
     for part, expected in recorded or [(whole(size), set())]:

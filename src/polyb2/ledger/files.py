@@ -30,6 +30,8 @@ def translated_os(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         words = f"{error.strerror}; set DATABASE_URL to a place that can be written"
+        if error.errno == errno.EACCES:
+            words = f"{error.strerror} to uid {os.geteuid()}; give it the folder (chown), or {words.partition('; ')[2]}"
         raise UsageError(f"the ledger cannot be kept at {path}: {descriptors.words(error) or words}") from error
 
 
@@ -196,10 +198,18 @@ def _is_strangers(found: os.stat_result, folder: os.stat_result) -> bool:
 
 
 def _check_access(real: Path, mode: int) -> None:
-    if not os.access(real, mode, effective_ids=os.access in os.supports_effective_ids):
-        read_only = os.statvfs(real).f_flag & os.ST_RDONLY
-        code = errno.EROFS if read_only else errno.EACCES
-        raise OSError(code, os.strerror(code))
+    """Raise unless the ledger and what SQLite has beside it can be opened: a copy that was put back may have other owners."""
+    for path in (real, beside(real, "-wal"), beside(real, "-shm")):
+        found = _stat(path)
+        if found is None or os.access(path, mode, effective_ids=os.access in os.supports_effective_ids):
+            continue
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        what = "written" if mode & os.W_OK else "read"
+        raise UsageError(
+            f"{path} belongs to uid {found.st_uid} and may not be {what} by uid {os.geteuid()}: run polyb2 as the user "
+            f"whose ledger it is, or give {real}* to one user (chown)"
+        )
 
 
 def _make_folder(folder: Path) -> None:

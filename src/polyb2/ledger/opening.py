@@ -34,6 +34,9 @@ def inspect(real: Path) -> None:
     if is_empty(real):
         return
     with closing(_open(f"{real.as_uri()}?immutable=1")) as database:
+        # A checkpoint that was cut off (killed, a full disk) wrote the header and not yet the pages that it counts: they are
+        # in the -wal, which this look does not read. The header is enough here.
+        database.execute("PRAGMA writable_schema = ON")
         try:
             application_id = int(database.execute("PRAGMA application_id").fetchone()[0])
         except sqlite3.DatabaseError as error:

@@ -28,11 +28,16 @@ def while_busy(error: LedgerError, waited_s: float) -> bool:
 
 
 class Patience:
-    """Tries again what the state of the ledger prevented; ``problem`` is what is being waited for."""
+    """Tries again what the state of the ledger prevented."""
 
     def __init__(self) -> None:
         self.rule: Rule = while_busy
-        self.problem: LedgerError | None = None
+        self._waiting: dict[object, LedgerError] = {}
+
+    @property
+    def problem(self) -> LedgerError | None:
+        """What is waited for now. What succeeds beside it, as reads do while writes cannot, is not its end."""
+        return next(reversed(self._waiting.values()), None)
 
     async def tried(self, once: Callable[[], Awaitable[T]]) -> T:
         """The result of ``once``, however often it takes.
@@ -40,21 +45,23 @@ class Patience:
         Raises:
             LedgerError: waiting does not cure it, or the rule says that it lasted too long.
         """
-        first_s = 0.0
-        while True:
-            try:
-                result = await once()
-            except LedgerError as error:
-                now_s = time.monotonic()
-                first_s = first_s or now_s
-                if not (error.may_pass and self.rule(error, now_s - first_s)):
-                    raise
-                if self.problem is None:
-                    log.warning("waiting: %s", error, extra=told(LogEvent.LEDGER_WAITING))
-                self.problem = error
-            else:
-                if self.problem is not None:
-                    log.info("the ledger can be used again; going on", extra=told(LogEvent.LEDGER_RESUMED))
-                    self.problem = None
-                return result
-            await asyncio.sleep(_PAUSE_S)
+        call, first_s = object(), 0.0
+        try:
+            while True:
+                try:
+                    result = await once()
+                except LedgerError as error:
+                    now_s = time.monotonic()
+                    first_s = first_s or now_s
+                    if not (error.may_pass and self.rule(error, now_s - first_s)):
+                        raise
+                    if not self._waiting:
+                        log.warning("waiting: %s", error, extra=told(LogEvent.LEDGER_WAITING))
+                    self._waiting[call] = error
+                else:
+                    if self._waiting.pop(call, None) and not self._waiting:
+                        log.info("the ledger can be used again; going on", extra=told(LogEvent.LEDGER_RESUMED))
+                    return result
+                await asyncio.sleep(_PAUSE_S)
+        finally:
+            self._waiting.pop(call, None)

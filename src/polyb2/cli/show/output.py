@@ -107,17 +107,19 @@ def print_report(report: Report) -> None:
         counts = (item.listed, item.queued, item.revised, item.adopted, item.unchanged)
         rows.append((item.dataset, [*map(str, counts), format_size(item.bytes_queued)]))
     out.print(dataset_table(out, figures, rows))
-    print_named(out, "nothing is listed for", report.not_published)
-    print_left_out(out, report)
+    print_named(out, "nothing is listed for", report.not_published, "discover")
+    print_left_out(out, report, "discover")
     if report.gone:
         out.print(f"{report.gone} unfinished files are listed no longer and were parked (reason source_gone)")
     out.print(f"{report.total('queued')} files queued, {format_size(report.total('bytes_queued'))}")
 
 
-def print_left_out(out: Console, report: Report) -> None:
+def print_left_out(out: Console, report: Report, command: str) -> None:
     """Keys that discovery left alone, and why where that is not plain to see."""
-    print_named(out, "not flat files, left alone:", [key for key in report.ignored if key not in report.reasons])
-    print_named(out, "left out:", [f"{key}: {why}" for key, why in report.reasons.items()])
+    print_named(
+        out, "not flat files, left alone:", [key for key in report.ignored if key not in report.reasons], command
+    )
+    print_named(out, "left out:", [f"{key}: {why}" for key, why in report.reasons.items()], command)
 
 
 def print_outcome(outcome: Outcome, seconds: float | None = None) -> None:
@@ -167,7 +169,7 @@ def print_findings(findings: Findings) -> None:
     out = console(asked=False)
     if MANNER.quiet and findings.found:
         tell_failure(f"{findings.found} differences: polyb2 verify without --quiet names them", UNFINISHED)
-    print_named(out, "a broken gzip stream, as the source has it:", findings.damaged_at_source)
+    print_named(out, "a broken gzip stream, as the source has it:", findings.damaged_at_source, "verify")
     out.print(f"{findings.checked} files checked, {findings.found} differences")
     if findings.repaired:
         out.print(f"{findings.repaired} files queued: polyb2 run sends them again")
@@ -218,9 +220,10 @@ def print_swept(swept: Swept, *, dry_run: bool) -> None:
         out.print(f"{swept.failed} uploads could not be aborted: run polyb2 cleanup again later")
 
 
-def print_named(out: Console, words: str, names: list[str]) -> None:
-    """A line a name, the first twenty."""
+def print_named(out: Console, words: str, names: list[str], command: str = "") -> None:
+    """A line a name, the first twenty; ``command`` has a ``--json`` that names all."""
     for name in names[:NAMED_MAX]:
         out.print(f"{words} {name}")
     if len(names) > NAMED_MAX:
-        out.print(f"{words} {len(names) - NAMED_MAX} more (--json names them)")
+        rest = f" (polyb2 {command} --json names them)" if command else ""
+        out.print(f"{words} {len(names) - NAMED_MAX} more{rest}")

@@ -20,8 +20,8 @@ def print_plan(report: Report, estimate: Estimate) -> None:
     """What discover would queue, how long it takes, what it costs."""
     out = console()
     _print_years(out, report)
-    print_named(out, "nothing is listed for", report.not_published)
-    print_left_out(out, report)
+    print_named(out, "nothing is listed for", report.not_published, "plan")
+    print_left_out(out, report, "plan")
     out.print(f"{report.total('queued')} files to queue, {format_size(estimate.bytes_queued)}")
     if estimate.bytes_waiting:
         out.print(f"waiting in the queue already: {format_size(estimate.bytes_waiting)}")

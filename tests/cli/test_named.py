@@ -1,0 +1,20 @@
+"""Names beyond the first twenty: a command that has them all is named, and only one that has."""
+
+from __future__ import annotations
+
+import pytest
+
+from polyb2.cli.show.output import NAMED_MAX, print_outcome, print_report
+from polyb2.core.status import Event
+from polyb2.flow.pool import Outcome
+from polyb2.flow.report import Report
+from tests.conftest import key
+
+NAMES = [key(f"2024-01-{day:02}") for day in range(1, NAMED_MAX + 3)]
+
+
+def test_the_rest_of_a_list_is_where_the_words_say(capsys: pytest.CaptureFixture[str]) -> None:
+    print_outcome(Outcome(unfinished=dict.fromkeys(NAMES, Event.PARK)))
+    assert "not completed: 2 more\n" in capsys.readouterr().out
+    print_report(Report(not_published=NAMES))
+    assert "nothing is listed for 2 more (polyb2 discover --json names them)\n" in capsys.readouterr().out
