@@ -26,6 +26,7 @@ BUSY_TRY_S = 2.0
 _LOCK_POLL_S = 0.002
 _BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _PASSING_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 PRIMARY_CODE = 0xFF
 
 
@@ -136,6 +137,15 @@ def _acquire(descriptor: int, deadline: float) -> None:
             if time.monotonic() > deadline:
                 raise busy("its lock is taken") from None
             time.sleep(_LOCK_POLL_S)
+        except OSError as error:
+            if error.errno in _WITHOUT_LOCKS:
+                raise UsageError(
+                    f"the file system of the ledger has no locks ({error.strerror}), and without them two processes would "
+                    "damage it; set DATABASE_URL to a local disk"
+                ) from error
+            raise LedgerError(
+                f"the ledger's lock cannot be taken: {error.strerror}; check the disk", may_pass=True
+            ) from error
         else:
             return
 
