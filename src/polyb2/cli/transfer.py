@@ -18,6 +18,7 @@ from polyb2.cli.prompt import confirm
 from polyb2.cli.verdict import ending_with
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
+from polyb2.threads import ensure_some
 
 if TYPE_CHECKING:
     import asyncio
@@ -99,6 +100,7 @@ def _run(settings: Settings, selection: Selection | None, *, limit: int | None, 
 
     if watch and limit:
         raise UsageError("--watch stays up and --limit ends: choose one")
+    ensure_some()
     progress = Progress()
     set_up_logging(settings.log_level, progress.console)
     consent = _consent(settings, yes=yes, aside=progress.aside)

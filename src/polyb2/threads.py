@@ -1,0 +1,44 @@
+"""Threads of this process, of which the system may give none: ``ulimit -u``, or a container's limit of pids.
+
+libuv, of uvloop, ends the whole process where it gets none, so they are tried for before it is trusted with a run.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from polyb2.core.errors import UsageError
+
+_AT_ONCE = 12
+"""The ledger's connections, libuv's or asyncio's pool for names that are looked up, a body that is hashed."""
+_PYTHONS_WORDS = "can't start new thread"
+
+
+def ensure_some() -> None:
+    """Start as many as a run has at once, and let them end.
+
+    Raises:
+        UsageError: the system gives fewer.
+    """
+    enough, taken = threading.Event(), list[threading.Thread]()
+    try:
+        for _ in range(_AT_ONCE):
+            thread = threading.Thread(target=enough.wait, name="probe", daemon=True)
+            thread.start()
+            taken.append(thread)
+    except RuntimeError as error:
+        raise none_left(error) or error from error
+    finally:
+        enough.set()
+        for thread in taken:
+            thread.join()
+
+
+def none_left(error: RuntimeError) -> UsageError | None:
+    """What to say where that is why; else None."""
+    if _PYTHONS_WORDS not in str(error):
+        return None
+    return UsageError(
+        "the system lets this process start no more threads: raise the limit of processes (ulimit -u; TasksMax= of systemd; "
+        "the pids limit of a container), or stop others of this user"
+    )
