@@ -359,7 +359,7 @@ WRONG = {
         *["x", "x" * 100_000 + "://", "sqlite:///x.db?mode=ro", "sqlite:///x.db#x", "sqlite:///:memory:"],
         *["sqlite:///~/x.db", "sqlite:///x\n.db", "sqlite:///x\x1b.db"],
     ],
-    "POLYB2_PING_URL": ["hc-ping.com/x", "ftp://x/y", "https://"],
+    "POLYB2_PING_URL": ["hc-ping.com/x", "ftp://x/y", "https://", "https://x:99999/y", "https://[::1/"],
     "B2_ENDPOINT_URL": [f"http://{HOST}"],
 }
 

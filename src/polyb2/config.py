@@ -113,7 +113,7 @@ def _secret(value: SecretStr) -> SecretStr:
 def _web(value: SecretStr) -> SecretStr:
     """A URL that a GET can be sent to; it is its own secret, so that it is not repeated."""
     parts = urlsplit(value.get_secret_value())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:  # which raises where it is none
         raise ValueError("is not a URL: write https://hc-ping.com/... as the monitor shows it")
     return value
 
