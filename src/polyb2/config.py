@@ -51,6 +51,7 @@ _HOST_MAX = 253
 _SQLITE = "sqlite:///"
 _RENAMED = ("polygon_s3_access_key_id", "polygon_s3_secret_access_key")
 _SHOWN_MAX = 100
+_YEAR_S = 366 * 86_400
 _PREFIX_BYTES_MAX = 800
 _MAY_BE_EMPTY = {"polyb2_http_addr", "b2_key_prefix"}
 
@@ -185,7 +186,7 @@ def _bandwidth(value: object) -> object:
 
 
 Size = Annotated[int, BeforeValidator(_size), Field(ge=0, le=10**18)]
-Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0, le=366 * 86_400)]
+Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0, le=_YEAR_S)]
 Bandwidth = Annotated[Schedule, NoDecode, BeforeValidator(_bandwidth)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 Name = Annotated[str, AfterValidator(_name)]
@@ -255,10 +256,10 @@ class Settings(BaseSettings):
     polyb2_max_plan_bytes: Size = 10**12
     polyb2_prices: str = DEFAULT_PRICES
     polyb2_poll_interval: Seconds = 900.0
-    polyb2_lease_seconds: Annotated[float, BeforeValidator(_duration), Field(ge=1)] = 60.0
+    polyb2_lease_seconds: Annotated[float, BeforeValidator(_duration), Field(ge=1, le=_YEAR_S)] = 60.0
     polyb2_stall_timeout: Seconds = 60.0
     polyb2_give_up: Seconds = 900.0
-    polyb2_drain_seconds: Annotated[float, BeforeValidator(_duration), Field(ge=0)] = 25.0
+    polyb2_drain_seconds: Annotated[float, BeforeValidator(_duration), Field(ge=0, le=_YEAR_S)] = 25.0
     polyb2_http_addr: Annotated[str, AfterValidator(_address)] = "127.0.0.1:9750"
     polyb2_http_hosts: Annotated[list[str], NoDecode, BeforeValidator(_words), AfterValidator(_host_names)] = []
     polyb2_notify_urls: Annotated[list[SecretStr], NoDecode, BeforeValidator(_words)] = []
