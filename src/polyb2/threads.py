@@ -9,8 +9,8 @@ import threading
 
 from polyb2.core.errors import UsageError
 
-_AT_ONCE = 12
-"""The ledger's connections, libuv's or asyncio's pool for names that are looked up, a body that is hashed."""
+_AT_ONCE = 8
+"""The ledger's connections, and the four that libuv starts for the first name that it looks up."""
 _PYTHONS_WORDS = "can't start new thread"
 
 
@@ -40,5 +40,5 @@ def none_left(error: RuntimeError) -> UsageError | None:
         return None
     return UsageError(
         "the system lets this process start no more threads: raise the limit of processes (ulimit -u; TasksMax= of systemd; "
-        "the pids limit of a container), or stop others of this user"
+        "the pids limit of a container), or that of memory (ulimit -v)"
     )

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import fcntl
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -610,3 +611,15 @@ async def test_a_file_system_without_locks_is_said(
     with pytest.raises(kind) as caught:
         await open_database(path)
     assert words in str(caught.value)
+
+
+def test_a_limit_of_file_sizes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (10240, 10240))
+    with pytest.raises(LedgerError, match="ulimit -f, which allows files of 10240 bytes"), lock.translated():
+        raise _operational(sqlite3.SQLITE_IOERR)
+
+
+def _operational(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+    return error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -159,7 +160,7 @@ def translated() -> Iterator[None]:
         code = error.sqlite_errorcode & PRIMARY_CODE
         if code in _BUSY_CODES:
             raise busy(str(error)) from error
-        own, words = descriptors.words(), f"{error}; check the disk and the folder's permissions"
+        own, words = descriptors.words(), f"{error}; check the disk and the folder's permissions{_file_size_limit()}"
         raise LedgerError(
             f"the ledger cannot be used: {own or words}",
             may_pass=bool(own) or code in _PASSING_CODES,
@@ -170,6 +171,11 @@ def translated() -> Iterator[None]:
         raise UsageError(
             f"the ledger is damaged: {error}; move the file away and run polyb2 discover, which adopts what is in the bucket"
         ) from error
+
+
+def _file_size_limit() -> str:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return "" if limit == resource.RLIM_INFINITY else f", and ulimit -f, which allows files of {limit} bytes"
 
 
 def busy(words: str) -> LedgerBusyError:
