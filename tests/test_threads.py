@@ -22,14 +22,28 @@ def _refuse(_thread: threading.Thread) -> None:
 
 def test_they_are_tried_for_and_given_back() -> None:
     before = threading.active_count()
-    threads.ensure_some()
+    assert threads.are_plenty()
     assert threading.active_count() == before
 
 
 def test_the_want_of_them_names_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", _refuse)
     with pytest.raises(UsageError, match="ulimit -u"):
-        threads.ensure_some()
+        threads.are_plenty()
+
+
+def test_a_few_are_enough_for_asyncio_and_not_for_libuv(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, started = threading.Thread.start, list[threading.Thread]()
+
+    def start(thread: threading.Thread) -> None:
+        if len(started) == 5:
+            _refuse(thread)
+        started.append(thread)
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert not threads.are_plenty()
+    assert not any(thread.is_alive() for thread in started)
 
 
 def test_wherever_a_command_finds_that_out(monkeypatch: pytest.MonkeyPatch) -> None:

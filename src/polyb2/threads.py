@@ -11,14 +11,16 @@ from polyb2.core.errors import UsageError
 
 _AT_ONCE = 8
 """The ledger's connections, and the four that libuv starts for the first name that it looks up."""
+_AT_LEAST = 4
+"""What asyncio's own loop gets along with; it raises where it gets none."""
 _PYTHONS_WORDS = "can't start new thread"
 
 
-def ensure_some() -> None:
-    """Start as many as a run has at once, and let them end.
+def are_plenty() -> bool:
+    """Whether there are as many as libuv may ask for, by starting them and letting them end.
 
     Raises:
-        UsageError: the system gives fewer.
+        UsageError: there are too few for any run.
     """
     enough, taken = threading.Event(), list[threading.Thread]()
     try:
@@ -27,11 +29,13 @@ def ensure_some() -> None:
             thread.start()
             taken.append(thread)
     except RuntimeError as error:
-        raise none_left(error) or error from error
+        if len(taken) < _AT_LEAST:
+            raise none_left(error) or error from error
     finally:
         enough.set()
         for thread in taken:
             thread.join()
+    return len(taken) == _AT_ONCE
 
 
 def none_left(error: RuntimeError) -> UsageError | None:
