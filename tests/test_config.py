@@ -231,6 +231,7 @@ def test_a_key_prefix_is_empty_or_ends_in_one_slash(given: str, prefix: str) -> 
         ("sqlite:///data/polyb2.db", Path("data/polyb2.db")),
         ("sqlite:////data/polyb2.db", Path("/data/polyb2.db")),
         ("sqlite:///polyb2.db", Path("polyb2.db")),
+        ("sqlite:///my%20data/l\u00e9dger.db", Path("my%20data/l\u00e9dger.db")),
     ],
 )
 def test_the_ledgers_path_is_relative_unless_it_has_a_fourth_slash(url: str, path: Path) -> None:
@@ -279,6 +280,10 @@ def test_ancestor_no_two_processes_are_called_worker_1() -> None:
         ("log_level", "warning", "WARNING"),
         ("polyb2_log_format", "JSON", "json"),
         ("polyb2_http_addr", "[::1]:0", "[::1]:0"),
+        ("polyb2_http_addr", "::1:9750", "::1:9750"),
+        ("polyb2_http_addr", "*:9750", "*:9750"),
+        ("polyb2_http_addr", "mirror.lan:9750", "mirror.lan:9750"),
+        ("polyb2_http_addr", "[fe80::1%eth0]:9750", "[fe80::1%eth0]:9750"),
         ("polyb2_datasets", "us_stocks_sip/*, */day_aggs_v1,", ["us_stocks_sip/*", "*/day_aggs_v1"]),
         ("polyb2_notify_urls", "a, b", [SecretStr("a"), SecretStr("b")]),
     ],
@@ -302,7 +307,7 @@ def test_a_list_of_nothing_never_means_every_dataset() -> None:
 
 
 WRONG = {
-    "POLYB2_PART_SIZE": ["4MiB", "6GB", "big", "-1"],
+    "POLYB2_PART_SIZE": ["9" * 5000, "4MiB", "6GB", "big", "-1"],
     "POLYB2_MAX_BANDWIDTH": [
         "-1",
         "fast",
@@ -320,11 +325,14 @@ WRONG = {
     "POLYB2_POLL_INTERVAL": ["0"],
     "POLYB2_STALL_TIMEOUT": ["0"],
     "POLYB2_GIVE_UP": ["0"],
-    "POLYB2_LEASE_SECONDS": ["0", "500ms"],
-    "POLYB2_DRAIN_SECONDS": ["-1"],
+    "POLYB2_LEASE_SECONDS": ["0", "500ms", "9" * 20, "9" * 5000],
+    "POLYB2_DRAIN_SECONDS": ["-1", "9" * 20],
     "POLYB2_SOURCE_RPS": ["-1", "nan"],
     "POLYB2_B2_RPS": ["-1", "x"],
-    "POLYB2_HTTP_ADDR": ["9750", "host", "host:", ":9750", "host:99999", "host:http"],
+    "POLYB2_HTTP_ADDR": [
+        *["9750", "host", "host:", ":9750", "host:99999", "host:http", "http://host:1", "host:\u0663"],
+        *["a b:1", "h\x1b:1", "127.0.0.1,::1:1", "[host]:1", "[::1:1", "a" * 300 + ":1"],
+    ],
     "POLYB2_HTTP_HOSTS": ["http://mirror.lan", "mirror.lan:9750", "a b", "*", "-a", "a..b"],
     "POLYB2_DATASETS": [
         "us_stocks_sip",
@@ -347,8 +355,11 @@ WRONG = {
     "B2_BUCKET_NAME": ["my bucket"],
     "B2_REGION": ["us west"],
     "POLYGON_S3_BUCKET": ["flat files"],
-    "DATABASE_URL": ["x"],
-    "POLYB2_PING_URL": ["hc-ping.com/x", "ftp://x/y", "https://"],
+    "DATABASE_URL": [
+        *["x", "x" * 100_000 + "://", "sqlite:///x.db?mode=ro", "sqlite:///x.db#x", "sqlite:///:memory:"],
+        *["sqlite:///~/x.db", "sqlite:///x\n.db", "sqlite:///x\x1b.db"],
+    ],
+    "POLYB2_PING_URL": ["hc-ping.com/x", "ftp://x/y", "https://", "https://x:99999/y", "https://[::1/"],
     "B2_ENDPOINT_URL": [f"http://{HOST}"],
 }
 
@@ -362,6 +373,7 @@ def test_a_wrong_setting_is_one_line_that_begins_with_its_name(
     assert re.match(rf"{name}: \S", line)
     assert line.isprintable()
     assert len(line) < 300
+    assert "sys." not in line
 
 
 @settings(max_examples=25)

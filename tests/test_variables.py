@@ -90,6 +90,10 @@ def _huge() -> None:
     Path(".env").write_bytes(b"LOG_LEVEL=DEBUG\n" + b"#" * DOTENV_BYTES_MAX)
 
 
+def _references() -> None:
+    Path(".env").write_bytes(b"LOG_LEVEL=" + b"${" * 500_000)
+
+
 def _device() -> None:
     Path(".env").symlink_to("/dev/zero")
 
@@ -106,6 +110,7 @@ def _loop() -> None:
         (_pipe, ".env is passed over: it is not a regular file"),
         (_bytes, ".env is passed over: it is not UTF-8 text; save it as UTF-8"),
         (_huge, ".env is passed over: it is larger than 1 MiB"),
+        (_references, ".env is passed over: it refers to other variables (${...}) more than 100 times"),
         (_device, ".env is passed over: it is not a regular file"),
         (_loop, ".env is passed over: Too many levels of symbolic links"),
     ],
@@ -115,6 +120,14 @@ def test_a_dotenv_that_cannot_be_used_is_passed_over_with_a_word(make: Callable[
     assert of_dotenv().trouble == trouble
     assert load_settings(b2_key_id="elsewhere").log_level == "INFO"
     assert setting_notices() == [trouble] * bool(trouble)
+
+
+def test_lines_that_are_none_are_said_as_every_warning_is(capfd: pytest.CaptureFixture[str]) -> None:
+    Path(".env").write_text("garbage line\nLOG_LEVEL: x\nB2_KEY_PREFIX=mirror/\n" + "no line\n" * 20, encoding="utf-8")
+    (line,) = setting_notices()
+    assert line == ".env: passed over what is not NAME=value, in line 1, 2, 4, 5, 6, 7, 8, 9, 10, 11 and others"
+    assert load_settings().b2_key_prefix == "mirror/"
+    assert capfd.readouterr().err == ""
 
 
 def test_a_dotenv_that_begins_with_a_byte_order_mark_is_read() -> None:
@@ -212,6 +225,18 @@ def test_names_of_settings_tests_clusters_and_others_are_no_news(
 def test_a_setting_of_the_contract_that_nothing_reads_yet_says_so(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name.upper(), "x")
     assert setting_notices() == [f"{name.upper()} in the environment has no effect in this version"]
+
+
+def test_thousands_of_odd_names_cost_no_more_than_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def nearest(name: str, _known: list[str]) -> str:
+        asked.append(name)
+        return "x"
+
+    monkeypatch.setattr(variables, "_nearest", nearest)
+    Path(".env").write_text("".join(f"POLYB2_X{number}=1\n" for number in range(5000)), encoding="utf-8")
+    assert len(setting_notices()) == len(asked) + 1 == 11
 
 
 def test_many_odd_names_are_a_few_lines_and_none_reaches_the_terminal_raw(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ import re
 import socket
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -35,7 +37,7 @@ from polyb2.core.parts import PART_BYTES_MAX, PART_BYTES_MIN
 from polyb2.core.prices import DEFAULT_PRICES, Prices, parse_prices
 from polyb2.core.retry import FILE_BACKOFF_MAX_S
 from polyb2.core.schedule import NO_LIMIT, Schedule, parse_schedule
-from polyb2.core.scrub import hide
+from polyb2.core.scrub import escape, hide
 from polyb2.core.units import parse_duration, parse_size
 from polyb2.variables import notices, of_dotenv, of_environment
 
@@ -44,9 +46,12 @@ _ENDPOINT = re.compile(
     r"(?:(?P<scheme>https?)://)?(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?", re.IGNORECASE
 )
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*", re.IGNORECASE)
+_PORT = re.compile(r"[0-9]{1,5}")
+_HOST_MAX = 253
 _SQLITE = "sqlite:///"
 _RENAMED = ("polygon_s3_access_key_id", "polygon_s3_secret_access_key")
 _SHOWN_MAX = 100
+_YEAR_S = 366 * 86_400
 _PREFIX_BYTES_MAX = 800
 _MAY_BE_EMPTY = {"polyb2_http_addr", "b2_key_prefix"}
 
@@ -109,7 +114,7 @@ def _secret(value: SecretStr) -> SecretStr:
 def _web(value: SecretStr) -> SecretStr:
     """A URL that a GET can be sent to; it is its own secret, so that it is not repeated."""
     parts = urlsplit(value.get_secret_value())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:  # which raises where it is none
         raise ValueError("is not a URL: write https://hc-ping.com/... as the monitor shows it")
     return value
 
@@ -118,8 +123,23 @@ def _database(value: str) -> str:
     if value.startswith(("postgresql://", "postgres://")):
         raise ValueError("PostgreSQL ledgers are not there yet: write sqlite:///data/polyb2.db")
     if not value.startswith(_SQLITE) or value == _SQLITE:
-        raise ValueError(f"{value.split('://', 1)[0]!r} is not a ledger URL: write sqlite:///data/polyb2.db")
+        raise ValueError(
+            f"{value.split('://', 1)[0][:_SHOWN_MAX]!r} is not a ledger URL: write sqlite:///data/polyb2.db"
+        )
+    if words := _not_of_a_file(value.removeprefix(_SQLITE)):
+        raise ValueError(f"{words}: write sqlite:///data/polyb2.db")
     return value
+
+
+def _not_of_a_file(path: str) -> str:
+    """What in a path means something else to other programs, and would become a part of a file's name here; in words."""
+    if found := next((mark for mark in "?#" if mark in path), ""):
+        return f"holds {found!r}, and a ledger takes no parameters"
+    if path == ":memory:":
+        return "a ledger in memory would be gone with the process"
+    if path.startswith("~"):
+        return "begins with '~', which only a shell replaces"
+    return "holds control characters" if escape(path) != path else ""
 
 
 def _words(value: object) -> object:
@@ -130,6 +150,24 @@ def _patterns(value: list[str]) -> list[str]:
     if not value:
         raise ValueError("names no dataset: write us_stocks_sip/day_aggs_v1 or a glob like us_stocks_sip/*")
     return [check_pattern(pattern) for pattern in value]
+
+
+def _address(value: str) -> str:
+    """``host:port`` to listen on, where the host is a name, an address of either family, or ``*``; or nothing."""
+    host, _, port = value.rpartition(":")
+    is_host = host == "*" or (len(host) <= _HOST_MAX and (_HOST_NAME.fullmatch(host) or _is_address(host)))
+    if value and not (is_host and _PORT.fullmatch(port) and int(port) < 1 << 16):
+        raise ValueError(
+            f"{value[:_SHOWN_MAX]!r} is not an address: write 127.0.0.1:9750, or leave it empty to turn it off"
+        )
+    return value
+
+
+def _is_address(host: str) -> bool:
+    with suppress(ValueError):
+        ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+        return True
+    return False
 
 
 def _host_names(value: list[str]) -> list[str]:
@@ -148,7 +186,7 @@ def _bandwidth(value: object) -> object:
 
 
 Size = Annotated[int, BeforeValidator(_size), Field(ge=0, le=10**18)]
-Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0, le=366 * 86_400)]
+Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0, le=_YEAR_S)]
 Bandwidth = Annotated[Schedule, NoDecode, BeforeValidator(_bandwidth)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 Name = Annotated[str, AfterValidator(_name)]
@@ -218,11 +256,11 @@ class Settings(BaseSettings):
     polyb2_max_plan_bytes: Size = 10**12
     polyb2_prices: str = DEFAULT_PRICES
     polyb2_poll_interval: Seconds = 900.0
-    polyb2_lease_seconds: Annotated[float, BeforeValidator(_duration), Field(ge=1)] = 60.0
+    polyb2_lease_seconds: Annotated[float, BeforeValidator(_duration), Field(ge=1, le=_YEAR_S)] = 60.0
     polyb2_stall_timeout: Seconds = 60.0
     polyb2_give_up: Seconds = 900.0
-    polyb2_drain_seconds: Annotated[float, BeforeValidator(_duration), Field(ge=0)] = 25.0
-    polyb2_http_addr: str = "127.0.0.1:9750"
+    polyb2_drain_seconds: Annotated[float, BeforeValidator(_duration), Field(ge=0, le=_YEAR_S)] = 25.0
+    polyb2_http_addr: Annotated[str, AfterValidator(_address)] = "127.0.0.1:9750"
     polyb2_http_hosts: Annotated[list[str], NoDecode, BeforeValidator(_words), AfterValidator(_host_names)] = []
     polyb2_notify_urls: Annotated[list[SecretStr], NoDecode, BeforeValidator(_words)] = []
     polyb2_ping_url: Annotated[SecretStr, AfterValidator(_web)] | None = None
@@ -247,14 +285,6 @@ class Settings(BaseSettings):
     @classmethod
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
-
-    @field_validator("polyb2_http_addr")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        host, colon, port = value.rpartition(":")
-        if value and not (host and colon and port.isdecimal() and int(port) < 1 << 16):
-            raise ValueError(f"{value!r} is not an address: write 127.0.0.1:9750, or leave it empty to turn it off")
-        return value
 
     @model_validator(mode="after")
     def _region_of_the_host(self) -> Settings:

@@ -7,6 +7,7 @@ passed over with a word where it cannot be used. Values are never repeated here,
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import stat
@@ -16,6 +17,8 @@ from pathlib import Path
 
 DOTENV = Path(".env")
 DOTENV_BYTES_MAX = 1 << 20
+REFERENCES_MAX = 100
+"""Of ``${NAME}`` in it: the library's expression looks from each to the end of the value, and no signal interrupts it."""
 PREFIXES = ("polyb2_", "b2_", "polygon_s3_", "massive_s3_")
 NOT_BUILT = {"polyb2_order", "polyb2_first"}
 """Names of the contract that nothing reads yet."""
@@ -30,6 +33,7 @@ _SERVICE_LINK = re.compile(
 )
 """What Kubernetes tells each container of a service that is called polyb2 or b2."""
 _SHOWN_MAX = 10
+_SHOWN_CHARS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Dotenv:
 
     Attributes:
         values: by name as written, tidied.
-        trouble: why it was passed over, in words; nothing where it was read or is not there.
+        trouble: why it or some of its lines were passed over, in words; nothing where all was read or it is not there.
     """
 
     values: Mapping[str, str] = field(default_factory=dict)
@@ -61,6 +65,7 @@ def tidy(value: str) -> str:
 def of_dotenv() -> Dotenv:
     """The variables of ``.env`` in the working folder."""
     from dotenv import dotenv_values  # noqa: PLC0415 - not for who only asks for one of the environment
+    from dotenv.parser import parse_stream  # noqa: PLC0415
 
     try:
         text = _text_of(DOTENV)
@@ -69,8 +74,17 @@ def of_dotenv() -> Dotenv:
     except (OSError, ValueError) as error:
         why = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
         return Dotenv(trouble=f".env is passed over: {why}")
+    logging.getLogger("dotenv.main").disabled = True  # says the same in words of its own, and not as our lines are
     found = dotenv_values(stream=io.StringIO(text))
-    return Dotenv({name: value.strip() for name, value in found.items() if value is not None})
+    wrong = [str(line.original.line) for line in parse_stream(io.StringIO(text)) if line.error]
+    return Dotenv(
+        {name: value.strip() for name, value in found.items() if value is not None},
+        f".env: passed over what is not NAME=value, in line {_few(wrong)}" if wrong else "",
+    )
+
+
+def _few(words: list[str]) -> str:
+    return ", ".join(words[:_SHOWN_MAX]) + (" and others" if len(words) > _SHOWN_MAX else "")
 
 
 def _text_of(path: Path) -> str:
@@ -93,6 +107,8 @@ def _text_of(path: Path) -> str:
         os.close(descriptor)
     if len(content) > DOTENV_BYTES_MAX:
         raise ValueError(f"it is larger than {DOTENV_BYTES_MAX >> 20} MiB")
+    if content.count(b"${") > REFERENCES_MAX:
+        raise ValueError(f"it refers to other variables (${{...}}) more than {REFERENCES_MAX} times")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -126,27 +142,32 @@ def notices(known: Iterable[str]) -> list[str]:
     """
     dotenv = of_dotenv()
     names = sorted(set(known) | _FOR_TESTS)
-    odd = [words for name in os.environ if (words := _odd(name, "in the environment", names))]
-    odd += [words for name in dotenv.values if (words := _odd(name, "in .env", names))]
+    odd = [(name, "in the environment") for name in os.environ if _is_odd(name, names)]
+    odd += [(name, "in .env") for name in dotenv.values if _is_odd(name, names)]
+    said = [_words_of(name, where, names) for name, where in odd[:_SHOWN_MAX]]
     if len(odd) > _SHOWN_MAX:
-        odd[_SHOWN_MAX:] = [f"and {len(odd) - _SHOWN_MAX} more names that are no settings of polyb2"]
-    return [dotenv.trouble] * bool(dotenv.trouble) + odd
+        said.append(f"and {len(odd) - _SHOWN_MAX} more names that are no settings of polyb2")
+    return [dotenv.trouble] * bool(dotenv.trouble) + said
 
 
-def _odd(name: str, where: str, known: list[str]) -> str:
+def _is_odd(name: str, known: list[str]) -> bool:
     lower = name.lower()
-    if not lower.startswith(PREFIXES) or lower in known or _SERVICE_LINK.fullmatch(name):
-        return ""
+    return lower.startswith(PREFIXES) and lower not in known and not _SERVICE_LINK.fullmatch(name)
+
+
+def _words_of(name: str, where: str, known: list[str]) -> str:
+    lower = name.lower()
     shown = name if name.isascii() and name.isidentifier() else ascii(name)
     if lower in NOT_BUILT:
-        return f"{shown[:100]} {where} has no effect in this version"
+        return f"{shown[:_SHOWN_CHARS]} {where} has no effect in this version"
     nearest = _OF_OTHER_TOOLS.get(lower) or _nearest(lower, known)
-    return f"{shown[:100]} {where} is no setting of polyb2 and has no effect; the nearest is {nearest.upper()}"
+    return f"{shown[:_SHOWN_CHARS]} {where} is no setting of polyb2 and has no effect; the nearest is {nearest.upper()}"
 
 
 def _nearest(name: str, known: list[str]) -> str:
     """The setting that was most likely meant: the one that the name is the beginning of, else the most similar."""
     from difflib import get_close_matches  # noqa: PLC0415 - for who mistyped one
 
+    name = name[:_SHOWN_CHARS]
     longer = [setting for setting in known if setting.startswith(name)]
     return min(longer, key=len) if longer else get_close_matches(name, known, 1, 0.0)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -42,6 +42,7 @@ def drawn(frame: Frame, width: int, height: int = 24) -> list[str]:
 
 
 @given(FRAMES, st.integers(60, 220), st.integers(10, 60))
+@example(Frame(0, 0, None, 0, 1, in_flight=[FileLine("\x1e" * 40, 0, 0, 2)]), 60, 10)
 def test_no_line_wraps_and_all_fit_on_the_screen(frame: Frame, width: int, height: int) -> None:
     lines = drawn(frame, width, height)
     assert max(map(cell_len, lines)) <= width

@@ -16,11 +16,12 @@ import aiohttp
 import pytest
 
 from polyb2 import descriptors
-from polyb2.core.errors import Kind, LedgerError, RemoteError, Side
+from polyb2.core.errors import Kind, LedgerError, RemoteError, Side, UsageError
 from polyb2.ledger.lock import translated
 from polyb2.remote.clients import Account, open_client
 from polyb2.remote.network import Endpoint
 from polyb2.remote.translate import translate
+from polyb2.remote.trust import authorities
 from tests.conftest import DAY_AGGS, Bench, Ended, key
 
 MISLEADING = ("check the disk", "DNS", "check the network", "can be written", "Traceback", "unexpected")
@@ -106,11 +107,12 @@ async def test_by_a_socket_and_by_a_name_that_is_looked_up(host: str) -> None:
     url = f"https://{host}:9"
     async with aiohttp.ClientSession() as session, open_client(Account(url, "bucket", "r", "key", "secret")) as client:
         await asyncio.get_running_loop().run_in_executor(None, int)
+        authorities()  # read once, before
         with _none_left():
             with pytest.raises(aiohttp.ClientError) as data:
                 await session.get(url)
             _is_said(translate(Side.SOURCE, "get", data.value))
-            with pytest.raises(Exception, match="endpoint") as control:
+            with pytest.raises(Exception, match="Too many open files") as control:
                 await client.head_bucket(Bucket="bucket")
             _is_said(translate(Side.TARGET, "head", control.value))
             for step in (Endpoint(Side.TARGET, url).connect, Endpoint(Side.TARGET, url).addresses):
@@ -118,6 +120,12 @@ async def test_by_a_socket_and_by_a_name_that_is_looked_up(host: str) -> None:
                     await step()
                 except RemoteError as error:
                     _is_said(error)
+
+
+def test_by_the_bundle_of_certificates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "bundle.pem"))
+    with _none_left(), pytest.raises(UsageError, match="ulimit -n"):
+        authorities.__wrapped__()
 
 
 def test_by_the_ledger(tmp_path: Path) -> None:

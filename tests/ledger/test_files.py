@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -434,7 +436,7 @@ async def test_the_lock_is_not_followed_either_when_it_is_swapped_later(opened: 
 @pytest.mark.skipif(not lock.has_wal_reset_bug(), reason="this SQLite needs no lock file")
 async def test_a_process_without_descriptors_is_told_its_limit(opened: Database) -> None:
     opened.patience.rule = lambda _error, _waited_s: False
-    with no_descriptors_left(), pytest.raises(LedgerError, match="ulimit -n"):
+    with no_descriptors_left(), pytest.raises(LedgerError, match=r"\(ulimit -n\), or lower --concurrency"):
         await written(opened)
     await written(opened)
 
@@ -589,3 +591,57 @@ def books_path(path: Path) -> Path:
 
 def test_the_idle_watch_looks_within_seconds() -> None:
     assert database.WATCH_EVERY_S <= 2
+
+
+# -- places that cannot be used ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["d/" * 2000 + "x.db", "d" * 300 + "/x.db", "x" * 250, "/" + "d/" * 250 + "x" * 10])
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_a_path_that_is_too_long_is_said_briefly(path: str, read_only: bool) -> None:
+    with pytest.raises(UsageError, match=r"is too long \(\d+ bytes\)") as caught:
+        await open_database(Path(path), read_only=read_only)
+    assert len(str(caught.value)) < 300
+
+
+async def test_the_longest_path_that_sqlite_takes(tmp_path: Path) -> None:
+    folder = tmp_path
+    while len(str(folder)) < 300:
+        folder /= "d" * 100
+    path = folder / ("x" * (files._PATH_BYTES_MAX - len(str(folder)) - 1))
+    await (await open_database(path)).close()
+    with pytest.raises(UsageError, match="too long"):
+        await open_database(path.with_name(path.name + "x"))
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        (errno.ENOLCK, UsageError, "has no locks (No locks available)"),
+        (errno.EOPNOTSUPP, UsageError, "set DATABASE_URL to a local disk"),
+        (errno.EIO, LedgerError, "check the disk"),
+    ],
+)
+async def test_a_file_system_without_locks_is_said(
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], words: str
+) -> None:
+    def refuse(_descriptor: int, _how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(database, "has_wal_reset_bug", lambda: True)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(kind) as caught:
+        await open_database(path)
+    assert words in str(caught.value)
+
+
+def test_a_limit_of_file_sizes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (10240, 10240))
+    with pytest.raises(LedgerError, match="ulimit -f, which allows files of 10240 bytes"), lock.translated():
+        raise _operational(sqlite3.SQLITE_IOERR)
+
+
+def _operational(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+    return error

@@ -14,6 +14,7 @@ from yarl import URL
 from polyb2.core.errors import Kind, Scope, Side
 from polyb2.remote.translate import AnswerError, OversizedError, from_body, translate
 
+_KEY = Mock(host="proxy", port=3128, ssl=True)
 _INFO = Mock(real_url=URL("https://h/b/k?X-Amz-Signature=abcdef"))
 
 
@@ -34,6 +35,8 @@ def answered(code: int, message: str = "") -> aiohttp.ClientResponseError:
          "the proxy wants a login"),
         (aiohttp.ClientHttpProxyError(_INFO, (), status=503, message="busy"), Kind.UNREACHABLE, Scope.OUTAGE,
          "the proxy answered 503 busy"),
+        (aiohttp.ClientProxyConnectionError(_KEY, OSError(111, "refused")), Kind.UNREACHABLE, Scope.OUTAGE,
+         "check the proxy that HTTPS_PROXY names"),
         (ParamValidationError(report="no"), Kind.UNSUPPORTED, Scope.FILE, "no"),
         (TimeoutError(), Kind.STALLED, Scope.FILE, "TimeoutError"),
         (aiohttp.ClientPayloadError("cut"), Kind.TRUNCATED, Scope.FILE, "cut"),

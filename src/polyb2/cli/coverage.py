@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 def coverage(
     dates: o.Dates = None,
     historical: o.Historical = False,
-    daily: o.Daily = False,
+    daily: o.DailyOf = False,
     start_date: o.StartDate = None,
     end_date: o.EndDate = None,
     lookback_days: o.Lookback = None,

@@ -13,6 +13,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from polyb2.signals import STOPPING, answering
+from polyb2.threads import none_left
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,6 +26,7 @@ def in_loop(work: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abs
 
     Raises:
         SystemExit: SIGTERM or SIGHUP ended it; what it held open is closed.
+        UsageError: the system gives no threads.
     """
     import asyncio
 
@@ -33,13 +35,15 @@ def in_loop(work: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abs
         gc.freeze()
         gc.enable()
     terminated: list[int] = []
-    with closing(work), asyncio.Runner(loop_factory=loop_factory) as runner:
-        try:
+    try:
+        with closing(work), asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(_terminable(work, terminated))
-        except asyncio.CancelledError:
-            if terminated:
-                sys.exit(128 + terminated[0])
-            raise
+    except asyncio.CancelledError:
+        if terminated:
+            sys.exit(128 + terminated[0])
+        raise
+    except RuntimeError as error:
+        raise none_left(error) or error from error
 
 
 async def _terminable(work: Coroutine[Any, Any, T], terminated: list[int]) -> T:

@@ -28,7 +28,8 @@ from polyb2.signals import STOPPING, answering
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 unexpected error; 2 usage or configuration; 3 ended, but files that this process attempted failed or
-are parked, or verify found a difference; 4 the account or the other side stops everything; 130 / 143 interrupted.
+are parked, verify found a difference, or coverage --require a lack; 4 the account or the other side stops everything;
+129 / 130 / 143 interrupted by SIGHUP / SIGINT / SIGTERM.
 """
 
 _UNEXPECTED_MAX = 300
@@ -46,6 +47,11 @@ class _Commands(TyperGroup):
                     shared = copy(option)
                     shared.expose_value = False
                     command.params.append(shared)
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - the library's
+        """List the commands, with all of their first sentence: the library cuts it to one line."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(500)) for name, command in self.commands.items()])
 
 
 app = typer.Typer(

@@ -27,6 +27,10 @@ Dates = Annotated[
 ]
 Historical = Annotated[bool, typer.Option("--historical", help="All dates, or those from --start-date to --end-date.")]
 Daily = Annotated[bool, typer.Option("--daily", help="The last days, by US Eastern time (the default).")]
+DailyOf = Annotated[
+    bool, typer.Option("--daily", help="The last days, by US Eastern time. Without any of these: all dates.")
+]
+"""For what filters rows, where no filter means everything."""
 StartDate = Annotated[str | None, typer.Option("--start-date", "--start_date", help="First date of --historical.")]
 EndDate = Annotated[str | None, typer.Option("--end-date", "--end_date", help="Last date of --historical, included.")]
 Lookback = Annotated[

@@ -18,6 +18,7 @@ from polyb2.cli.prompt import confirm
 from polyb2.cli.verdict import ending_with
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import Selection
+from polyb2.threads import are_plenty
 
 if TYPE_CHECKING:
     import asyncio
@@ -99,6 +100,7 @@ def _run(settings: Settings, selection: Selection | None, *, limit: int | None, 
 
     if watch and limit:
         raise UsageError("--watch stays up and --limit ends: choose one")
+    loop_factory = _fastest_loop()
     progress = Progress()
     set_up_logging(settings.log_level, progress.console)
     consent = _consent(settings, yes=yes, aside=progress.aside)
@@ -110,7 +112,7 @@ def _run(settings: Settings, selection: Selection | None, *, limit: int | None, 
         finally:
             await progress.stop()
 
-    result = in_loop(work(), _fastest_loop())
+    result = in_loop(work(), loop_factory)
     with ending_with(_exit_code(result, watch=watch)):
         if result.report is not None:
             print_report(result.report)
@@ -124,7 +126,9 @@ def _exit_code(result: RunResult, *, watch: bool) -> int:
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The loop of uvloop where that is installed (``polyb2[speed]``), else asyncio's own."""
+    """The loop of uvloop where that is installed (``polyb2[speed]``) and has its threads, else asyncio's own."""
+    if not are_plenty():
+        return None
     try:
         import uvloop
     except ImportError:

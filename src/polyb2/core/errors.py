@@ -100,7 +100,8 @@ HANDLING: dict[Kind, Handling] = {
         3,
         Scope.OUTAGE,
         True,
-        "check the endpoint URL, DNS, the network, and for TLS the certificate (SSL_CERT_FILE names another CA bundle)",
+        "check the endpoint URL, DNS, the network, a proxy if HTTPS_PROXY names one, and for TLS the certificate "
+        "(SSL_CERT_FILE names another CA bundle)",
     ),
     Kind.NO_OPEN_FILES: Handling(
         3, Scope.OUTAGE, True, "raise the limit of open files (ulimit -n), or lower --concurrency"

@@ -14,6 +14,7 @@ _MARGIN = 1000
 _SHORTEST_SECRET = 8
 _QUERY = re.compile(r"(?<=[^\s'\"<>])\?[^\s'\"<>]*")
 _SIGNED = re.compile(r"(X-Amz-(?:Signature|Credential)|Signature|Credential)=[^\s&,'\"<>]+", re.IGNORECASE)
+_LOGIN = re.compile(r"(?<=//)[^\s/@'\"<>]{1,300}@")
 _STEERING = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
 )
@@ -56,7 +57,7 @@ def hide(*secrets: str | None) -> None:
 def scrub(text: str) -> str:
     """The text without our keys, query strings and signatures, and no longer than anybody reads."""
     seen = _SECRETS.blanked(text[: LONGEST + _MARGIN])
-    seen = _SIGNED.sub(r"\1=...", _QUERY.sub(_without_query, seen))
+    seen = _LOGIN.sub("...@", _SIGNED.sub(r"\1=...", _QUERY.sub(_without_query, seen)))
     return seen if len(text) <= LONGEST else f"{seen[:LONGEST]}..."
 
 

@@ -13,9 +13,10 @@ KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", re.IGNORECASE)
+_SHOWN_MAX = 100
+_SIZE = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s*([kmgtp]?)(i?)b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)", re.IGNORECASE)
+_DURATION = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s*(ms|s|m|h|d|)", re.IGNORECASE)
 _SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -27,7 +28,7 @@ def parse_size(text: str) -> int:
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None or (match[3] and not match[2]):
-        raise ValueError(f"{text!r} is not a size: write 64MiB, 50M or a number of bytes")
+        raise ValueError(f"{text[:_SHOWN_MAX]!r} is not a size: write 64MiB, 50M or a number of bytes")
     base = 1024 if match[3] else 1000
     return int(Fraction(match[1]) * base ** _POWERS[match[2].lower()])
 
@@ -40,7 +41,7 @@ def parse_duration(text: str) -> float:
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is not a duration: write 500ms, 30s, 15m, 24h or a number of seconds")
+        raise ValueError(f"{text[:_SHOWN_MAX]!r} is not a duration: write 500ms, 30s, 15m, 24h or a number of seconds")
     return float(match[1]) * _SECONDS[match[2].lower()]
 
 

@@ -21,6 +21,9 @@ from polyb2.ledger.place import file_system_of
 LOCK = ".lock"
 _SIDE_FILES = ("-wal", "-shm", "-journal", LOCK)
 _LINKS_MAX = 40
+_PATH_BYTES_MAX = 504
+"""SQLite takes paths of 512 bytes, and appends ``-journal``; what is longer it "cannot open"."""
+_NAME_BYTES_MAX = 255 - len("-journal")
 
 
 @contextmanager
@@ -41,9 +44,11 @@ def find(path: Path) -> Path:
     Raises:
         UsageError: the file has another name or mount beside this one, or others could have put it there.
     """
+    _refuse_long(path)
     with translated_os(path):
         _refuse_planted_links(path)
         real = Path(os.path.realpath(path))
+        _refuse_long(real)
         _refuse_odd(real, "set DATABASE_URL to a plain file")
         for suffix in _SIDE_FILES:
             _refuse_odd(beside(real, suffix), "it is no file of polyb2's: remove it")
@@ -152,6 +157,16 @@ def _stat(path: Path) -> os.stat_result | None:
         return path.lstat()
     except FileNotFoundError:
         return None
+
+
+def _refuse_long(path: Path) -> None:
+    size = len(os.fsencode(path))
+    longest = max(len(os.fsencode(name)) for name in (path.name, *path.parts))
+    if size > _PATH_BYTES_MAX or longest > _NAME_BYTES_MAX:
+        raise UsageError(
+            f"the ledger's path {str(path)[:60]}... is too long ({size} bytes): SQLite takes {_PATH_BYTES_MAX} and the file "
+            f"system {_NAME_BYTES_MAX} for each name in it; set DATABASE_URL to a shorter one"
+        )
 
 
 def _refuse_planted_links(path: Path) -> None:

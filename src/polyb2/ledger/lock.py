@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ BUSY_TRY_S = 2.0
 _LOCK_POLL_S = 0.002
 _BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _PASSING_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 PRIMARY_CODE = 0xFF
 
 
@@ -137,6 +139,15 @@ def _acquire(descriptor: int, deadline: float) -> None:
             if time.monotonic() > deadline:
                 raise busy("its lock is taken") from None
             time.sleep(_LOCK_POLL_S)
+        except OSError as error:
+            if error.errno in _WITHOUT_LOCKS:
+                raise UsageError(
+                    f"the file system of the ledger has no locks ({error.strerror}), and without them two processes would "
+                    "damage it; set DATABASE_URL to a local disk"
+                ) from error
+            raise LedgerError(
+                f"the ledger's lock cannot be taken: {error.strerror}; check the disk", may_pass=True
+            ) from error
         else:
             return
 
@@ -150,7 +161,7 @@ def translated() -> Iterator[None]:
         code = error.sqlite_errorcode & PRIMARY_CODE
         if code in _BUSY_CODES:
             raise busy(str(error)) from error
-        own, words = descriptors.words(), f"{error}; check the disk and the folder's permissions"
+        own, words = descriptors.words(), f"{error}; check the disk and the folder's permissions{_file_size_limit()}"
         raise LedgerError(
             f"the ledger cannot be used: {own or words}",
             may_pass=bool(own) or code in _PASSING_CODES,
@@ -161,6 +172,11 @@ def translated() -> Iterator[None]:
         raise UsageError(
             f"the ledger is damaged: {error}; move the file away and run polyb2 discover, which adopts what is in the bucket"
         ) from error
+
+
+def _file_size_limit() -> str:
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return "" if limit == resource.RLIM_INFINITY else f", and ulimit -f, which allows files of {limit} bytes"
 
 
 def busy(words: str) -> LedgerBusyError:

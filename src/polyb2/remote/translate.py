@@ -39,6 +39,7 @@ _AUTH_KINDS = {Kind.KEYS_REFUSED, Kind.CLOCK_SKEW}
 _SKEW_TOLD_S = 60
 _LOCAL_DOUBTS = {Kind.UNREACHABLE, Kind.CONNECTION_LOST}
 """What a failure of this machine's own looks like."""
+_OF_THE_PROXY = "check the proxy that HTTPS_PROXY names, and what it allows"
 _PROXY_LOGIN = 407
 _NEVER_CONNECTED = (
     aiohttp.ClientConnectorError,
@@ -91,9 +92,10 @@ def translate(side: Side, operation: str, error: Exception) -> RemoteError:
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return _from_proxy(side, operation, error)
     kind = _kind_of(error)
+    advice = _OF_THE_PROXY if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
     if kind in _LOCAL_DOUBTS and (words := descriptors.problem(error)):
         return RemoteError(side, Kind.NO_OPEN_FILES, f"{operation}: {words}")
-    return RemoteError(side, kind, f"{operation}: {_words(error)}", origin=_origin_of(error))
+    return RemoteError(side, kind, f"{operation}: {_words(error)}", origin=_origin_of(error), advice=advice)
 
 
 def _from_proxy(side: Side, operation: str, error: aiohttp.ClientHttpProxyError) -> RemoteError:
@@ -101,9 +103,7 @@ def _from_proxy(side: Side, operation: str, error: aiohttp.ClientHttpProxyError)
     if error.status == _PROXY_LOGIN:
         return classify(Answer(side, operation, _PROXY_LOGIN))
     words = f"{operation}: the proxy answered {error.status} {_one_line(error.message)}".rstrip()
-    return RemoteError(
-        side, Kind.UNREACHABLE, words, advice="check the proxy that HTTPS_PROXY names, and what it allows"
-    )
+    return RemoteError(side, Kind.UNREACHABLE, words, advice=_OF_THE_PROXY)
 
 
 def from_body(side: Side, operation: str, status: int, headers: Mapping[str, str], body: bytes) -> RemoteError:

@@ -18,6 +18,7 @@ import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
 from botocore.httpsession import ProxyConfiguration
 
+from polyb2 import descriptors
 from polyb2.core.errors import UsageError
 from polyb2.remote.control import exchange
 
@@ -67,6 +68,8 @@ def _check_bundle(named: str) -> None:
     except ssl.SSLError:
         raise UsageError(f"SSL_CERT_FILE names {named}, which holds no certificates in PEM form") from None
     except OSError as error:
+        if own := descriptors.words(error):
+            raise UsageError(own) from None
         words = f"SSL_CERT_FILE names {named}, which cannot be read ({error.strerror})"
         raise UsageError(f"{words}: name a bundle of CA certificates, or unset it") from None
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from polyb2.core.keys import parse_key
+from polyb2.core.scrub import escape
 from polyb2.core.units import format_duration, format_size
 
 _BAR_COLUMNS = (8, 50)
@@ -117,7 +118,8 @@ def _head(frame: Frame, width: int) -> RenderableType:
 def _row(file: FileLine, width: int) -> RenderableType:
     share = file.done / file.size if file.size else 0.0
     again = f"  attempt {file.attempt}" if file.attempt > 1 else ""
-    key = elided(file.key, width - _ROW_FIGURES - len(again))
+    # Escaped before it is measured: the console would do it after the layout, and the line be longer than that.
+    key = elided(escape(file.key), width - _ROW_FIGURES - len(again))
     figures = f"{100 * share:3.0f} %  {format_size(file.size):>9}  {key}{again}"
     return _grid(ProgressBar(total=1, completed=share, width=_ROW_BAR_COLUMNS), figures)
 

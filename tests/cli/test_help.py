@@ -1,0 +1,38 @@
+"""The help: whole sentences, and true of the command that it stands under."""
+
+from __future__ import annotations
+
+import pytest
+
+from polyb2.cli.main import app, main
+
+
+def helped(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--help"])
+    assert ended.value.code == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_the_list_of_commands_is_cut_nowhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    text = helped(capsys)
+    for command in app.registered_commands:
+        assert command.callback is not None
+        first = " ".join((command.help or command.callback.__doc__ or "").split()).split(". ")[0].rstrip(".")
+        assert first in text
+    assert "..." not in text.partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("command", ["discover", "sync", "plan"])
+def test_what_lists_takes_the_last_days_by_default(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert "The last days, by US Eastern time (the default)." in helped(capsys, command)
+
+
+@pytest.mark.parametrize("command", ["files", "retry", "unqueue", "verify", "coverage"])
+def test_what_filters_takes_everything_by_default(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    text = helped(capsys, command)
+    assert "(the default)" not in text
+    assert "Without any of these: all dates." in text
