@@ -248,10 +248,18 @@ def _words(error: Exception) -> str:
     if isinstance(error, _UNREADABLE):
         why = f": {_one_line(str(error))[:200]}" if isinstance(error, ResponseParserError) else ""
         return f"was answered with XML that cannot be read{why}"
-    if (
-        isinstance(error, ssl.SSLError | aiohttp.ClientConnectorSSLError)
-        and "WRONG_VERSION_NUMBER" in str(error).upper()
-    ):
-        return "the port does not speak TLS: is it an http:// endpoint?"
+    if words := _tls_words(error):
+        return words
     text = _one_line(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _tls_words(error: Exception) -> str:
+    """Of a handshake that failed for no reason that a certificate has; empty for any other error."""
+    is_tls = isinstance(error, ssl.SSLError | aiohttp.ClientConnectorSSLError)
+    if is_tls and "WRONG_VERSION_NUMBER" in str(error).upper():
+        return "the port does not speak TLS: is it an http:// endpoint?"
+    if isinstance(error, aiohttp.ClientConnectorError) and error.errno is None and error.strerror is None:
+        # asyncio gives no reason where the other end hangs up within the handshake.
+        return "the other end closed the connection while TLS was set up: is it an http:// endpoint, or a proxy's?"
+    return ""
