@@ -156,7 +156,7 @@ def test_no_variable_of_aws_is_looked_up_and_no_file_of_the_home_opened(home: Pa
         env={**os.environ, **HOSTILE, "HOME": str(home)},
     )
     problem, asked, opened = json.loads(done.stdout)
-    assert problem == "EndpointConnectionError"
+    assert problem == "ClientConnectorError"
     assert "THE_WATCH_WORKS" in asked
     assert [name for name in asked if name.startswith(("AWS", "_X_", "BOTO_CONFIG", "BOTOCORE", "REQUESTS"))] == []
     assert [path for path in opened if path.startswith(str(home))] == []

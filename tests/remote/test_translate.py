@@ -12,7 +12,7 @@ from botocore.parsers import ResponseParserError
 from yarl import URL
 
 from polyb2.core.errors import Kind, Scope, Side
-from polyb2.remote.translate import AnswerError, OversizedError, from_body, translate
+from polyb2.remote.translate import AnswerError, OversizedError, from_body, is_error, text_of, translate
 
 _KEY = Mock(host="proxy", port=3128, ssl=True)
 _INFO = Mock(real_url=URL("https://h/b/k?X-Amz-Signature=abcdef"))
@@ -37,6 +37,10 @@ def answered(code: int, message: str = "") -> aiohttp.ClientResponseError:
          "the proxy answered 503 busy"),
         (aiohttp.ClientProxyConnectionError(_KEY, OSError(111, "refused")), Kind.UNREACHABLE, Scope.OUTAGE,
          "check the proxy that HTTPS_PROXY names"),
+        (aiohttp.ClientConnectorError(Mock(), ConnectionResetError()), Kind.UNREACHABLE, Scope.OUTAGE,
+         "closed the connection while TLS was set up"),
+        (aiohttp.ClientConnectorError(Mock(), ConnectionRefusedError(111, "Connection refused")), Kind.UNREACHABLE,
+         Scope.OUTAGE, "Connection refused"),
         (ParamValidationError(report="no"), Kind.UNSUPPORTED, Scope.FILE, "no"),
         (TimeoutError(), Kind.STALLED, Scope.FILE, "TimeoutError"),
         (aiohttp.ClientPayloadError("cut"), Kind.TRUNCATED, Scope.FILE, "cut"),
@@ -55,6 +59,40 @@ def test_a_foreign_error_in_our_words(error: Exception, kind: Kind, scope: Scope
 def test_an_empty_message_of_the_service_is_no_words() -> None:
     foreign = AnswerError(403, {}, b"<Error><Code>AccessDenied</Code><Message/></Error>")
     assert translate(Side.SOURCE, "list", foreign).found == "list was answered 403 (AccessDenied)"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<Error><Code>AccessDenied</Code><Message>No cap left</Message></Error>",
+        b"\xef\xbb\xbf<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>No cap left</Message></Error>",
+        b"<a:Error xmlns:a='urn:x'><a:Code>AccessDenied</a:Code><a:Message>No cap left</a:Message></a:Error>",
+        b"<?xml version='1.0'?>\n<Error>\n <Code>\n  AccessDenied\n </Code>\n <Message>\n  No cap left\n</Message></Error>",
+        b"<Error><Code><![CDATA[AccessDenied]]></Code><Message><![CDATA[No cap left]]></Message></Error>",
+        "<Error><Code>AccessDenied</Code><Message>No cap left</Message></Error>".encode("utf-16"),
+        b"<Error><Code>AccessDenied</Code><Message>No cap left" + b" " * (1 << 20),
+    ],
+)
+def test_an_error_is_read_however_its_xml_is_written(body: bytes) -> None:
+    found = from_body(Side.TARGET, "put", 403, {}, body).found
+    assert found == "put was answered 403: No cap left (AccessDenied)"
+    assert is_error(text_of(body))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (
+            b"\n \n<?xml version='1.0'?>" + b"\n" * 2000 + b"<Error xmlns='urn:x'><Code>InternalError</Code></Error>",
+            True,
+        ),
+        (b"<ListBucketResult><Key>&lt;Error&gt;</Key></ListBucketResult>", False),
+        (b"<ErrorDocument></ErrorDocument>", False),
+        (b"", False),
+    ],
+)
+def test_an_error_within_a_200_is_known_by_its_root(body: bytes, expected: bool) -> None:
+    assert is_error(text_of(body)) is expected
 
 
 @pytest.mark.parametrize(

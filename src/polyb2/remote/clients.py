@@ -22,6 +22,7 @@ from botocore.utils import parse_timestamp as botocore_timestamp
 from yarl import URL
 
 from polyb2 import __version__
+from polyb2.remote.interim import bounded
 from polyb2.remote.isolated import IsolatedSession
 from polyb2.remote.proxies import proxy_of
 from polyb2.remote.trust import ControlSession, speaks_tls, trusted
@@ -95,11 +96,10 @@ def _boto_session() -> _Session:
     return _Session(botocore_session=session)
 
 
-def parse_timestamp(text: str) -> datetime:
-    """A time of a listing. botocore's own parser guesses the format, which takes half of the time of a long listing.
+def parse_timestamp(text: str) -> datetime | None:
+    """A time of a listing; None for what is none, so that one such entry does not take the others with it.
 
-    Raises:
-        ValueError: it is none.
+    botocore's own parser guesses the format, which takes half of the time of a long listing.
     """
     try:
         moment = datetime.fromisoformat(text)
@@ -108,11 +108,11 @@ def parse_timestamp(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _guessed(text: str) -> datetime:
+def _guessed(text: str) -> datetime | None:
     try:
         return botocore_timestamp(text)
-    except (RuntimeError, OverflowError):
-        raise ValueError(f"{text[:30]!r} is no time") from None
+    except (RuntimeError, OverflowError, ValueError):
+        return None
 
 
 class Http:
@@ -143,7 +143,8 @@ def open_session(url: str, proxy: URL | None, **connecting: Any) -> aiohttp.Clie
         login = (
             aiohttp.BasicAuth(proxy.user, proxy.password or "", "utf-8") if proxy is not None and proxy.user else None
         )
-        return _session(aiohttp.TCPConnector(limit=0, ssl=trusted(url, proxy), **connecting), proxy, login)
+        connector = bounded(aiohttp.TCPConnector(limit=0, ssl=trusted(url, proxy), **connecting))
+        return _session(connector, proxy, login)
 
 
 def _session(

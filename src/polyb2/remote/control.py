@@ -14,7 +14,7 @@ from aiobotocore.awsrequest import AioAWSResponse
 from multidict import CIMultiDict
 from yarl import URL
 
-from polyb2.remote.translate import AnswerError, OversizedError, error_body, is_page
+from polyb2.remote.translate import AnswerError, OversizedError, error_body, is_error, is_page, text_of
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
@@ -23,8 +23,8 @@ ANSWER_BYTES_MAX = 4 << 20
 """A page of 1,000 keys of 100 bytes has a third of a megabyte; of keys as long as S3 has them, 1,024 bytes, 2 MB."""
 _OK = {200, 204, 206}
 _IN_A_200 = 500
-_LOOKED_AT = 1000
-"""Bytes of an answer that tell what it is."""
+_DECLARATION = b"<!DOCTYPE"
+"""Of entities, which make hundreds of megabytes of a kilobyte. S3 declares none, and in keys the bracket is escaped."""
 
 
 async def exchange(
@@ -87,10 +87,10 @@ async def _checked(response: aiohttp.ClientResponse) -> bytes:
     if response.status not in _OK:
         raise AnswerError(response.status, response.headers, await error_body(response))
     body = await _bounded(response)
-    text = body[:_LOOKED_AT].decode("utf-8", "replace")
-    if is_page(text, response.headers):
+    text = text_of(body)
+    if is_page(text, response.headers) or _DECLARATION in body:
         raise AnswerError(response.status, response.headers, body)
-    if "<Error>" in text or "<Error " in text:
+    if is_error(text):
         # S3 keeps a slow Complete alive with a 200 whose body then is the error.
         raise AnswerError(_IN_A_200, response.headers, body)
     return body

@@ -54,6 +54,12 @@ class Descriptions(Loader):
         return found
 
 
+def _leave_out_the_nameless(parsed: dict[str, Any], **_: object) -> None:
+    """Take entries without a key out of a listing: the library decodes the key of each, and fails at one that has none."""
+    if "Contents" in parsed:
+        parsed["Contents"] = [entry for entry in parsed["Contents"] if entry.get("Key")]
+
+
 class IsolatedSession(AioSession):
     """A session that takes what it is given in code, and botocore's defaults for the rest."""
 
@@ -65,6 +71,9 @@ class IsolatedSession(AioSession):
         super().__init__()
         # It would add a header for AWS Lambda by the environment.
         self.unregister("before-call", add_recursion_detection_header)  # type: ignore[arg-type]
+
+        emitter = self.get_component("event_emitter")
+        emitter.register_first("after-call.s3.ListObjectsV2", _leave_out_the_nameless)
 
     def get_scoped_config(self) -> dict[str, Any]:
         """The section of a profile: none is ever read."""

@@ -62,6 +62,9 @@ def believable(
         except ValueError as error:  # the library's own as well, of a number or a time that is none
             words = f"{operation} was answered with something that cannot be: {str(error)[:100]}"
             raise RemoteError(side, Kind.BAD_ANSWER, words) from None
+        except LookupError as error:  # the library's own, of an entry without a name
+            words = f"{operation} was answered with an entry without {str(error)[:100]}"
+            raise RemoteError(side, Kind.BAD_ANSWER, words) from None
         return answer
 
     return asked

@@ -7,6 +7,7 @@ answer to a range GET is checked for status, ETag, Content-Range and length befo
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,7 @@ FOLDERS_MAX = 10_000
 """Names below a prefix: there are nine prefixes and some thirty types."""
 FOLDER_PAGES_MAX = 200
 _NAME_KEPT = 300
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PARTIAL = 206
 _OK = 200
 _NOT_IMPLEMENTED = 501
@@ -195,9 +197,14 @@ def _listed(item: Mapping[str, Any]) -> ListedObject:
     return ListedObject(
         item["Key"],
         int(item.get("Size", UNKNOWN)),
-        clean_etag(item.get("ETag") or ""),
+        _sendable(clean_etag(item.get("ETag") or "")),
         UNKNOWN if modified is None else int(modified.timestamp() * 1000),
     )
+
+
+def _sendable(etag: str) -> str:
+    """An ETag as a header can hold it; with a control character in it, it is none."""
+    return "" if _CONTROL.search(etag) else etag
 
 
 async def _check_answer(response: aiohttp.ClientResponse, revision: Revision, part: Part | None) -> None:

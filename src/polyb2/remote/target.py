@@ -26,7 +26,7 @@ from polyb2.remote.relay import Relay
 from polyb2.remote.route import Route
 from polyb2.remote.signing import Presigner
 from polyb2.remote.source import list_folders, listed_objects
-from polyb2.remote.translate import error_body, from_body, from_response, is_page
+from polyb2.remote.translate import error_body, from_body, from_response, is_error, is_page, text_of
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -331,8 +331,9 @@ async def _check_read(response: aiohttp.ClientResponse, part: Part) -> None:
 async def _check_stored(response: aiohttp.ClientResponse, operation: str) -> None:
     """Raise what the answer to a PUT stands for, unless it is the service's own that it was stored."""
     body = await error_body(response)
-    status = _ERROR_IN_A_200 if response.status == _OK and b"<Error>" in body else response.status
-    if status != _OK or is_page(body.decode("utf-8", "replace"), response.headers):
+    text = text_of(body)
+    status = _ERROR_IN_A_200 if response.status == _OK and is_error(text) else response.status
+    if status != _OK or is_page(text, response.headers):
         raise from_body(Side.TARGET, operation, status, response.headers, body)
     if not clean_etag(response.headers.get("ETag", "")):
         words = f"{operation} was answered 200 without an ETag, as a proxy does that changes answers"

@@ -7,6 +7,7 @@ texts can hold a URL, and a presigned URL holds a signature: every message is sc
 from __future__ import annotations
 
 import asyncio
+import codecs
 import html
 import re
 import ssl
@@ -26,8 +27,12 @@ from polyb2.core.retry import parse_retry_after
 from polyb2.core.scrub import scrub
 
 ERROR_BODY_MAX = 64 * 1024
-_CODE = re.compile(r"<Code>([^<]{1,100})</Code>")
-_MESSAGE = re.compile(r"<Message>([^<]{1,2000})</Message>")
+_PREFIX = re.compile(r"(</?)[A-Za-z_][A-Za-z0-9_.-]{0,40}:(?=[A-Z])")
+"""Of an element's name. Which namespace it stands for makes no difference."""
+_ERROR = re.compile(r"\s*(?:<\?[^<>]{0,200}\?>\s*)?<Error[\s/>]")
+"""How an error begins. S3 keeps a connection alive by white space, before its root as well."""
+_CODE = re.compile(r"<Code>\s{0,100}([^<\s]{1,100})\s{0,100}</Code>")
+_MESSAGE = re.compile(r"<Message>([^<]{1,2000})")
 _REGION = re.compile(r"<Region>([A-Za-z0-9-]{1,40})</Region>")
 _MOVED_TO = re.compile(r"<Endpoint>([^<]{1,200})</Endpoint>")
 _TITLE = re.compile(r"<title>([^<]{1,200})</title>", re.IGNORECASE)
@@ -109,7 +114,7 @@ def _from_proxy(side: Side, operation: str, error: aiohttp.ClientHttpProxyError)
 def from_body(side: Side, operation: str, status: int, headers: Mapping[str, str], body: bytes) -> RemoteError:
     """The error that an HTTP answer stands for, with its Retry-After and, for signatures, the clocks compared."""
     now, named = datetime.now(UTC), _named(headers)
-    text = body[:ERROR_BODY_MAX].decode("utf-8", "replace")
+    text = text_of(body)
     form, code = _form_of(text, named)
     error = classify(
         Answer(
@@ -146,6 +151,19 @@ async def error_body(response: aiohttp.ClientResponse) -> bytes:
     except (aiohttp.ClientPayloadError, ConnectionError):
         pass
     return body[:ERROR_BODY_MAX]
+
+
+def text_of(body: bytes) -> str:
+    """The beginning of an answer as text, in any of the ways that XML can be written: UTF-16, prefixes, CDATA."""
+    start = body[:ERROR_BODY_MAX]
+    is_wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = start.decode("utf-16" if is_wide else "utf-8-sig", "replace")
+    return _PREFIX.sub(r"\1", text).replace("<![CDATA[", "").replace("]]>", "")
+
+
+def is_error(text: str) -> bool:
+    """Whether an answer is an error, whatever its status says."""
+    return _ERROR.match(text) is not None
 
 
 def is_page(text: str, headers: Mapping[str, str]) -> bool:
@@ -230,10 +248,18 @@ def _words(error: Exception) -> str:
     if isinstance(error, _UNREADABLE):
         why = f": {_one_line(str(error))[:200]}" if isinstance(error, ResponseParserError) else ""
         return f"was answered with XML that cannot be read{why}"
-    if (
-        isinstance(error, ssl.SSLError | aiohttp.ClientConnectorSSLError)
-        and "WRONG_VERSION_NUMBER" in str(error).upper()
-    ):
-        return "the port does not speak TLS: is it an http:// endpoint?"
+    if words := _tls_words(error):
+        return words
     text = _one_line(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _tls_words(error: Exception) -> str:
+    """Of a handshake that failed for no reason that a certificate has; empty for any other error."""
+    is_tls = isinstance(error, ssl.SSLError | aiohttp.ClientConnectorSSLError)
+    if is_tls and "WRONG_VERSION_NUMBER" in str(error).upper():
+        return "the port does not speak TLS: is it an http:// endpoint?"
+    if isinstance(error, aiohttp.ClientConnectorError) and error.errno is None and error.strerror is None:
+        # asyncio gives no reason where the other end hangs up within the handshake.
+        return "the other end closed the connection while TLS was set up: is it an http:// endpoint, or a proxy's?"
+    return ""

@@ -21,6 +21,7 @@ from botocore.httpsession import ProxyConfiguration
 from polyb2 import descriptors
 from polyb2.core.errors import UsageError
 from polyb2.remote.control import exchange
+from polyb2.remote.interim import bounded
 
 if TYPE_CHECKING:
     from aiobotocore.awsrequest import AioAWSResponse
@@ -85,7 +86,7 @@ class ControlSession(AIOHTTPSession):
 
     def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:  # noqa: ARG002 - the parent's signature
         allowed = authorities() if self._verify else True
-        return aiohttp.TCPConnector(limit=self._max_pool_connections, ssl=allowed, **self._connector_args)
+        return bounded(aiohttp.TCPConnector(limit=self._max_pool_connections, ssl=allowed, **self._connector_args))
 
     async def send(self, request: AWSPreparedRequest) -> AioAWSResponse:  # type: ignore[override]  # the stubs' are others
         """Send a control call; nothing is followed, and the answer is bounded and looked at."""
