@@ -12,8 +12,10 @@ from polyb2 import engine
 from polyb2.core.errors import Side
 from polyb2.core.records import UploadState
 from polyb2.core.status import Event
+from polyb2.flow.cleanup import cleanup
 from polyb2.ledger.leases import Worker
 from polyb2.ledger.ledger import Ledger
+from polyb2.opening import open_mirror
 from polyb2.sandbox import Answer, Call, Fault, GeneratedGzip, Reset, Stall
 from polyb2.sandbox.multipart import Upload
 from tests.conftest import MIB, QUOTES, Bench, Gate, key, until
@@ -114,6 +116,33 @@ async def test_a_long_run_sweeps_now_and_then(bench: Bench, monkeypatch: pytest.
     assert once.hits == 1
     os.kill(os.getpid(), signal.SIGTERM)
     assert (await running).signal == signal.SIGTERM
+
+
+async def test_cleanup_holds_a_page_of_uploads_however_many_there_are(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyb2.sandbox.multipart.PAGE", 2)
+    names = [key(f"2024-01-{day:02}") for day in range(1, 6)]
+    for name in names:
+        upload = Upload(name, initiated_s=0)
+        bench.box.target._uploads[upload.upload_id] = upload
+    told: list[str] = []
+
+    async def swept(*, dry_run: bool) -> int:
+        async with open_mirror(bench.configured()) as mirror:
+            now_ms = mirror.ledger.clock.wall_ms()
+            found = await cleanup(
+                mirror, older_than_s=60, now_ms=now_ms, dry_run=dry_run, tell=lambda upload: told.append(upload.key)
+            )
+            return found.aborted
+
+    assert await swept(dry_run=True) == len(bench.box.target.open_uploads()) == len(names)
+    bench.box.target.requests.clear()
+    assert await swept(dry_run=False) == len(names)
+    assert told == [*names, *names]
+    asked = [item.operation for item in bench.box.target.requests]
+    assert asked == [*["list_uploads", "abort", "abort"] * 2, "list_uploads", "abort"]
+    bench.assert_clean()
 
 
 async def test_cleanup_tells_what_it_could_not_abort(bench: Bench) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 
 import pytest
 
-from polyb2.core.errors import UsageError
+from polyb2.core.errors import RemoteError, UsageError
 from polyb2.core.selection import EVERYTHING, Selection, historical
+from polyb2.flow.discover import Discovery
 from polyb2.flow.verify import Findings, verify
 from polyb2.notify.reporter import verified as news_of
 from polyb2.opening import open_mirror
-from polyb2.sandbox import Call, Fault, GeneratedGzip, Reset
+from polyb2.sandbox import Call, Fault, GeneratedGzip, Reset, Shape
+from polyb2.sandbox.exchange import Reply
 from polyb2.sandbox.versions import Version
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
 
@@ -179,3 +182,61 @@ async def test_repair_is_advised_only_where_it_would_queue_something(bench: Benc
     assert "--repair" not in (await bench.cli("verify")).out
     bench.box.source.put(SMALL, b"newer")
     assert "--repair queues what differs" in (await bench.cli("verify")).out
+
+
+def bent_order(reply: Reply) -> None:
+    """A listing from its end to its beginning."""
+    assert isinstance(reply.body, bytes)
+    xml = reply.body.decode()
+    entries = re.findall("<Contents>.*?</Contents>", xml, flags=re.DOTALL)
+    reply.body = (re.sub("<Contents>.*</Contents>", "", xml, flags=re.DOTALL)).encode()
+    reply.body = reply.body.replace(
+        b"</ListBucketResult>", "".join(reversed(entries)).encode() + b"</ListBucketResult>"
+    )
+    reply.length = len(reply.body)
+
+
+@pytest.mark.parametrize("sorted_max", [100, 1], ids=["sorted", "page by page"])
+async def test_each_difference_is_found_wherever_it_lies_in_a_listing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, sorted_max: int
+) -> None:
+    monkeypatch.setattr("polyb2.flow.listing.SORTED_MAX", sorted_max)
+    days = [key(f"2024-01-{day:02}") for day in (3, 5, 8, 10)]
+    for name in days:
+        bench.box.source.put(name, b"x")
+    await bench.mirror_all()
+    for day in (2, 4, 9, 11):
+        await bench.box.target.store(key(f"2024-01-{day:02}"), b"of another")
+    bench.box.source.put(key("2024-01-01"), b"that nobody chose")
+    bench.box.source.remove(days[0])
+    await bench.box.target.store(days[1], b"longer than it was")
+    bench.box.source.put(days[3], b"newer")
+    found = await verified(bench)
+    assert [(item.key[-9:-7], item.kind) for item in found.differences] == [
+        ("02", "extra"), ("03", "source_gone"), ("04", "extra"), ("05", "size"), ("09", "extra"), ("10", "stale"),
+        ("11", "extra"),
+    ]  # fmt: skip
+    assert found.checked == 4
+
+
+async def test_a_listing_in_another_order_is_sorted_or_where_it_is_too_long_refused_by_name(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in (2, 3, 4):
+        bench.box.source.put(key(f"2024-01-0{day}"), b"x")
+    await bench.mirror_all()
+    bench.box.target.inject(Fault("list", Shape(bent_order), times=0))
+    assert (kinds(found := await verified(bench)), found.checked) == ([], 3)
+    monkeypatch.setattr("polyb2.flow.listing.SORTED_MAX", 2)
+    with pytest.raises(RemoteError, match=f"the listing of {DAY_AGGS}/ is not in the order of its keys"):
+        await verified(bench)
+
+
+async def test_a_revision_that_waits_for_a_yes_was_seen_and_verify_says_so(bench: Bench) -> None:
+    bench.box.source.put(SMALL, b"old")
+    await bench.mirror_all()
+    bench.box.source.put(SMALL, b"newer")
+    assert "a newer one that no discovery has seen" in (await bench.cli("verify")).out
+    async with open_mirror(bench.configured()) as mirror:
+        await Discovery(mirror, EVERYTHING).queue(agreed=())
+    assert "a newer one that is not queued until somebody agrees" in (await bench.cli("verify")).out

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from polyb2.core.errors import HANDLING, RemoteError, Side
+from polyb2.core.errors import HANDLING, Kind, RemoteError, Side
 from polyb2.core.keys import parse_key
-from polyb2.core.parts import Part
-from polyb2.core.records import ListedObject
+from polyb2.core.parts import Part, plan_parts
+from polyb2.core.records import ListedObject, PartProof, Upload, UploadState
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.units import parse_duration, parse_size
 from polyb2.flow.listing import unusable
@@ -25,7 +25,8 @@ from polyb2.remote.source import UNKNOWN, Source, _is_range
 from polyb2.remote.target import Target
 from polyb2.remote.translate import from_body
 from polyb2.sandbox import Fault, Sandbox, Shape
-from polyb2.sandbox.exchange import Reply
+from polyb2.sandbox.exchange import Exchange, Reply, xml_reply
+from polyb2.sandbox.faults import Action
 from tests.conftest import key
 
 PART, SIZE = Part(2, 10, 10), 30
@@ -231,10 +232,74 @@ def test_a_page_that_cannot_be_is_an_error_of_its_side(lister: Lister, page: str
         _page().replace("<Size>2000</Size>", "<Size>-5</Size>"),
         _page().replace(f"<Key>{key('2024-01-02')}</Key>", ""),
         _page().replace("<LastModified>2024-01-02T03:04:05.000Z</LastModified>", ""),
+        _page().replace("2024-01-02T03:04:05.000Z", "2024-01-02T99:04:05"),
+        _page().replace("2024-01-02T03:04:05.000Z", "9" * 400),
         _page().replace(f"<ETag>&quot;{2:032x}&quot;</ETag>", ""),
     ],
-    ids=["no size", "less than nothing", "no key", "no time", "no ETag"],
+    ids=["no size", "less than nothing", "no key", "no time", "no such hour", "a number", "no ETag"],
 )
 def test_an_entry_that_cannot_be_does_not_take_its_page_with_it(lister: Lister, page: str) -> None:
     usable = [item.key for item in lister.listed(page.encode()) if unusable(item) is None]
     assert set(usable) == {key("2024-01-03")}
+
+
+PARTS = (
+    "<ListPartsResult><MaxParts>1</MaxParts><IsTruncated>false</IsTruncated><Part><PartNumber>1</PartNumber>"
+    "<ETag>&quot;x&quot;</ETag><Size>5</Size></Part></ListPartsResult>"
+)
+UPLOADS = (
+    "<ListMultipartUploadsResult><IsTruncated>false</IsTruncated><Upload><Key>k</Key><UploadId>u</UploadId>"
+    "<Initiated>2024-01-02T03:04:05.000Z</Initiated></Upload></ListMultipartUploadsResult>"
+)
+VERSIONS = (
+    "<ListVersionsResult><IsTruncated>false</IsTruncated><Version><Key>k</Key><VersionId>v</VersionId><Size>5</Size>"
+    "<LastModified>2024-01-02T03:04:05.000Z</LastModified></Version></ListVersionsResult>"
+)
+SENT = Upload(1, 1, "k", "u", "t", plan_parts(5, streams=1, wanted=None), PartProof.ETAG, UploadState.OPEN)
+
+
+@dataclass(frozen=True)
+class Written(Action):
+    """An answer that the test writes."""
+
+    text: str
+
+    async def before(self, exchange: Exchange) -> Reply:
+        return xml_reply(self.text)
+
+
+async def of_parts(target: Target) -> int:
+    return len(await target.list_parts(SENT) or ())
+
+
+async def of_uploads(target: Target) -> int:
+    return len([item async for item in target.open_uploads("")])
+
+
+async def of_versions(target: Target) -> int:
+    return len([item async for item in target.versions("")])
+
+
+@pytest.mark.parametrize(
+    ("page", "named", "count"),
+    [
+        (PARTS, "PartNumber", of_parts),
+        (PARTS, "Size", of_parts),
+        (UPLOADS, "Initiated", of_uploads),
+        (VERSIONS, "Size", of_versions),
+        (VERSIONS, "LastModified", of_versions),
+    ],
+)
+def test_what_is_sent_or_stored_is_believed_whole_or_not_at_all(
+    lister: Lister, page: str, named: str, count: Callable[[Target], Coroutine[None, None, int]]
+) -> None:
+    def count_of(text: str) -> int:
+        lister.box.target.clear_faults()
+        lister.box.target.inject(Fault("*", Written(text), times=0))
+        return lister.runner.run(count(lister.target))
+
+    assert count_of(page) == 1
+    for instead in ("", "x", "9" * 5000, f"1</{named}><{named}>2"):
+        with pytest.raises(RemoteError, match=r"list_.* was answered with something that cannot be") as caught:
+            count_of(re.sub(f"<{named}>[^<]*<", f"<{named}>{instead}<", page))
+        assert caught.value.kind is Kind.BAD_ANSWER

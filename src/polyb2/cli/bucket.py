@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ from polyb2.core.units import parse_duration
 
 if TYPE_CHECKING:
     from polyb2.config import Settings
+    from polyb2.core.records import OpenUpload
     from polyb2.flow.cleanup import Swept
     from polyb2.flow.verify import Difference, Findings, Tell
 
@@ -58,8 +60,11 @@ class _Shown:
     """Prints differences as they are found: JSON as one object, or a line each."""
 
     def __init__(self, *, as_json: bool) -> None:
+        from polyb2.cli.show.output import printed_differences
+
         self._as_json = as_json
         self._begun = False
+        self._line = printed_differences()
 
     def difference(self, found: Difference) -> None:
         # What the reader no longer takes is for nobody; the rest is verified, and mended, all the same.
@@ -67,9 +72,7 @@ class _Shown:
             if self._as_json:
                 self._write_json(json.dumps(found.as_json()))
             else:
-                from polyb2.cli.show.output import print_difference
-
-                print_difference(found)
+                self._line(found)
 
     def end(self, findings: Findings) -> None:
         if self._as_json:
@@ -106,7 +109,7 @@ def cleanup(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, and abort nothing.")] = False,
 ) -> None:
     """Abort unfinished uploads in the bucket that no ledger row owns."""
-    from polyb2.cli.show.output import print_swept
+    from polyb2.cli.show.output import print_swept, printed_swept
 
     try:
         older_than_s = parse_duration(older_than)
@@ -114,15 +117,22 @@ def cleanup(
         raise UsageError(f"--older-than: {error}") from None
     settings = configured()
     set_up_logging(settings.log_level)
-    swept = in_loop(_cleanup(settings, older_than_s, dry_run=dry_run))
+    swept = in_loop(_cleanup(settings, older_than_s, printed_swept(dry_run=dry_run), dry_run=dry_run))
     with ending_with(UNFINISHED if swept.failed else 0):
         print_swept(swept, dry_run=dry_run)
 
 
-async def _cleanup(settings: Settings, older_than_s: float, *, dry_run: bool) -> Swept:
+async def _cleanup(
+    settings: Settings, older_than_s: float, show: Callable[[OpenUpload], None], *, dry_run: bool
+) -> Swept:
     from polyb2.flow import cleanup as flow
     from polyb2.opening import open_mirror
 
+    def tell(upload: OpenUpload) -> None:
+        # What the reader no longer takes is for nobody; the rest is aborted all the same.
+        with suppress(BrokenPipeError):
+            show(upload)
+
     async with open_mirror(settings, read_only=dry_run) as mirror:
         now_ms = mirror.ledger.clock.wall_ms()
-        return await flow.cleanup(mirror, older_than_s=older_than_s, now_ms=now_ms, dry_run=dry_run)
+        return await flow.cleanup(mirror, older_than_s=older_than_s, now_ms=now_ms, dry_run=dry_run, tell=tell)

@@ -57,7 +57,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 async def _demo(folder: Path) -> Findings:
-    from polyb2.cli.show.output import print_difference, print_findings, say
+    from polyb2.cli.show.output import print_findings, printed_differences, say
     from polyb2.cli.show.standing import print_status
     from polyb2.flow.verify import verify
     from polyb2.opening import open_mirror
@@ -82,7 +82,7 @@ async def _demo(folder: Path) -> Findings:
             if not MANNER.quiet:
                 print_status(await mirror.ledger.status())
             _say("5. Verify: ledger, source and bucket, every byte read back.")
-            findings = await verify(mirror, named_dates([DATES]), deep=True, tell=print_difference)
+            findings = await verify(mirror, named_dates([DATES]), deep=True, tell=printed_differences())
         print_findings(findings)
         kept = box.target.versions(replaced)
         say(f"The bucket keeps {len(kept)} versions of {replaced}; the older one was not touched.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Self, TypeVar
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.keys import KEY_BYTES_MAX, FileName, parse_key, short
@@ -24,6 +25,11 @@ FOREIGN_MAX = 100_000
 """Keys below a prefix that are no flat files of it."""
 TWICE_MAX = 1000
 """Keys that are listed again."""
+SORTED_MAX = 40_000
+"""Objects of a prefix that are sorted in memory (some 20 MB): a file a day for a century."""
+END = "\U0010ffff"
+"""Behind every key that begins with what stands before it."""
+T = TypeVar("T")
 Ignore = Callable[[str, str | None], None]
 
 
@@ -52,6 +58,85 @@ async def bounded(
         if count > PAGES_MAX:
             raise ListingError(side, prefix, f"does not end: it has more than {PAGES_MAX} pages")
         yield page
+
+
+async def in_order(
+    pages: Callable[[str], AsyncIterator[list[ListedObject]]],
+    side: Side,
+    prefix: str,
+    has: Callable[[ListedObject], bool],
+) -> AsyncIterator[ListedObject]:
+    """Objects of a prefix in the order of their keys, each once.
+
+    Nothing comes before the listing went to its end, and it may be in any order. But one that is longer than any of a real
+    dataset comes page by page as it is listed, and then in order or not at all.
+
+    Args:
+        pages: lists a prefix.
+        side: whose listing it is.
+        prefix: what is listed.
+        has: which of its objects are wanted.
+
+    Raises:
+        ListingError: it does not end, or is long and not in order.
+    """
+    objects: dict[str, ListedObject] = {}
+    async for page in bounded(pages(prefix), side, prefix):
+        objects.update((item.key, item) for item in page if has(item))
+        if len(objects) > SORTED_MAX:
+            break
+    else:
+        for key in sorted(objects):
+            yield objects.pop(key)
+        return
+    objects.clear()
+    last = ""
+    async for page in bounded(pages(prefix), side, prefix):
+        for item in filter(has, page):
+            if item.key <= last:
+                raise ListingError(side, prefix, f"is not in the order of its keys, and has more than {SORTED_MAX}")
+            last = item.key
+            yield item
+
+
+class Cursor:
+    """A place in a listing that is in order."""
+
+    def __init__(self, objects: AsyncIterator[ListedObject], first: ListedObject | None) -> None:
+        self._objects = objects
+        self._next = first
+
+    @classmethod
+    async def begin(cls, objects: AsyncIterator[ListedObject]) -> Self:
+        return cls(objects, await anext(objects, None))
+
+    async def before(self, key: str) -> AsyncIterator[ListedObject]:
+        """What comes before a key, which lies behind all those asked for so far."""
+        while (item := self._next) is not None and item.key < key:
+            self._next = await anext(self._objects, None)
+            yield item
+
+    async def at(self, key: str) -> ListedObject | None:
+        """Go to a key; what is listed of it."""
+        async for _ in self.before(key):
+            pass
+        item = self._next
+        if item is None or item.key != key:
+            return None
+        self._next = await anext(self._objects, None)
+        return item
+
+
+async def batches(items: AsyncIterator[T], size: int) -> AsyncIterator[list[T]]:
+    """What comes, so many at a time; the last of them may be fewer."""
+    batch: list[T] = []
+    async for item in items:
+        batch.append(item)
+        if len(batch) >= size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Ledger against source listing against bucket listing: what the mirror claims, and what is there.
+"""Ledger against source listing against bucket listing, side by side: what the mirror claims, and what is there.
 
 Listings are enough for most; HEAD is asked only where an ETag differs from the recorded one. ``deep`` reads back.
 """
@@ -6,7 +6,7 @@ Listings are enough for most; HEAD is asked only where an ETag differs from the 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
@@ -22,7 +22,7 @@ from polyb2.core.records import KnownFile, ListedObject, Revision, StoredObject
 from polyb2.core.selection import EVERYTHING, Selection
 from polyb2.core.units import iso_utc
 from polyb2.flow.chosen import resolve_datasets
-from polyb2.flow.listing import bounded, unusable
+from polyb2.flow.listing import END, Cursor, batches, in_order, unusable
 from polyb2.flow.mirror import Mirror, whole
 from polyb2.flow.readback import equals_source
 from polyb2.flow.stream import hash_stored
@@ -60,12 +60,14 @@ class Difference:
         kind: what differs.
         row: what the ledger knows of it; None where it knows nothing (``extra``).
         listed: the source's newer revision where that is the difference (``stale``).
+        is_held: a discovery saw that, and it waits until somebody agrees to so much.
     """
 
     key: str
     kind: Kind
     row: KnownFile | None = None
     listed: ListedObject | None = None
+    is_held: bool = False
 
     @property
     def listed_revision(self) -> int | None:
@@ -146,7 +148,7 @@ async def verify(
         selection: of which files.
         deep: read every object back.
         mend: queue what differs.
-        tell: is given each difference once its prefix is gone through.
+        tell: is given each difference, once both listings of its prefix went to their ends (but see ``in_order``).
 
     Raises:
         RemoteError: a listing failed: nothing is concluded from half of one.
@@ -155,12 +157,13 @@ async def verify(
     findings = Findings()
     for dataset in await _datasets(mirror, selection):
         for prefix in selection.prefixes(dataset):
-            differences = await _verify_prefix(mirror, selection, (dataset, prefix), findings, deep=deep)
-            if mend:
-                findings.repaired += await _repair(mirror, differences)
-            for difference in differences:
-                findings.add(difference)
-                tell(difference)
+            async for found in batches(_of_prefix(mirror, selection, (dataset, prefix), findings, deep=deep), KEPT_MAX):
+                differences = await _with_held(mirror, found)
+                if mend:
+                    findings.repaired += await _repair(mirror, differences)
+                for difference in differences:
+                    findings.add(difference)
+                    tell(difference)
     return findings
 
 
@@ -190,38 +193,40 @@ async def _repair(mirror: Mirror, differences: Sequence[Difference]) -> int:
     return repaired
 
 
-async def _verify_prefix(
+async def _of_prefix(
     mirror: Mirror, selection: Selection, place: tuple[str, str], findings: Findings, *, deep: bool
-) -> list[Difference]:
-    """The differences of a dataset's prefix. Both listings are held, which a file a day bounds."""
+) -> AsyncIterator[Difference]:
+    """The differences of a dataset's prefix: its rows and both listings are gone through side by side."""
     dataset, prefix = place
-    listed = await _by_key(bounded(mirror.source.pages(prefix), Side.SOURCE, prefix), selection, dataset)
-    stored = await _by_key(bounded(mirror.target.pages(prefix), Side.TARGET, prefix), selection, dataset)
-    differences: list[Difference] = []
-    extra = dict.fromkeys(stored)
-    async for row in mirror.ledger.known_between(prefix, prefix + "\U0010ffff"):
-        name = parse_key(row.key)
-        extra.pop(row.key, None)
+
+    def has(listed: ListedObject) -> bool:
+        name = parse_key(listed.key)
+        return name is not None and name.dataset == dataset and selection.has_date(name.date)
+
+    source = await Cursor.begin(in_order(mirror.source.pages, Side.SOURCE, prefix, has))
+    bucket = await Cursor.begin(in_order(mirror.target.pages, Side.TARGET, prefix, has))
+    async for row in mirror.ledger.known_between(prefix, prefix + END):
+        async for extra in bucket.before(row.key):
+            yield Difference(extra.key, Kind.EXTRA)
+        listed, stored, name = await source.at(row.key), await bucket.at(row.key), parse_key(row.key)
         if name is None or row.mirrored_revision is None or not selection.has_date(name.date):
             continue
         findings.checked += 1
-        found = [item async for item in _compare(mirror, row, listed.get(row.key), stored.get(row.key))]
+        found = [item async for item in _compare(mirror, row, listed, stored)]
         if deep and not any(item.kind in SENT_AGAIN for item in found):
-            found += await _read_back(mirror, row, listed.get(row.key), findings)
-        differences += found
-    return differences + [Difference(key, Kind.EXTRA) for key in extra]
+            found += await _read_back(mirror, row, listed, findings)
+        for item in found:
+            yield item
+    async for extra in bucket.before(prefix + END):
+        yield Difference(extra.key, Kind.EXTRA)
 
 
-async def _by_key(
-    pages: AsyncIterator[list[ListedObject]], selection: Selection, dataset: str
-) -> dict[str, ListedObject]:
-    found: dict[str, ListedObject] = {}
-    async for page in pages:
-        for item in page:
-            name = parse_key(item.key)
-            if name is not None and name.dataset == dataset and selection.has_date(name.date):
-                found[item.key] = item
-    return found
+async def _with_held(mirror: Mirror, differences: list[Difference]) -> list[Difference]:
+    """The differences, with a mark at each that waits for somebody to agree to it."""
+    listed = {item.key: item.listed for item in differences if item.kind is Kind.STALE and item.listed}
+    held = await mirror.ledger.held_of(list(listed)) if listed else {}
+    waiting = {key for key, item in listed.items() if held.get(key) == (item.etag, item.size)}
+    return [replace(item, is_held=item.key in waiting and item.kind is Kind.STALE) for item in differences]
 
 
 async def _compare(

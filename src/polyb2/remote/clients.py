@@ -10,7 +10,6 @@ import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -18,12 +17,12 @@ from urllib.parse import urlsplit
 import aioboto3
 import aiohttp
 from aiobotocore.config import AioConfig
-from botocore.utils import parse_timestamp as botocore_timestamp
 from yarl import URL
 
 from polyb2 import __version__
 from polyb2.remote.interim import bounded
 from polyb2.remote.isolated import IsolatedSession
+from polyb2.remote.parsing import Parsers
 from polyb2.remote.proxies import proxy_of
 from polyb2.remote.trust import ControlSession, speaks_tls, trusted
 
@@ -92,27 +91,8 @@ class _Session(aioboto3.Session):
 def _boto_session() -> _Session:
     """One for the process: it parses botocore's service descriptions, which takes a tenth of a second."""
     session = IsolatedSession()
-    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_timestamp)
+    session.register_component("response_parser_factory", Parsers())
     return _Session(botocore_session=session)
-
-
-def parse_timestamp(text: str) -> datetime | None:
-    """A time of a listing; None for what is none, so that one such entry does not take the others with it.
-
-    botocore's own parser guesses the format, which takes half of the time of a long listing.
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return _guessed(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _guessed(text: str) -> datetime | None:
-    try:
-        return botocore_timestamp(text)
-    except (RuntimeError, OverflowError, ValueError):
-        return None
 
 
 class Http:

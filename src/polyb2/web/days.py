@@ -21,7 +21,7 @@ WEEK = len(WEEKDAYS)
 SATURDAY = 5
 SIGNS = {
     DayState.MIRRORED: ("m", "✓", "mirrored"),
-    DayState.REVISED: ("r", "↻", "replaced at the source, the newest is queued"),
+    DayState.REVISED: ("r", "↻", "replaced at the source"),
     DayState.QUEUED: ("q", "…", "queued"),
     DayState.FAILED: ("f", "✕", "failed"),
     DayState.NOT_ENTITLED: ("n", "⊘", "not in your plan"),
@@ -129,9 +129,12 @@ def _title(day: Day) -> str | None:
     """What a day's sign and colour mean; the script puts the date before it."""
     if day.state is DayState.CLOSED:
         return day.closed_for if day.date.weekday() < SATURDAY else None
+    newest = ""
+    if day.state is DayState.REVISED and day.file is not None:
+        newest = ", the newest waits until you agree to it" if day.file.newer_is_held else ", the newest is queued"
     size = f", {format_size(day.file.size)}" if day.file is not None else ""
     revision = f", revision {day.file.revision}" if day.file is not None and day.file.revision > 1 else ""
-    return f"{SIGNS[day.state][2]}{size}{revision}"
+    return f"{SIGNS[day.state][2]}{newest}{size}{revision}"
 
 
 def latest_year(years: range, today: date) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,10 +17,12 @@ from polyb2.cli.manner import MANNER
 from polyb2.cli.show.picture import elided
 from polyb2.cli.show.safe import SafeConsole
 from polyb2.core.checkup import Checkup, Level
+from polyb2.core.scrub import shown
 from polyb2.core.status import TRANSITIONS, Status
 from polyb2.core.units import format_duration, format_size
 
 if TYPE_CHECKING:
+    from polyb2.core.records import OpenUpload
     from polyb2.flow.cleanup import Swept
     from polyb2.flow.pool import Outcome
     from polyb2.flow.report import Report
@@ -56,6 +58,14 @@ def console(*, asked: bool = True) -> Console:
         width=PIPE_COLUMNS if piped else None,
         quiet=MANNER.quiet and not asked,
     )
+
+
+def lines(*, asked: bool = True) -> Callable[[str], object]:
+    """Prints lines, of which there may be very many: a console lays out each as a page of its own."""
+    out = console(asked=asked)
+    if out.is_terminal or out.quiet:
+        return out.print
+    return lambda words: sys.stdout.write(f"{shown(words)}\n")
 
 
 def say(words: str) -> None:
@@ -146,22 +156,27 @@ def indented(words: str) -> Padding:
 async def print_files(rows: AsyncIterator[Any]) -> None:
     """Rows of the ledger, one a line, as they come; on a terminal what went wrong stands below."""
     out = console()
+    line_of = lines()
     async for row in rows:
-        line = Text(f"{row['status']:<18}", style=COLOURS.get(Status(row["status"]), ""))
         words = ": ".join(word for word in (row["reason"], row["error_message"]) if word)
         if not out.is_terminal:
-            line.append(f"{format_size(row['size']):>10}  {row['key']}", style="default")
-            out.print(line.append(f"  {words}" if words else "", style="default"))
+            line_of(f"{row['status']:<18}{format_size(row['size']):>10}  {row['key']}{'  ' * bool(words)}{words}")
             continue
+        line = Text(f"{row['status']:<18}", style=COLOURS.get(Status(row["status"]), ""))
         key = elided(row["key"], out.width - _BEFORE_KEY)
         out.print(line.append(f"{format_size(row['size']):>8}  {key}", style="default"))
         if words:
             out.print(indented(words))
 
 
-def print_difference(difference: Difference) -> None:
-    """A line of what verify found."""
-    console(asked=False).print(f"{difference.kind:<12} {difference.key}{_revision_words(difference)}")
+def printed_differences() -> Callable[[Difference], None]:
+    """Prints a line of each that verify found."""
+    line = lines(asked=False)
+
+    def show(difference: Difference) -> None:
+        line(f"{difference.kind:<12} {difference.key}{_revision_words(difference)}")
+
+    return show
 
 
 def print_findings(findings: Findings) -> None:
@@ -186,6 +201,8 @@ def _revision_words(difference: Difference) -> str:
         return ""
     known = difference.listed_revision
     newer = f"revision {known}" if known else "a newer one that no discovery has seen"
+    if difference.is_held:
+        newer = "a newer one that is not queued until somebody agrees, as polyb2 status says"
     return (
         f"  mirrored is revision {row.mirrored_revision} ({format_size(row.mirrored_size or 0)}), listed is "
         f"{newer} ({format_size(listed.size)}, ETag {listed.etag})"
@@ -207,13 +224,21 @@ def print_checkup(checkup: Checkup) -> None:
     )
 
 
+def printed_swept(*, dry_run: bool) -> Callable[[OpenUpload], None]:
+    """Prints a line of each upload that cleanup aborts."""
+    line = lines(asked=dry_run)
+
+    def show(upload: OpenUpload) -> None:
+        line(f"{'would abort' if dry_run else 'aborted'} {upload.key} {upload.upload_id}")
+
+    return show
+
+
 def print_swept(swept: Swept, *, dry_run: bool) -> None:
     """What cleanup did."""
     out = console(asked=dry_run)
-    for upload in swept.aborted:
-        out.print(f"{'would abort' if dry_run else 'aborted'} {upload.key} {upload.upload_id}")
     out.print(
-        f"{len(swept.aborted)} uploads {'to abort' if dry_run else 'aborted'}; left alone: {swept.owned} of the ledger, "
+        f"{swept.aborted} uploads {'to abort' if dry_run else 'aborted'}; left alone: {swept.owned} of the ledger, "
         f"{swept.young} too young, {swept.foreign} of other keys"
     )
     if swept.failed:
