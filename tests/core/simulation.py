@@ -12,9 +12,10 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Protocol
 
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.core.rate_limit import RateLimiter
+from polyb2.core.rate_limit import Ticket
 from polyb2.core.retry import RequestPolicy
 
 CLIENT_S = 0.002
@@ -107,6 +108,34 @@ class Both(Model):
         return all(model.takes(now_s, file) for model in self.models)
 
 
+class Pace(Protocol):
+    """When requests may start, as ``RateLimiter`` says it."""
+
+    def wait_s(self, now_s: float) -> float: ...
+
+    def start(self, now_s: float) -> Ticket: ...
+
+    def answered(self, now_s: float, ticket: Ticket, *, refused: bool) -> None: ...
+
+
+@dataclass
+class Fixed:
+    """Always so many requests a second."""
+
+    rate: float
+    _next_s: float = 0.0
+
+    def wait_s(self, now_s: float) -> float:
+        return max(0.0, self._next_s - now_s)
+
+    def start(self, now_s: float) -> Ticket:
+        self._next_s = max(self._next_s, now_s - 1 / self.rate) + 1 / self.rate
+        return Ticket(0, now_s)
+
+    def answered(self, now_s: float, ticket: Ticket, *, refused: bool) -> None:
+        """Nothing is learned."""
+
+
 @dataclass
 class Result:
     """Accepted and refused requests by the second they were answered in."""
@@ -135,7 +164,7 @@ class Simulation:
     def __init__(
         self,
         model: Model,
-        limiter: RateLimiter | None,
+        limiter: Pace | None,
         *,
         slots: int,
         round_trip_s: float,
@@ -156,9 +185,7 @@ class Simulation:
         self._free = slots
         self._ready: deque[File] = deque()
         self._turns: deque[File] = deque()
-        self._turn_s = 0.0
         self._cpu_s = 0.0
-        self.paces: list[tuple[float, float | None, str]] = []
 
     def at(self, when_s: float, what: Callable[..., None], *args: object) -> None:
         heapq.heappush(self._events, (when_s, next(self._order), what, args))
@@ -200,15 +227,15 @@ class Simulation:
             ticket = self.limiter.start(self.now_s) if self.limiter is not None else None
             self.at(self.now_s + self.round_trip_s / 2, self._arrive, file, ticket)
 
-    def _arrive(self, file: File, ticket: object) -> None:
+    def _arrive(self, file: File, ticket: Ticket | None) -> None:
         taken = self.model.takes(self.now_s, file.number)
         self.at(self.now_s + self.round_trip_s / 2, self._answer, file, ticket, taken)
 
-    def _answer(self, file: File, ticket: object, taken: bool) -> None:
+    def _answer(self, file: File, ticket: Ticket | None, taken: bool) -> None:
         if taken:
             self.model.left()
-        if self.limiter is not None:
-            self.limiter.answered(self.now_s, ticket, refused=not taken)  # type: ignore[arg-type]
+        if self.limiter is not None and ticket is not None:
+            self.limiter.answered(self.now_s, ticket, refused=not taken)
         (self.result.accepted if taken else self.result.refused)[int(self.now_s)] += 1
         if taken:
             file.failures, file.left = 0, file.left - 1

@@ -97,3 +97,17 @@ def test_whatever_comes_something_is_asked_and_never_more_than_the_ceiling(
         else:
             assert min(FLOOR, ceiling or FLOOR) <= rate <= (ceiling or ABOVE * FORGOTTEN)
         assert limiter.wait_s(now_s) <= max(2 / FLOOR, 2 / ceiling if ceiling else 0)
+
+
+def test_a_pace_that_only_grows_is_no_limit_to_tell_of() -> None:
+    limiter, now_s = RateLimiter(), 0.0
+    assert limiter.limit is None
+    for _ in range(50):
+        now_s += limiter.wait_s(now_s)
+        limiter.answered(now_s + 0.01, limiter.start(now_s), refused=False)
+    assert limiter.limit is None
+    assert RateLimiter(7.0).limit == 7.0
+    while limiter.limit is None:
+        now_s += limiter.wait_s(now_s)
+        limiter.answered(now_s + 0.01, limiter.start(now_s), refused=True)
+    assert limiter.limit < 1000

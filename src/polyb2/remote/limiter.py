@@ -28,8 +28,8 @@ class Limiter:
 
     @property
     def per_second(self) -> float | None:
-        """Requests a second that are let through now; None where nothing limits them."""
-        return self._rates.per_second
+        """Requests a second that the side is asked at most, for people; None where no limit is known."""
+        return self._rates.limit
 
     async def wait(self) -> None:
         """Wait for a turn."""
