@@ -100,14 +100,11 @@ def test_whatever_comes_something_is_asked_and_never_more_than_the_ceiling(
 
 
 def test_a_pace_that_only_grows_is_no_limit_to_tell_of() -> None:
-    limiter, now_s = RateLimiter(), 0.0
-    assert limiter.limit is None
-    for _ in range(50):
+    limiter, now_s, told = RateLimiter(), 0.0, []
+    for refused in [False] * 50 + [True] * 200:
         now_s += limiter.wait_s(now_s)
-        limiter.answered(now_s + 0.01, limiter.start(now_s), refused=False)
-    assert limiter.limit is None
+        limiter.answered(now_s + 0.01, limiter.start(now_s), refused=refused)
+        told.append(limiter.limit)
+    assert told[:50] == [None] * 50
+    assert told[-1] is not None
     assert RateLimiter(7.0).limit == 7.0
-    while limiter.limit is None:
-        now_s += limiter.wait_s(now_s)
-        limiter.answered(now_s + 0.01, limiter.start(now_s), refused=True)
-    assert limiter.limit < 1000
