@@ -106,5 +106,5 @@ def test_a_pace_that_only_grows_is_no_limit_to_tell_of() -> None:
         limiter.answered(now_s + 0.01, limiter.start(now_s), refused=refused)
         told.append(limiter.limit)
     assert told[:50] == [None] * 50
-    assert told[-1] is not None
+    assert any(told[50:])
     assert RateLimiter(7.0).limit == 7.0

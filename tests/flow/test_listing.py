@@ -57,7 +57,7 @@ def of_the_bad_one(pattern: str, instead: str) -> Bend:
 @pytest.mark.parametrize(
     ("pattern", "instead", "why"),
     [
-        (r"<Size>\d+", "<Size>9223372036854775807", "9223372036854775807 bytes, more than the target holds"),
+        (r"<Size>\d+", "<Size>9223372036854775808", "9223372036854775808 bytes, more than the target holds"),
         (r"<Size>\d+", f"<Size>{10**40}", "more than the target holds"),
         (r"<Size>\d+", "<Size>-1", "lacks a size"),
         (r"<Size>\d+</Size>", "", "lacks a size"),
@@ -231,6 +231,6 @@ async def test_a_file_that_becomes_one_of_impossible_size_under_way_is_parked_wi
     bench.box.source.inject(Fault("get", Answer(412, "PreconditionFailed"), key=BAD, times=0))
     await bench.run()
     row = await bench.row(BAD)
-    assert (row["status"], row["reason"]) == ("permanent_failure", "unusable")
-    assert "9223372036854775807 bytes, more than the target holds" in row["error_message"]
+    assert (row["status"], row["reason"]) == ("permanent_failure", "too_large")
+    assert "9223372036854775807 bytes, is beyond the target's 10.0 TB" in row["error_message"]
     bench.assert_mirrored(LATER)

@@ -23,7 +23,7 @@ async def filled(bench: Bench) -> Bench:
         bench.box.source.put(key(day), b"x" * 1000)
     bench.box.source.put(key("2024-01-02", f"{MARKUP}/day_aggs_v1"), b"a dataset with markup in its name")
     bench.box.source.put(key("2024-01-02", QUOTES), b"refused")
-    bench.box.source.inject(Fault("get", Answer(400, "InvalidRequest", MARKUP), key=f"{QUOTES}/*", times=0))
+    bench.box.source.inject(Fault("get", Answer(405, "MethodNotAllowed", MARKUP), key=f"{QUOTES}/*", times=0))
     await bench.mirror_all()
     return bench
 

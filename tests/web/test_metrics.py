@@ -84,10 +84,10 @@ async def test_bytes_under_way_count_and_no_counter_goes_back(bench: Bench, serv
 
 
 async def test_waiting_and_parked_files_are_told_by_status_and_age(bench: Bench, serving: Serving) -> None:
-    for day in ("2024-01-02", "2024-01-03"):
+    for day in ("2024-01-02", "2024-01-03", "2024-01-04"):
         bench.box.source.put(key(day), b"x")
     bench.box.source.inject(Fault("get", Answer(500, "InternalError"), key=key("2024-01-02"), times=0))
-    bench.box.source.inject(Fault("get", Answer(400, "InvalidRequest"), key=key("2024-01-03"), times=0))
+    bench.box.source.inject(Fault("get", Answer(405, "MethodNotAllowed"), key=key("2024-01-04"), times=0))
     began_s = time.time()
     await bench.discover()
     async with serving(polyb2_part_tries=1, polyb2_retry_base=600.0) as site:
@@ -111,7 +111,7 @@ async def test_limits_are_told_where_there_are_any(bench: Bench, serving: Servin
         limited = frozenset({("side", "target")})
         while limited not in (found := (await series(site))["polyb2_requests_allowed_per_second"]):
             await asyncio.sleep(0.1)
-        assert 0 < found[limited] < 100
+        assert 0 < found[limited] <= 100
 
 
 async def test_the_last_discovery_is_dated(bench: Bench, serving: Serving) -> None:

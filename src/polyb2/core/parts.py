@@ -52,6 +52,11 @@ def fits_target(size: int) -> bool:
     return 0 <= size <= OBJECT_BYTES_MAX
 
 
+def bytes_to_send(size: int) -> int:
+    """The bytes that a file of this size would take; none where it is beyond the target, as it is parked unsent."""
+    return size if fits_target(size) else 0
+
+
 def plan_parts(size: int, *, streams: int, source_part_bytes: int | None = None, wanted: int | None = None) -> PartPlan:
     """The part plan of a file that :func:`fits_target`.
 

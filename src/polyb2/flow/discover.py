@@ -17,7 +17,7 @@ from polyb2.core.compare import Adoption, Change, Plan, adoption, compare, liste
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.keys import FileName, parse_key
 from polyb2.core.logevents import LogEvent, told
-from polyb2.core.parts import plan_parts
+from polyb2.core.parts import bytes_to_send, plan_parts
 from polyb2.core.proof import Verification
 from polyb2.core.records import ListedObject, Mirrored, Revision, StoredObject
 from polyb2.core.selection import DateRange, Selection
@@ -179,7 +179,7 @@ class Discovery:
             item = replace(item, adopted=adopted, plan=plan)  # noqa: PLW2901 - the same file
             counts.count(item, change, None if row is None else row.status, self._parts(item))
             if plan is not None:
-                report.planned[plan].add(item.listed.size)
+                report.planned[plan].add(bytes_to_send(item.listed.size))
             if change is not Change.UNCHANGED:
                 found.append(item)
         planned = {item.listed.key for item in found if item.plan is not None}

@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.keys import KEY_BYTES_MAX, FileName, parse_key, short
-from polyb2.core.parts import OBJECT_BYTES_MAX, fits_target
+from polyb2.core.parts import OBJECT_BYTES_MAX
 from polyb2.core.records import ListedObject
 from polyb2.core.units import format_size
 
@@ -25,6 +25,8 @@ FOREIGN_MAX = 100_000
 """Keys below a prefix that are no flat files of it."""
 TWICE_MAX = 1000
 """Keys that are listed again."""
+BYTES_MAX = 2**63
+"""No ledger can note so many; fewer, but more than the target holds, are queued and then parked by name."""
 SORTED_MAX = 40_000
 """Objects of a prefix that are sorted in memory (some 20 MB): a file a day for a century."""
 END = "\U0010ffff"
@@ -188,6 +190,6 @@ def unusable(listed: ListedObject) -> str | None:
     """Why nothing can be done with what is listed of a file; None where something can."""
     if listed.size < 0 or not listed.etag or listed.last_modified_ms < 0:
         return "its entry in the listing lacks a size, an ETag or a time that can be"
-    if not fits_target(listed.size):
+    if listed.size >= BYTES_MAX:
         return f"listed with {listed.size} bytes, more than the target holds ({format_size(OBJECT_BYTES_MAX)})"
     return None

@@ -40,6 +40,7 @@ class InFlight:
         relays: the bodies that are on their way.
         again: those of them whose bytes were on their way before, in vain.
         is_refusal_told: a line has said that its parts are refused.
+        is_sent_again: an upload of this attempt was refused, so that all its bytes were on their way before.
         began_s: when this attempt began, on the monotonic clock.
     """
 
@@ -52,6 +53,7 @@ class InFlight:
     relays: set[Relay] = field(default_factory=set)
     again: set[Relay] = field(default_factory=set)
     is_refusal_told: bool = False
+    is_sent_again: bool = False
     began_s: float = field(default_factory=time.monotonic)
 
     @property

@@ -51,7 +51,7 @@ async def send_multipart(
         except OpaqueTargetError:
             await mirror.note_opaque(opaque=True)
         except UploadRefusedError as refused:
-            log_refused(claim, refused)
+            note_refused(mirror, claim, refused)
         except RemoteError as error:
             # Aborted behind our back, or completed without effect.
             if error.kind is not Kind.NO_SUCH_UPLOAD or is_last:
@@ -60,8 +60,10 @@ async def send_multipart(
         await slot.rest(0)
 
 
-def log_refused(claim: Claim, refused: UploadRefusedError) -> None:
-    """One line: an upload is given up because of the target's refusals."""
+def note_refused(mirror: Mirror, claim: Claim, refused: UploadRefusedError) -> None:
+    """An upload is given up because of the target's refusals: one line, and no progress by what is sent again."""
+    if entry := mirror.in_flight.get(claim.key):
+        entry.is_sent_again = True
     extra = told(LogEvent.UPLOAD_REFUSED, key=claim.key, reason=refused.error.kind, attempt=claim.attempt)
     words = "%s: the target refuses this upload again and again; it is aborted, and another one begun: %s"
     log.warning(words, claim.key, refused.error.found, extra=extra)

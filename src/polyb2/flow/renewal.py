@@ -10,6 +10,7 @@ import logging
 
 from polyb2.core.compare import HELD, UNUSABLE
 from polyb2.core.logevents import LogEvent, told
+from polyb2.core.parts import bytes_to_send
 from polyb2.core.records import Claim, ListedObject
 from polyb2.core.status import Event, Status
 from polyb2.core.units import format_size
@@ -29,7 +30,7 @@ async def renew(mirror: Mirror, claim: Claim, listed: ListedObject) -> Event:
     if (why := unusable(listed)) is not None:
         words = f"the source replaced this file: {why}; polyb2 goes on once it is listed otherwise"
         return _parked(claim, await mirror.ledger.hold_revision(claim, listed, UNUSABLE, words), UNUSABLE, words)
-    if mirror.plan_bytes_max is not None and listed.size > mirror.plan_bytes_max:
+    if mirror.plan_bytes_max is not None and bytes_to_send(listed.size) > mirror.plan_bytes_max:
         words = _asks(claim, listed)
         return _parked(claim, await mirror.ledger.hold_revision(claim, listed, HELD, words), HELD, words)
     await mirror.ledger.renew_revision(claim, listed)

@@ -12,6 +12,7 @@ from polyb2.core.compare import Change, Plan
 from polyb2.core.errors import RemoteError
 from polyb2.core.estimate import Requests
 from polyb2.core.keys import short
+from polyb2.core.parts import bytes_to_send
 from polyb2.core.selection import DateRange, Mode, Selection
 from polyb2.core.status import PARKED, Status
 from polyb2.ledger.listings import Discovered
@@ -76,22 +77,22 @@ class DatasetReport:
     def count_unadopted(self, item: Discovered, parts: int) -> None:
         """A file that was counted as adopted is to be sent after all."""
         self.adopted -= 1
-        self.years[item.name.date.year][Kind.ADOPTED].add(-item.listed.size, -1)
+        self.years[item.name.date.year][Kind.ADOPTED].add(-bytes_to_send(item.listed.size), -1)
         self._add(item, Kind.NEW, parts)
 
     def count_held(self, item: Discovered, parts: int) -> None:
         """A file that was counted as queued is not queued unasked."""
         revised = item.plan is Plan.REVISED or item.plan is Plan.REVISED_HELD
-        self.years[item.name.date.year][Kind.REVISED if revised else Kind.NEW].add(-item.listed.size, -1)
+        self.years[item.name.date.year][Kind.REVISED if revised else Kind.NEW].add(-bytes_to_send(item.listed.size), -1)
         self.queued -= 1
         self.revised -= revised
-        self.bytes_queued -= item.listed.size
+        self.bytes_queued -= bytes_to_send(item.listed.size)
         self._add_requests(parts, -1)
         self.held += 1
-        self.bytes_held += item.listed.size
+        self.bytes_held += bytes_to_send(item.listed.size)
 
     def _add(self, item: Discovered, kind: Kind, parts: int) -> None:
-        size, year = item.listed.size, item.name.date.year
+        size, year = bytes_to_send(item.listed.size), item.name.date.year
         if year not in self.years:
             self.years[year] = {kind: Amount() for kind in Kind}
         self.years[year][kind].add(size)

@@ -134,7 +134,7 @@ def shown(mirror: Mirror, claim: Claim, relay: Relay, *, again: bool) -> Iterato
         yield
         return
     entry.relays.add(relay)
-    if again:
+    if again or entry.is_sent_again:
         entry.again.add(relay)
     try:
         with mirror.meters.sending(claim.dataset, relay):

@@ -11,7 +11,7 @@ from polyb2.core.recovery import Finding, assess, confirmed
 from polyb2.core.units import format_size
 from polyb2.flow.lanes import OpaqueTargetError
 from polyb2.flow.mirror import Mirror
-from polyb2.flow.multipart import compare_stored, continue_upload, log_refused, send_multipart
+from polyb2.flow.multipart import compare_stored, continue_upload, note_refused, send_multipart
 from polyb2.flow.publish import find_published
 from polyb2.flow.readback import equals_source
 from polyb2.flow.recover import abort_abandoned, abort_strangers, give_up, look
@@ -119,7 +119,7 @@ async def _resume(
     except OpaqueTargetError:
         await mirror.note_opaque(opaque=True)
     except UploadRefusedError as refused:
-        log_refused(claim, refused)
+        note_refused(mirror, claim, refused)
     except RemoteError as error:
         if error.kind is not Kind.NO_SUCH_UPLOAD:
             raise
