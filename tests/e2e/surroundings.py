@@ -253,7 +253,7 @@ def _give_away(folder: Path, user: int) -> None:
         if path.name != ".env":
             os.chown(path, user, user)
     for parent in folder.parents:
-        if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001 and "pytest" in parent.name:
+        if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001 and "pytest" in str(parent):
             parent.chmod(parent.stat().st_mode | 0o055)
 
 

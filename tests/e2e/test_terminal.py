@@ -121,9 +121,10 @@ async def test_a_reader_that_has_enough_is_no_error(bench: Bench, words: str) ->
 
 
 async def _one_of_two_will_fail(bench: Bench) -> None:
-    bench.box.source.put(SMALL, b"x")
+    outside = key("2024-01-02", "us_options_opra/day_aggs_v1")
+    bench.box.source.put(outside, b"x")
     bench.box.source.put(key("2024-01-03"), b"x")
-    bench.box.source.inject(Fault("get", Answer(403, "AccessDenied"), key=SMALL, times=0))
+    bench.box.source.inject(Fault("get", Answer(403, "AccessDenied"), key=outside, times=0))
     await bench.discover()
 
 
@@ -271,7 +272,7 @@ async def test_the_log_of_a_run_for_programs(bench: Bench) -> None:
     other = key("2024-01-03")
     bench.box.source.put(SMALL, b"x" * 1000)
     bench.box.source.put(other, b"y")
-    bench.box.target.inject(Fault("put", Answer(400, "InvalidRequest"), key=f"*{other}", times=0))
+    bench.box.target.inject(Fault("put", Answer(405, "MethodNotAllowed"), key=f"*{other}", times=0))
     await bench.discover()
     ended = await bench.cli("run", "--log-format", "json")
     lines = {line["event"]: line for line in map(json.loads, ended.err.splitlines())}
@@ -279,7 +280,7 @@ async def test_the_log_of_a_run_for_programs(bench: Bench) -> None:
     assert set(lines) == {"run.started", "file.completed", "file.parked", "run.ended"}
     done, parked, end = lines["file.completed"], lines["file.parked"], lines["run.ended"]
     assert (done["key"], done["dataset"], done["bytes"], done["attempt"]) == (SMALL, DAY_AGGS, 1000, 1)
-    assert (parked["key"], parked["reason"], parked["side"]) == (other, "refused", "target")
+    assert (parked["key"], parked["reason"], parked["side"]) == (other, "unsupported", "target")
     assert (end["completed"], end["unfinished"], end["bytes"]) == (1, 1, 1000)
     assert "secret" not in ended.err
 

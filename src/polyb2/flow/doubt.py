@@ -18,8 +18,8 @@ from polyb2.remote.source import Source
 
 STRANGE_MAX = 6
 """A stranger's answers to the same file, each while the side was well, after which it is parked: a quarter of an hour."""
-TRIES, TRIES_YOUNG = 6, 10
-"""Refusals that are not believed: of any file 15 minutes' worth by the default back-off, of a young one three hours'."""
+TRIES, TRIES_YOUNG = 6, 8
+"""Refusals that are not believed: of any file 15 minutes' worth by the default back-off, of a young one an hour's."""
 YOUNG_MS = 24 * 3600 * 1000
 NEAR_FRESH_S = 60.0
 NEAR_MAX = 500
