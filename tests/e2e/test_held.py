@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 
 from tests.conftest import Bench, key, until
@@ -13,7 +14,8 @@ NAMES = [key(day, dataset) for dataset in DATASETS for day in DAYS]
 SETTINGS = {
     "POLYB2_FAKE_NOW": "2024-01-10T23:00:00Z",
     "POLYB2_DATASETS": "us_stocks_sip/*",
-    "POLYB2_MAX_PLAN_BYTES": "100kB",
+    # Less than one dataset's newer revisions: a round of listings that the replacement falls into holds what it sees of it.
+    "POLYB2_MAX_PLAN_BYTES": "7kB",
     "POLYB2_POLL_INTERVAL": "1s",
 }
 WORDS = "104 files with 104.0 kB, 104 of them replaced at the source, are not queued"
@@ -30,8 +32,8 @@ async def test_a_hundred_files_that_are_replaced_at_once_are_said_everywhere_unt
         await run.waits_for("/readyz", 200)
         for name in NAMES:
             bench.box.source.put(name, b"y" * 1000)
-        reasons = await run.waits_for("/readyz", 503)
-        assert WORDS in reasons
+        while WORDS not in (reasons := await run.waits_for("/readyz", 503)):
+            await asyncio.sleep(0.02)
         assert reasons.rstrip('"]}').endswith(COMMAND)
         await assert_said(bench, run)
         agreed = await bench.cli(*COMMAND.split()[1:], **SETTINGS)
