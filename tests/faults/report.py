@@ -75,8 +75,8 @@ TITLES = {
 }
 NOTED = ("soak", "watched", "large")
 """Parts whose figures are told."""
-WHOLE = {"soak", "watched", "large", "isolation", "locks", "model", "power"}
-"""Parts of few cases, each with a row of its own."""
+WHOLE = {"soak", "watched", "large", "isolation", "locks", "model", "power", "places"}
+"""Parts whose cases each have a row of their own."""
 CELL_MAX = 300
 
 
