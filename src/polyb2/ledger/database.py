@@ -187,10 +187,14 @@ def _check_whole(connection: sqlite3.Connection, files: Watched) -> None:
 
 def _connect_beside(files: Watched, lock: FileLock) -> sqlite3.Connection:
     files.check()
-    connection = connect(files.real, lock, read_only=True)
+    return _kept_if(connect(files.real, lock, read_only=True), files.check)
+
+
+def _kept_if(connection: sqlite3.Connection, look: Callable[[], None]) -> sqlite3.Connection:
+    """The connection, once ``look`` found nothing wrong; else it is closed, and what ``look`` raised goes on."""
     try:
-        files.check()
-    except BaseException:  # raised again
+        look()
+    except BaseException:  # raised again; nobody else knows of the connection
         connection.close()
         raise
     return connection
@@ -247,14 +251,8 @@ def _connect(files: Watched, lock: FileLock, *, read_only: bool) -> sqlite3.Conn
     if read_only:
         return connect(files.real, lock, read_only=True)
     files.begin()
-    connection = connect(files.real, lock, read_only=False)
-    try:
-        # Nobody else closes the ledger as its last user while we have it open: the files stay as they are now.
-        files.note()
-    except BaseException:  # raised again
-        connection.close()
-        raise
-    return connection
+    # Nobody else closes the ledger as its last user while we have it open: the files stay as they are now.
+    return _kept_if(connect(files.real, lock, read_only=False), files.note)
 
 
 async def _connected(connect: Callable[[], sqlite3.Connection]) -> aiosqlite.Connection:

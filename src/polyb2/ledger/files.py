@@ -132,7 +132,7 @@ def open_lock(real: Path, *, may_make: bool) -> int:
         _match(real.stat(), descriptor)
     except FileNotFoundError:
         pass  # of the ledger; who looks at it says so
-    except BaseException:
+    except BaseException:  # raised again; nobody else knows of the descriptor
         os.close(descriptor)
         raise
     return descriptor
