@@ -67,12 +67,28 @@ def _play(arguments: argparse.Namespace, shards: list[str]) -> list[Line]:
     lines: list[Line] = []
     # All at once: a share whose pipe is full would wait for its turn to be read.
     with ThreadPoolExecutor(len(shares)) as readers:
-        told = list(readers.map(lambda share: share.communicate()[0], shares))
-    for share, out in zip(shares, told, strict=True):
-        lines += [Line(**json.loads(text)) for text in out.splitlines()]
+        read = list(readers.map(_read, shares))
+    for share, of_share in zip(shares, read, strict=True):
+        lines += of_share
         if share.returncode:
             lines.append(Line("run", "a share of the run", "", 0, f"ended with {share.returncode}", 0.0))
     return lines
+
+
+def _read(share: subprocess.Popen[str]) -> list[Line]:
+    """Read the lines of a shard to its end; a violation is shown at once, as a run takes the better part of an hour."""
+    assert share.stdout is not None
+    lines = []
+    for text in share.stdout:
+        lines.append(Line(**json.loads(text)))
+        if lines[-1].result != "ok":
+            _show(lines[-1])
+    share.wait()
+    return lines
+
+
+def _show(line: Line) -> None:
+    sys.stderr.write(f"{line.step}: {line.fault} (seed {line.seed}): {line.result}\n")
 
 
 def main() -> int:
@@ -88,10 +104,11 @@ def main() -> int:
     lines = _play(arguments, together) + _play(arguments, [ALONE])
     planned = side_by_side(arguments.seed, arguments.kill_points)
     planned += [*soak(arguments.seed, arguments.kills), *watched_soak(arguments.seed), *alone(arguments.seed)]
-    lines += unplayed(planned, lines)
+    missing = unplayed(planned, lines)
+    for line in missing:
+        _show(line)
+    lines += missing
     violations = [line for line in lines if line.result != "ok"]
-    for line in violations:
-        sys.stderr.write(f"{line.step}: {line.fault} (seed {line.seed}): {line.result}\n")
     sys.stdout.write(f"{len(lines)} cases, {len(violations)} violations\n")
     if arguments.rows:
         arguments.rows.write_text(rows(lines), encoding="utf-8")
