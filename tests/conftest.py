@@ -21,10 +21,10 @@ from polyb2.config import Settings
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.selection import EVERYTHING, Selection
 from polyb2.engine import RunOptions, RunResult, run
-from polyb2.flow.consent import Consent
-from polyb2.flow.consent import discover as discover_with
-from polyb2.flow.discover import Discovery
-from polyb2.flow.report import Report
+from polyb2.flow.discover.consent import Consent
+from polyb2.flow.discover.consent import discover as discover_with
+from polyb2.flow.discover.discovery import Discovery
+from polyb2.flow.discover.findings import Report
 from polyb2.ledger.database import Row
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.reports import file_json

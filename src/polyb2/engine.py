@@ -24,16 +24,18 @@ from polyb2.core.errors import AccountStoppedError, LedgerError, RemoteError, Sc
 from polyb2.core.logevents import LogEvent, told
 from polyb2.core.selection import Selection
 from polyb2.core.units import format_duration
-from polyb2.flow.consent import Consent, discover
-from polyb2.flow.discover import Discovery
-from polyb2.flow.entitlement import probe_listing, probe_reading
+from polyb2.flow.discover.consent import Consent, discover
+from polyb2.flow.discover.discovery import Discovery
+from polyb2.flow.discover.findings import Report
+from polyb2.flow.discover.watch import Watch
+from polyb2.flow.inspect.entitlement import probe_listing, probe_reading
 from polyb2.flow.mirror import Mirror
-from polyb2.flow.outage import Outage, Probe
-from polyb2.flow.pool import Outcome, Pool, PoolRules
-from polyb2.flow.recover import abort_all_abandoned
-from polyb2.flow.report import Report
-from polyb2.flow.watch import Watch
-from polyb2.flow.work import RetryRules
+from polyb2.flow.run.breaker import CircuitBreaker
+from polyb2.flow.run.diagnosis import Diagnosis, Probe
+from polyb2.flow.run.lease import Lease
+from polyb2.flow.run.pool import Outcome, Pool
+from polyb2.flow.run.settle import RetryRules, Settlement
+from polyb2.flow.transfer.leftovers import abort_all_abandoned
 from polyb2.notify.teller import Scene, telling
 from polyb2.opening import open_mirror
 from polyb2.signals import STOPPING, answering
@@ -66,7 +68,7 @@ class RunOptions:
     watch: bool
     limit: int | None
     consent: Consent
-    on_start: Callable[[Mirror, Outage], None] = lambda _mirror, _outage: None
+    on_start: Callable[[Mirror, CircuitBreaker], None] = lambda _mirror, _breaker: None
 
 
 @dataclass(slots=True)
@@ -135,8 +137,9 @@ class _Run:
             Side.SOURCE: partial(probe_reading, mirror.source),
             Side.TARGET: partial(probe_listing, mirror.target),
         }
-        self._outage = Outage(probes, give_up_s=settings.polyb2_give_up, for_ever=options.watch)
-        self._pool = Pool(mirror, self._outage, self._pool_rules(), lambda: self._discovering)
+        diagnosis = Diagnosis(probes)
+        self._breaker = CircuitBreaker(diagnosis, give_up_s=settings.polyb2_give_up, for_ever=options.watch)
+        self._pool = self._new_pool(diagnosis)
         self._watch = Watch(
             mirror, self._datasets(), options.consent, settings.polyb2_poll_interval, self._pool.wake.set
         )
@@ -148,18 +151,21 @@ class _Run:
         chosen = self._options.selection.datasets if self._options.selection else ()
         return chosen or self._settings.datasets
 
-    def _pool_rules(self) -> PoolRules:
-        settings = self._settings
-        return PoolRules(
-            worker_id=settings.worker_id,
-            lease_s=settings.polyb2_lease_seconds,
+    def _new_pool(self, diagnosis: Diagnosis) -> Pool:
+        settings, mirror = self._settings, self._mirror
+        rules = RetryRules(settings.polyb2_max_retries, settings.polyb2_retry_base)
+        return Pool(
+            mirror,
+            Lease(mirror.ledger, settings.worker_id, settings.polyb2_lease_seconds),
+            self._breaker,
+            Settlement(mirror, self._breaker, diagnosis, rules),
+            lambda: self._discovering,
             drain_s=settings.polyb2_drain_seconds,
             limit=self._options.limit,
-            retry=RetryRules(settings.polyb2_max_retries, settings.polyb2_retry_base),
         )
 
     async def supervise(self) -> RunResult:
-        self._options.on_start(self._mirror, self._outage)
+        self._options.on_start(self._mirror, self._breaker)
         settings, streams = self._settings, self._settings.polyb2_concurrency
         started = {"worker_id": settings.worker_id, "concurrency": streams, "watch": self._options.watch}
         extra = told(LogEvent.RUN_STARTED, version=__version__, **started)
@@ -176,7 +182,7 @@ class _Run:
         scene = Scene(
             settings=self._settings,
             ledger=self._mirror.ledger,
-            outage=self._outage,
+            breaker=self._breaker,
             outcome=self._pool.outcome,
             stays_up=self._options.watch,
             problems=self._problems,
@@ -287,7 +293,7 @@ class _Run:
 
     def _problems(self) -> list[str]:
         ledger = self._mirror.ledger
-        found = [str(error) for error in (ledger.gone, self._outage.error, ledger.patience.problem) if error]
+        found = [str(error) for error in (ledger.gone, self._breaker.error, ledger.patience.problem) if error]
         if self._watch.problem is not None:
             found.append(f"discovery: {self._watch.problem}")
         if self._mirror.draining.is_set():

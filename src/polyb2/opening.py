@@ -14,7 +14,7 @@ from polyb2.config import Settings
 from polyb2.core.errors import Side
 from polyb2.core.retry import RequestPolicy
 from polyb2.flow.mirror import OPAQUE, Mirror
-from polyb2.flow.streams import Streams
+from polyb2.flow.run.slots import Slots
 from polyb2.ledger.binding import TARGET_ETAGS, Binding
 from polyb2.ledger.ledger import Ledger
 from polyb2.remote.clients import Account, Http, open_client
@@ -57,7 +57,7 @@ async def open_mirror(
             source=await stack.enter_async_context(open_source(settings, policy, traffic)),
             target=await stack.enter_async_context(open_target(settings, policy, traffic)),
             ledger=ledger,
-            streams=Streams(settings.polyb2_concurrency, traffic),
+            slots=Slots(settings.polyb2_concurrency, traffic),
             bandwidth=_bandwidth(settings, ledger.clock),
             part_bytes=settings.polyb2_part_size,
             opaque_etags=await ledger.fact(TARGET_ETAGS) == OPAQUE,

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from polyb2.core.errors import RemoteError
-from polyb2.flow import datasets, entitlement
+from polyb2.flow.inspect import datasets, entitlement
 from polyb2.opening import open_mirror
 from polyb2.sandbox import Answer, Fault
 from tests.conftest import DAY_AGGS, Bench, key

@@ -24,10 +24,10 @@ from polyb2.core.retry import RequestPolicy
 from polyb2.core.selection import EVERYTHING
 from polyb2.core.status import FAILED, Status
 from polyb2.engine import RunOptions, RunResult, run
-from polyb2.flow.consent import Consent, discover
-from polyb2.flow.discover import Discovery
+from polyb2.flow.discover.consent import Consent, discover
+from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.mirror import Mirror
-from polyb2.flow.outage import Outage
+from polyb2.flow.run.breaker import BreakerState, CircuitBreaker
 from polyb2.ledger.database import Row, Transaction
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.reports import Filter
@@ -75,7 +75,7 @@ class World:
         self._later: list[asyncio.Task[None]] = []
         self.receipts = Receipts()
         self.mirror: Mirror | None = None
-        self._outage: Outage | None = None
+        self._breaker: CircuitBreaker | None = None
         self._part_bytes = part_bytes
         self._published: dict[str, list[Content]] = {}
         self.settings: dict[str, Any] = {}
@@ -149,8 +149,8 @@ class World:
         async with asyncio.timeout(RUN_WITHIN_S):
             return await run(self.configured(), options, self.clock)
 
-    def _started(self, mirror: Mirror, outage: Outage) -> None:
-        self.mirror, self._outage = mirror, outage
+    def _started(self, mirror: Mirror, breaker: CircuitBreaker) -> None:
+        self.mirror, self._breaker = mirror, breaker
 
     async def act(self, *, selected: bool = False, watched: bool = False) -> str:
         """Run with whatever is wrong; the error that ended it, in words, or nothing."""
@@ -187,9 +187,16 @@ class World:
         file's.
         """
         async with asyncio.timeout(RUN_WITHIN_S):
-            while not (self._outage and self._outage.is_closed and self.mirror and not self.mirror.in_flight):
+            while not (
+                self._breaker and self._breaker.state is BreakerState.OPEN and self.mirror and not self.mirror.in_flight
+            ):
                 await asyncio.sleep(0.005)
         await self.cure()
+
+    @property
+    def _is_waiting(self) -> bool:
+        is_open = self._breaker is not None and self._breaker.state is BreakerState.OPEN
+        return is_open and self.mirror is not None and not self.mirror.in_flight
 
     async def cure(self) -> None:
         """Put right what a case broke."""
@@ -258,7 +265,7 @@ class World:
     async def check_idle(self) -> None:
         """No slot, no socket and no task is left of a run that ended."""
         if self.mirror is not None:
-            must(self.mirror.streams.in_use == 0, f"{self.mirror.streams.in_use} streams are still in use")
+            must(self.mirror.slots.in_use == 0, f"{self.mirror.slots.in_use} streams are still in use")
             must(not self.mirror.in_flight, "files are still in flight")
         for server in (self.box.source, self.box.target):
             with suppress(TimeoutError):
@@ -335,10 +342,10 @@ async def a_world(*, hashes_only: bool = False, hurried: bool = True, **options:
             stack.enter_context(hurry)
             for name, value in HURRIED_LIMITER.items():
                 stack.enter_context(patch(f"polyb2.core.rate_limit.{name}", value))
-        stack.enter_context(patch("polyb2.flow.outage.PROBE_FIRST_S", 0.1))
-        stack.enter_context(patch("polyb2.flow.outage.PROBE_FRESH_S", 0.05))
-        stack.enter_context(patch("polyb2.flow.pool.POLL_S", 0.05))
-        stack.enter_context(patch("polyb2.flow.publish.LOOK_FOR_S", 0.5))
+        stack.enter_context(patch("polyb2.flow.run.breaker.PROBE_FIRST_S", 0.1))
+        stack.enter_context(patch("polyb2.flow.run.diagnosis.PROBE_FRESH_S", 0.05))
+        stack.enter_context(patch("polyb2.flow.run.pool.POLL_S", 0.05))
+        stack.enter_context(patch("polyb2.flow.transfer.publish.LOOK_FOR_S", 0.5))
         stack.enter_context(patch("polyb2.core.retry.RETRY_AFTER_MAX_S", 0.2))
         stack.enter_context(patch("polyb2.ledger.patience.BUSY_S", 3.0))
         stack.enter_context(patch("polyb2.ledger.patience._PAUSE_S", 0.05))

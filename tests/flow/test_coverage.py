@@ -12,8 +12,8 @@ from polyb2.clock import FAKE_NOW, Clock
 from polyb2.core.coverage import DayState
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import EVERYTHING, DateRange, Mode, Selection, historical, named_dates
-from polyb2.flow import coverage
-from polyb2.flow.discover import Discovery
+from polyb2.flow.discover.discovery import Discovery
+from polyb2.flow.inspect import coverage
 from polyb2.ledger.binding import DISCOVERED
 from polyb2.ledger.ledger import Ledger
 from polyb2.opening import open_mirror

@@ -9,7 +9,7 @@ import pytest
 
 from polyb2.core.errors import Kind, RemoteError
 from polyb2.core.selection import EVERYTHING
-from polyb2.flow.verify import verify
+from polyb2.flow.inspect.verify import verify
 from polyb2.opening import open_mirror
 from polyb2.sandbox import Answer, Call, Fault, FlipBody, FlipStored, GeneratedGzip, Shape
 from polyb2.sandbox.exchange import Reply

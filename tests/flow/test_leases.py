@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from polyb2.core.records import Claim
-from polyb2.flow import pool
-from polyb2.flow.streams import Slot
-from polyb2.flow.transfer import transfer
+from polyb2.flow.run import lease, pool
+from polyb2.flow.run.slots import Slot
+from polyb2.flow.transfer.attempt import Attempt
 from polyb2.opening import open_mirror
 from polyb2.sandbox import Delay, Fault, GeneratedGzip
 from tests.conftest import MIB, QUOTES, Bench, key
@@ -24,7 +24,7 @@ async def test_a_run_that_lost_its_lease_does_not_take_the_queue_for_empty(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
     """The claim was dropped unsettled; a run that ended before its heartbeat came left the file in processing."""
-    monkeypatch.setattr(pool, "RENEWALS_A_LEASE", 0.5)  # as if the loop had been blocked past the lease
+    monkeypatch.setattr(lease, "RENEWALS_A_LEASE", 0.5)  # as if the loop had been blocked past the lease
     bench.box.source.put(LARGE, GeneratedGzip(11 * MIB))
     await bench.discover()
     bench.box.target.inject(Fault(operation, Delay(1.2 * LEASE_S)))
@@ -45,7 +45,7 @@ async def test_a_file_that_is_cancelled_before_it_begins_gives_its_slot_back(
     def lost_at_once(self: pool.Pool, claim: Claim, slot: Slot) -> None:
         start(self, claim, slot)
         if self.outcome.claimed == 1:
-            self._has_lost_lease = True
+            self._lease.lose()
             for task in self._tasks:
                 task.cancel()
 
@@ -75,9 +75,9 @@ async def test_a_part_that_is_cancelled_before_it_begins_gives_its_slot_back(
     async with open_mirror(bench.configured(polyb2_concurrency=4)) as mirror:
         worker = await mirror.ledger.register("worker", 60_000)
         (claim,) = await mirror.ledger.claim_up_to(worker, 1)
-        slot = await mirror.streams.for_claim()
-        file = asyncio.create_task(transfer(mirror, claim, slot))
+        slot = await mirror.slots.for_claim()
+        file = asyncio.create_task(Attempt(mirror, claim, slot).transfer())
         await asyncio.wait([file])
         assert file.cancelled()
         slot.release()
-        assert mirror.streams.in_use == 0
+        assert mirror.slots.in_use == 0

@@ -12,7 +12,7 @@ from polyb2 import engine
 from polyb2.core.errors import Side
 from polyb2.core.records import UploadState
 from polyb2.core.status import Event
-from polyb2.flow.cleanup import cleanup
+from polyb2.flow.inspect.cleanup import cleanup
 from polyb2.ledger.leases import Worker
 from polyb2.ledger.ledger import Ledger
 from polyb2.opening import open_mirror

@@ -12,8 +12,8 @@ import pytest
 
 from polyb2.core.errors import RemoteError, UsageError
 from polyb2.core.selection import EVERYTHING, named_dates, split_datasets
-from polyb2.flow import listing
-from polyb2.flow.consent import Consent
+from polyb2.flow.discover import listed
+from polyb2.flow.discover.consent import Consent
 from polyb2.opening import open_mirror
 from polyb2.sandbox import Answer, Call, Fault
 from polyb2.sandbox.exchange import Exchange, Reply
@@ -125,8 +125,8 @@ def foreign() -> Bend:
 async def test_a_listing_without_end_is_refused_by_name_and_the_other_datasets_go_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, endless: Endless, words: str
 ) -> None:
-    monkeypatch.setattr(listing, "STUCK_MAX", 5)
-    monkeypatch.setattr(listing, "FOREIGN_MAX", 5)
+    monkeypatch.setattr(listed, "STUCK_MAX", 5)
+    monkeypatch.setattr(listed, "FOREIGN_MAX", 5)
     bench.box.source.put(GOOD, b"x")
     bench.box.source.put(OTHER, b"x")
     bench.box.source.inject(Fault("list", Bent(endless, f"{DAY_AGGS}/"), times=0))
@@ -139,7 +139,7 @@ async def test_a_listing_without_end_is_refused_by_name_and_the_other_datasets_g
 async def test_a_bucket_whose_listing_does_not_end_is_no_endless_wait(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "STUCK_MAX", 5)
+    monkeypatch.setattr(listed, "STUCK_MAX", 5)
     bench.box.source.put(GOOD, b"x")
     bench.box.target.inject(Fault("list", Bent(Endless()), times=0))
     with pytest.raises(RemoteError, match=r"target: the listing of .* does not end"):

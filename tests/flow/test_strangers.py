@@ -9,7 +9,8 @@ import pytest
 
 from polyb2.core.errors import AccountStoppedError, Kind, RemoteError, Side
 from polyb2.core.status import Event
-from polyb2.flow import doubt, outage, pool, transfer
+from polyb2.flow.run import breaker, diagnosis, doubts, pool
+from polyb2.flow.transfer import attempt
 from polyb2.sandbox import Answer, Fault, GeneratedGzip, Shape
 from polyb2.sandbox.exchange import Reply
 from tests.conftest import MIB, QUOTES, Bench, key
@@ -22,11 +23,11 @@ OLD_S = 1_704_300_000.0
 @pytest.fixture(autouse=True)
 def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The probes of a side, and the patience with a redirect, much faster."""
-    monkeypatch.setattr(outage, "PROBE_FIRST_S", 0.02)
-    monkeypatch.setattr(outage, "PROBE_LIMIT_S", 0.1)
-    monkeypatch.setattr(outage, "PROBE_FRESH_S", 0.01)
+    monkeypatch.setattr(breaker, "PROBE_FIRST_S", 0.02)
+    monkeypatch.setattr(breaker, "PROBE_LIMIT_S", 0.1)
+    monkeypatch.setattr(diagnosis, "PROBE_FRESH_S", 0.01)
     monkeypatch.setattr(pool, "POLL_S", 0.05)
-    monkeypatch.setattr(doubt, "NEAR_FRESH_S", 0.0)
+    monkeypatch.setattr(doubts, "NEAR_FRESH_S", 0.0)
 
 
 def fill(bench: Bench, *, large: bool = True) -> None:
@@ -148,7 +149,7 @@ async def test_a_file_that_alone_meets_a_stranger_holds_up_nobody_and_is_parked_
     assert (result.outcome.completed, result.outcome.unfinished) == (5, {SMALL: Event.PARK})
     row = await bench.row(SMALL)
     assert (row["status"], row["reason"], row["retry_count"]) == ("permanent_failure", "bad_answer", 0)
-    assert row["attempt"] == doubt.STRANGE_MAX
+    assert row["attempt"] == doubts.STRANGE_MAX
     assert "with a web page" in row["error_message"]
 
 
@@ -166,7 +167,7 @@ async def test_a_body_that_a_proxy_does_not_take_is_told_as_such_while_the_other
 async def test_a_redirect_is_followed_nowhere(
     bench: Bench, side: str, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outage, "MOVED_PATIENCE_S", 0.5)
+    monkeypatch.setattr(breaker, "MOVED_LIMIT_S", 0.5)
     fill(bench, large=False)
     await bench.discover()
     server, other = (bench.box.source, bench.box.target) if side == "source" else (bench.box.target, bench.box.source)
@@ -259,9 +260,9 @@ async def test_a_listed_file_that_is_refused_for_a_while_is_asked_again(bench: B
 @pytest.mark.parametrize(
     ("status", "code", "young", "ends", "tries"),
     [
-        (403, "AccessDenied", False, "not_entitled", doubt.TRIES + 1),
-        (403, "AccessDenied", True, "not_entitled", doubt.TRIES_YOUNG + 1),
-        (404, "NoSuchKey", False, "permanent_failure", doubt.TRIES + 2),
+        (403, "AccessDenied", False, "not_entitled", doubts.TRIES + 1),
+        (403, "AccessDenied", True, "not_entitled", doubts.TRIES_YOUNG + 1),
+        (404, "NoSuchKey", False, "permanent_failure", doubts.TRIES + 2),
     ],
 )
 async def test_a_refusal_of_one_file_is_believed_after_many_tries(
@@ -348,7 +349,7 @@ async def test_writes_that_fail_for_every_file_are_the_targets_trouble(bench: Be
     assert failing.hits == 30
     rows = (await bench.rows()).values()
     assert {row["status"] for row in rows} == {"completed"}
-    assert sum(row["retry_count"] for row in rows) < outage.FAILING_TOGETHER
+    assert sum(row["retry_count"] for row in rows) < diagnosis.FAILING_TOGETHER
 
 
 # -- bounds, and polyb2's own errors ----------------------------------------------------------------------------------
@@ -396,7 +397,7 @@ async def test_an_error_of_polyb2_itself_is_booked_on_nobody_else(
     def broken(*_arguments: object, **_more: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(transfer, "plan_parts", broken)
+    monkeypatch.setattr(attempt, "plan_parts", broken)
     with caplog.at_level(logging.DEBUG):
         result = await bench.mirror_all()
     assert set(result.outcome.unfinished.values()) == {Event.PARK}
@@ -410,8 +411,9 @@ async def test_an_error_of_polyb2_itself_is_booked_on_nobody_else(
 
 
 async def test_an_error_that_is_older_than_a_success_closes_no_gate() -> None:
-    gate = outage.Outage({}, give_up_s=60.0, for_ever=False)
-    before = gate.proofs
+    sides = diagnosis.Diagnosis({})
+    gate = breaker.CircuitBreaker(sides, give_up_s=60.0, for_ever=False)
+    before = sides.proofs
     gate.proved("a file", asyncio.get_running_loop().time())
     gate.report(RemoteError(Side.SOURCE, Kind.BAD_ANSWER, "get was answered 404"), "another", before)
     assert gate.error is None

@@ -10,8 +10,8 @@ import pytest
 
 from polyb2.core.errors import RemoteError, UsageError
 from polyb2.core.selection import EVERYTHING, Selection, historical
-from polyb2.flow.discover import Discovery
-from polyb2.flow.verify import Findings, verify
+from polyb2.flow.discover.discovery import Discovery
+from polyb2.flow.inspect.verify import Findings, verify
 from polyb2.notify.reporter import verified as news_of
 from polyb2.opening import open_mirror
 from polyb2.sandbox import Call, Fault, GeneratedGzip, Reset, Shape
@@ -101,7 +101,7 @@ async def test_repair_counts_what_it_queued(bench: Bench) -> None:
 async def test_differences_are_told_as_they_are_found_and_only_some_are_kept(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polyb2.flow.verify.KEPT_MAX", 2)
+    monkeypatch.setattr("polyb2.flow.inspect.verify.KEPT_MAX", 2)
     names = [key(f"2024-01-0{day}") for day in range(2, 6)]
     for name in names:
         bench.box.source.put(name, b"x")
@@ -200,7 +200,7 @@ def bent_order(reply: Reply) -> None:
 async def test_each_difference_is_found_wherever_it_lies_in_a_listing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, sorted_max: int
 ) -> None:
-    monkeypatch.setattr("polyb2.flow.listing.SORTED_MAX", sorted_max)
+    monkeypatch.setattr("polyb2.flow.discover.listed.SORTED_MAX", sorted_max)
     days = [key(f"2024-01-{day:02}") for day in (3, 5, 8, 10)]
     for name in days:
         bench.box.source.put(name, b"x")
@@ -227,7 +227,7 @@ async def test_a_listing_in_another_order_is_sorted_or_where_it_is_too_long_refu
     await bench.mirror_all()
     bench.box.target.inject(Fault("list", Shape(bent_order), times=0))
     assert (kinds(found := await verified(bench)), found.checked) == ([], 3)
-    monkeypatch.setattr("polyb2.flow.listing.SORTED_MAX", 2)
+    monkeypatch.setattr("polyb2.flow.discover.listed.SORTED_MAX", 2)
     with pytest.raises(RemoteError, match=f"the listing of {DAY_AGGS}/ is not in the order of its keys"):
         await verified(bench)
 

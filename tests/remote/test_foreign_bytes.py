@@ -18,7 +18,7 @@ from polyb2.core.parts import Part, plan_parts
 from polyb2.core.records import ListedObject, PartProof, Upload, UploadState
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.units import parse_duration, parse_size
-from polyb2.flow.listing import unusable
+from polyb2.flow.discover.listed import unusable
 from polyb2.remote.clients import Account, Http, open_client
 from polyb2.remote.guards import Guard
 from polyb2.remote.source import UNKNOWN, Source, _is_range

@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 
 from polyb2.engine import RunOptions, run
-from polyb2.flow.consent import Consent
+from polyb2.flow.discover.consent import Consent
 from polyb2.flow.mirror import Mirror
-from polyb2.flow.outage import Outage
+from polyb2.flow.run.breaker import CircuitBreaker
 from tests.conftest import Bench
 from tests.web.chromium import Tab, browser, chromium_missing
 from tests.web.scene import free_port, running
@@ -66,7 +66,7 @@ def serving(bench: Bench) -> Serving:
     return serve
 
 
-def _watching(start: Callable[[Mirror, Outage], None]) -> RunOptions:
+def _watching(start: Callable[[Mirror, CircuitBreaker], None]) -> RunOptions:
     return RunOptions(None, watch=True, limit=None, consent=Consent(10**15), on_start=start)
 
 

@@ -16,7 +16,7 @@ from polyb2.doctor.network import examine_network, note_clock
 from polyb2.doctor.notes import FailedError, Notes
 from polyb2.doctor.source import examine_source
 from polyb2.doctor.target import examine_target
-from polyb2.flow.chosen import resolve_datasets
+from polyb2.flow.discover.chosen import resolve_datasets
 from polyb2.opening import binding_of, open_source, open_target
 from polyb2.remote.network import AnswerClock, Endpoint
 from polyb2.variables import dotenv_exposed

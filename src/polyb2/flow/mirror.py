@@ -1,19 +1,15 @@
-"""What a transfer works with, in one place: the two stores, the ledger, the streams and what is known of the target."""
+"""The state that all transfers of a process share: the two stores, the ledger, the slots and what is known of the target."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from polyb2 import __version__
 from polyb2.core.errors import Polyb2Error
-from polyb2.core.parts import Part
-from polyb2.core.proof import ProofMark
-from polyb2.core.records import Claim
-from polyb2.core.stamp import Stamp
-from polyb2.flow.streams import Streams
+from polyb2.flow.run.slots import Slots
 from polyb2.ledger.binding import TARGET_ETAGS
 from polyb2.ledger.leases import Load
 from polyb2.ledger.ledger import Ledger
@@ -56,6 +52,22 @@ class InFlight:
     is_sent_again: bool = False
     began_s: float = field(default_factory=time.monotonic)
 
+    def keep(self, length: int) -> None:
+        """Note how many bytes have receipts before parts are sent."""
+        self.kept_bytes = self.settled_bytes = length
+
+    @contextmanager
+    def carrying(self, relay: Relay, *, again: bool) -> Iterator[None]:
+        """Count a body as on its way, for the first time or ``again``."""
+        self.relays.add(relay)
+        if again or self.is_sent_again:
+            self.again.add(relay)
+        try:
+            yield
+        finally:
+            self.relays.discard(relay)
+            self.again.discard(relay)
+
     @property
     def bytes_done(self) -> int:
         """Bytes with a receipt, and those on their way."""
@@ -81,7 +93,7 @@ class Mirror:
         source: where files are read.
         target: where they go.
         ledger: the durable state.
-        streams: the slots.
+        slots: of all files in flight.
         bandwidth: bytes per second over all streams.
         part_bytes: ``POLYB2_PART_SIZE``, None for automatic.
         plan_bytes_max: how large a revision that nobody agreed to may be queued; None where all is agreed to.
@@ -95,7 +107,7 @@ class Mirror:
     source: Source
     target: Target
     ledger: Ledger
-    streams: Streams
+    slots: Slots
     bandwidth: Bandwidth
     part_bytes: int | None = None
     plan_bytes_max: int | None = None
@@ -108,14 +120,11 @@ class Mirror:
     def __post_init__(self) -> None:
         self.source.guard.meters = self.target.guard.meters = self.meters
 
-    def dest_key(self, claim: Claim) -> str:
-        return self.target.prefix + claim.key
-
     @property
     def load(self) -> Load:
-        """What this process is up to now."""
-        streams, source, target = self.streams, self.source.guard, self.target.guard
-        return Load(streams.busy, streams.total, source.per_second, target.per_second)
+        """The streams and rates of this process now, for the ledger."""
+        slots, source, target = self.slots, self.source.guard, self.target.guard
+        return Load(slots.busy, slots.total, source.per_second, target.per_second)
 
     def check_draining(self) -> None:
         """Raise :class:`DrainedError` if nothing new may begin."""
@@ -127,15 +136,3 @@ class Mirror:
         if opaque != self.opaque_etags:
             self.opaque_etags = opaque
             await self.ledger.remember(TARGET_ETAGS, OPAQUE if opaque else None)
-
-
-def stamp_of(claim: Claim, proof: ProofMark) -> Stamp:
-    """The marks of the object that this claim's attempt makes."""
-    revision = claim.revision
-    modified_ms = revision.last_modified_ms
-    return Stamp(claim.token, revision.etag, proof, __version__, modified_ms, modified_ms)
-
-
-def whole(size: int) -> Part:
-    """A file as one part."""
-    return Part(1, 0, size)

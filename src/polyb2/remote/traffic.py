@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from statistics import median_low
 from typing import Protocol, Self, cast
 
+from polyb2.core.concurrency import MOMENT_S, stall_factor, trickles
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.core.level import MOMENT_S, stall_factor, trickles
 
 LOOK_EVERY_S = 0.1
 REMEMBERED_S = 2.0

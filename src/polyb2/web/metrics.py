@@ -88,7 +88,7 @@ class _Collector(Collector):
             )
 
     def _streams(self) -> Iterator[Metric]:
-        streams = self._sight.subject.mirror.streams
+        streams = self._sight.subject.mirror.slots
         in_use = GaugeMetricFamily(
             "polyb2_streams_in_use", "Streams, one request to each side, that are busy.", labels=SIDE
         )

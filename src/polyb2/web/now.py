@@ -80,7 +80,7 @@ def now(sight: Sight, picture: Picture) -> Markup:
 
 
 def _figures(sight: Sight, picture: Picture, rate: float | None, left_s: float | None) -> Markup:
-    report, streams = picture.report, sight.subject.mirror.streams
+    report, streams = picture.report, sight.subject.mirror.slots
     done = report.totals.by_status[Status.COMPLETED]["files"]
     figures = [
         ("Rate", f"{format_size(rate or 0)}/s", "over the last minute"),

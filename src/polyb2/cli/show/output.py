@@ -23,10 +23,10 @@ from polyb2.core.units import format_duration, format_size
 
 if TYPE_CHECKING:
     from polyb2.core.records import OpenUpload
-    from polyb2.flow.cleanup import Swept
-    from polyb2.flow.pool import Outcome
-    from polyb2.flow.report import Report
-    from polyb2.flow.verify import Difference, Findings
+    from polyb2.flow.discover.findings import Report
+    from polyb2.flow.inspect.cleanup import Swept
+    from polyb2.flow.inspect.verify import Difference, Findings
+    from polyb2.flow.run.pool import Outcome
 
 NAMED_MAX = 20
 PIPE_COLUMNS = 240

@@ -1,4 +1,4 @@
-"""The gate of the bodies: no more of them move at once than helps (``core/level.py``).
+"""The gate of the bodies: no more of them move at once than helps (``core/concurrency.py``).
 
 Long ones are bound by the thread's time and by the line, short ones by a line that is known to be crowded only.
 Invariants: who waits here holds a slot, and nobody who moves waits for the gate, so that it always opens again; while
@@ -13,22 +13,22 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from polyb2.core.level import Level, Line
+from polyb2.core.concurrency import LineLimit, ThreadLimit
 from polyb2.remote.pump import BUFFER_BYTES
 from polyb2.remote.traffic import Traffic
 
 LOOK_EVERY_S = 0.1
 
 
-class Gate:
+class ConcurrencyLimit:
     """Lets bodies through, as many at once as thread and line carry."""
 
     def __init__(
         self, streams: int, traffic: Traffic | None = None, worked_s: Callable[[], float] = time.thread_time
     ) -> None:
         """``traffic`` knows what moves; ``worked_s`` reads the processor time of the event loop's thread."""
-        self._level = Level(streams)
-        self._line = Line(streams)
+        self._level = ThreadLimit(streams)
+        self._line = LineLimit(streams)
         self._traffic = traffic or Traffic()
         self._worked_s = worked_s
         self._long = self._short = 0

@@ -14,18 +14,19 @@ from polyb2.core.parts import bytes_to_send
 from polyb2.core.records import Claim, ListedObject
 from polyb2.core.status import Event, Status
 from polyb2.core.units import format_size
-from polyb2.flow.listing import unusable
-from polyb2.flow.mirror import Mirror
+from polyb2.flow.discover.listed import unusable
+from polyb2.flow.transfer.attempt import Attempt
 
 log = logging.getLogger(__name__)
 
 
-async def renew(mirror: Mirror, claim: Claim, listed: ListedObject) -> Event:
+async def queue_revision(attempt: Attempt, listed: ListedObject) -> Event:
     """Queue the newest revision of a claimed file; or park the file, and say what a person can do.
 
     Raises:
         LeaseLostError: the claim no longer holds.
     """
+    mirror, claim = attempt.mirror, attempt.claim
     facts = {"key": claim.key, "dataset": claim.dataset, "attempt": claim.attempt}
     if (why := unusable(listed)) is not None:
         words = f"the source replaced this file: {why}; polyb2 goes on once it is listed otherwise"

@@ -16,17 +16,17 @@ from polyb2.core.errors import Kind as ErrorKind
 from polyb2.core.errors import RemoteError, Side
 from polyb2.core.gzipped import GzipCheck
 from polyb2.core.keys import is_segment, parse_key
-from polyb2.core.parts import Part
+from polyb2.core.parts import Part, single_part
 from polyb2.core.proof import md5_form
 from polyb2.core.records import KnownFile, ListedObject, Revision, StoredObject
 from polyb2.core.selection import EVERYTHING, Selection
 from polyb2.core.units import iso_utc
-from polyb2.flow.chosen import resolve_datasets
-from polyb2.flow.listing import END, Cursor, batches, in_order, unusable
-from polyb2.flow.mirror import Mirror, whole
-from polyb2.flow.readback import equals_source
-from polyb2.flow.stream import hash_stored
-from polyb2.flow.streams import Slot
+from polyb2.flow.discover.chosen import resolve_datasets
+from polyb2.flow.discover.listed import END, Cursor, batches, in_order, unusable
+from polyb2.flow.mirror import Mirror
+from polyb2.flow.run.slots import Slot
+from polyb2.flow.transfer.body import hash_stored
+from polyb2.flow.transfer.proof import equals_source
 from polyb2.ledger.listings import Discovered
 from polyb2.ledger.reports import Filter
 
@@ -256,7 +256,7 @@ async def _read_back(
     """Read the object back: compared with the source where it has that revision, else with checksums, else as gzip."""
     stored = await mirror.target.head(mirror.target.prefix + row.key)
     gzip = GzipCheck()
-    slot = await mirror.streams.for_part()
+    slot = await mirror.slots.for_part()
     try:
         proven = stored is not None and await _is_proven(mirror, row, listed, stored, gzip, slot)
     finally:
@@ -277,7 +277,7 @@ async def _is_proven(
         revision = Revision(row.mirrored_revision or 1, etag, size, listed.last_modified_ms)
         fed = gzip.copy()
         try:
-            proven = await equals_source(mirror, row.key, revision, stored, slot, fed)
+            proven = await equals_source(mirror, slot, row.key, revision, stored, fed)
         except RemoteError as error:
             # Replaced, taken away or locked since it was listed: a long verify goes on, with what is on record.
             if error.side is not Side.SOURCE or error.kind not in NO_LONGER_THERE:
@@ -287,8 +287,8 @@ async def _is_proven(
             return proven
     recorded = await _recorded(mirror, row)
     dest_key = mirror.target.prefix + row.key
-    for part, expected in recorded or [(whole(size), set())]:
-        md5 = await hash_stored(mirror, dest_key, stored.version_id, part, slot, gzip)
+    for part, expected in recorded or [(single_part(size), set())]:
+        md5 = await hash_stored(mirror, slot, dest_key, stored.version_id, part, gzip)
         if expected and md5 not in expected:
             return False
     return True if recorded else None
@@ -300,6 +300,8 @@ async def _recorded(mirror: Mirror, row: KnownFile) -> list[tuple[Part, set[str]
     if receipts:
         found = [(receipt.part, {receipt.md5 or md5_form(receipt.etag)}) for receipt in receipts]
     else:
-        found = [(whole(row.mirrored_size or 0), {md5_form(row.mirrored_etag or ""), md5_form(row.dest_etag or "")})]
+        found = [
+            (single_part(row.mirrored_size or 0), {md5_form(row.mirrored_etag or ""), md5_form(row.dest_etag or "")})
+        ]
     known = [(part, {md5 for md5 in expected if md5}) for part, expected in found]
     return [(part, expected) for part, expected in known if expected]

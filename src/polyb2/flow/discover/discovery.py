@@ -21,11 +21,11 @@ from polyb2.core.parts import bytes_to_send, plan_parts
 from polyb2.core.proof import Verification
 from polyb2.core.records import ListedObject, Mirrored, Revision, StoredObject
 from polyb2.core.selection import DateRange, Selection
-from polyb2.flow.chosen import resolve_datasets
-from polyb2.flow.listing import ListingError, Sieve, bounded
+from polyb2.flow.discover.chosen import resolve_datasets
+from polyb2.flow.discover.findings import DatasetReport, Report, not_published
+from polyb2.flow.discover.listed import ListingError, Sieve, bounded
 from polyb2.flow.mirror import Mirror
-from polyb2.flow.readback import equals_source
-from polyb2.flow.report import DatasetReport, Report, not_published
+from polyb2.flow.transfer.proof import equals_source
 from polyb2.ledger.binding import DISCOVERED
 from polyb2.ledger.coverage import ListedDays
 from polyb2.ledger.listings import Discovered
@@ -194,7 +194,7 @@ class Discovery:
     def _parts(self, item: Discovered) -> int:
         """In how many parts a file would be sent, as far as its size tells."""
         mirror = self._mirror
-        return plan_parts(item.listed.size, streams=mirror.streams.total, wanted=mirror.part_bytes).count
+        return plan_parts(item.listed.size, streams=mirror.slots.total, wanted=mirror.part_bytes).count
 
     async def _act(self, findings: _Findings, report: Report, agreed: Collection[Plan]) -> None:
         """Put one page's findings into the ledger."""
@@ -268,9 +268,9 @@ class Discovery:
         """Whether an object that was proven only after publishing has the source's bytes."""
         revision = Revision(1, listed.etag, listed.size, listed.last_modified_ms)
         stored = StoredObject(listed.size, adopted.etag, adopted.version_id)
-        slot = await self._mirror.streams.for_part()
+        slot = await self._mirror.slots.for_part()
         try:
-            return await equals_source(self._mirror, listed.key, revision, stored, slot)
+            return await equals_source(self._mirror, slot, listed.key, revision, stored)
         finally:
             slot.release()
 

@@ -22,11 +22,11 @@ from polyb2.core.errors import LedgerError, RemoteError, UsageError
 from polyb2.core.logevents import LogEvent, told
 from polyb2.core.selection import Mode, Selection, daily
 from polyb2.core.units import format_duration
-from polyb2.flow import coverage
-from polyb2.flow.consent import Consent, discover, discover_unasked
-from polyb2.flow.discover import Discovery
+from polyb2.flow.discover.consent import Consent, discover, discover_unasked
+from polyb2.flow.discover.discovery import Discovery
+from polyb2.flow.discover.findings import Report
+from polyb2.flow.inspect import coverage
 from polyb2.flow.mirror import Mirror
-from polyb2.flow.report import Report
 from polyb2.ledger.binding import FULL_LISTING, FULL_LISTING_DAY
 
 log = logging.getLogger(__name__)

@@ -52,7 +52,7 @@ def stall_factor(others: float | None) -> float:
     return CROWDED_PATIENCE if others is not None and TRICKLE < others < ENOUGH else 1.0
 
 
-class Level:
+class ThreadLimit:
     """Follows the thread's share of work while somebody waits: doubles where it has time to spare, and falls one by one."""
 
     def __init__(self, streams: int) -> None:
@@ -72,7 +72,7 @@ class Level:
             self.bodies = max(self.bodies - 1, self._few)
 
 
-class Line:
+class LineLimit:
     """Follows what the bodies get: doubles while each gets enough, else climbs or falls as long as that brings bytes.
 
     Short bodies are bound only until the first is through in a moment, and on a line that is known to be crowded.

@@ -14,7 +14,7 @@ from polyb2.core.keys import parse_key
 from polyb2.core.logevents import LogEvent, told
 from polyb2.core.records import OpenUpload
 from polyb2.flow.mirror import Mirror
-from polyb2.flow.recover import abort_all_abandoned
+from polyb2.flow.transfer.leftovers import abort_all_abandoned
 
 log = logging.getLogger(__name__)
 

@@ -7,63 +7,61 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from polyb2.core.errors import Kind, RemoteError, Scope
 from polyb2.core.logevents import LogEvent, told
-from polyb2.core.records import Claim, Receipt, StoredObject, Upload, UploadState
+from polyb2.core.records import Claim, StoredObject, Upload, UploadState
 from polyb2.core.recovery import is_ours
 from polyb2.core.units import format_duration
-from polyb2.flow.mirror import Mirror
-from polyb2.flow.refusals import REFUSALS_MAX, Refusals
-from polyb2.flow.stream import mismatch
+from polyb2.flow.transfer.proof import mismatch
+from polyb2.flow.transfer.refusals import REFUSALS_MAX
 from polyb2.remote.guards import Tries
+
+if TYPE_CHECKING:
+    from polyb2.flow.transfer.attempt import Attempt
 
 log = logging.getLogger(__name__)
 LOOK_FOR_S = 300.0
-"""For how long an object that was completed may stay unseen; assembling 172 GB takes time."""
+"""An object that was completed may stay unseen so long; assembling 172 GB takes time."""
 LOOK_EVERY_S = 10.0
-TELL_AFTER_S = 3.0
-"""After so long a line says what is waited for."""
+LOGGED_AFTER_S = 3.0
+"""A wait that lasts longer is logged."""
 
 
-async def publish(
-    mirror: Mirror, claim: Claim, upload: Upload, receipts: Sequence[Receipt], refusals: Refusals
-) -> StoredObject:
-    """Complete the upload; the published version, seen by HEAD with our token and the right size.
+async def publish(attempt: Attempt) -> StoredObject:
+    """Complete the attempt's upload; the published version, seen by HEAD with our token and the right size.
 
     Raises:
         RemoteError: the object cannot be had from this upload any more, or a side fails.
     """
-    await mirror.ledger.note_state(claim, upload, UploadState.COMPLETING)
+    mirror, upload = attempt.mirror, attempt.own_upload
+    await mirror.ledger.note_state(attempt.claim, upload, UploadState.COMPLETING)
     policy = mirror.target.guard.policy
     tries = Tries(replace(policy, tries=min(policy.tries, REFUSALS_MAX)), mirror.meters)
     while True:
         try:
-            with refusals.counted():
-                await mirror.target.complete(upload, receipts)
+            with attempt.refusals.counted():
+                await mirror.target.complete(upload, attempt.ordered_receipts)
         except RemoteError as error:
             if error.handling.scope is Scope.ACCOUNT or error.kind in {Kind.CAP_EXCEEDED, Kind.MISMATCH}:
                 raise
             lost: RemoteError | None = error
         else:
             lost = None
-        stored = await find_published(mirror, claim, upload, still_open=lost)
+        stored = await find_published(attempt, upload, still_open=lost)
         if stored is not None:
             return stored
         # ListParts still knows the upload, so no Complete took place: ask again.
         await asyncio.sleep(tries.delay_s(lost or mismatch("complete had no effect")))
 
 
-async def find_published(
-    mirror: Mirror, claim: Claim, upload: Upload, *, still_open: RemoteError | None
-) -> StoredObject | None:
+async def find_published(attempt: Attempt, upload: Upload, *, still_open: RemoteError | None) -> StoredObject | None:
     """Look for the object that a Complete was to make.
 
     Args:
-        mirror: the shared state.
-        claim: whose.
+        attempt: the file's.
         upload: what was completed.
         still_open: the error of the Complete; None if it was answered well, and then the upload is not asked for.
 
@@ -73,19 +71,19 @@ async def find_published(
     Raises:
         RemoteError: ``no_such_upload`` when neither upload nor object is there after five minutes.
     """
-    loop = asyncio.get_running_loop()
-    began_s, wait_s, is_told = loop.time(), 0.25, False
+    mirror, loop = attempt.mirror, asyncio.get_running_loop()
+    began_s, wait_s, is_logged = loop.time(), 0.25, False
     while True:
         stored = await mirror.target.head(upload.dest_key)
-        if is_ours(claim, stored):
+        if is_ours(attempt.claim, stored):
             return stored
         if still_open is not None and await mirror.target.list_parts(upload) is not None:
             return None
         mirror.check_draining()
         waited_s = loop.time() - began_s
-        if waited_s >= TELL_AFTER_S and not is_told:
-            is_told = True
-            _tell(claim, still_open, waited_s)
+        if waited_s >= LOGGED_AFTER_S and not is_logged:
+            is_logged = True
+            _log_wait(attempt.claim, still_open, waited_s)
         if waited_s + wait_s > LOOK_FOR_S:
             words = "the upload was completed or lost, and no object of ours appeared within 5 minutes"
             raise RemoteError(mirror.target.guard.side, Kind.NO_SUCH_UPLOAD, words)
@@ -93,8 +91,8 @@ async def find_published(
         wait_s = min(wait_s * 2, LOOK_EVERY_S)
 
 
-def _tell(claim: Claim, lost: RemoteError | None, waited_s: float) -> None:
-    """One line about a file whose bytes are all in the target, and which the target does not show yet."""
+def _log_wait(claim: Claim, lost: RemoteError | None, waited_s: float) -> None:
+    """Log once that a file whose bytes are all in the target is not shown there yet."""
     answer = "took" if lost is None else "may have taken"
     words = (
         "%s: all bytes are stored and the target %s the Complete, but does not show the object yet; "

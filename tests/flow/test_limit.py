@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from polyb2.core.level import FEW, Level, Line
-from polyb2.flow.gate import Gate
+from polyb2.core.concurrency import FEW, LineLimit, ThreadLimit
 from polyb2.flow.mirror import DrainedError
-from polyb2.flow.stream import tried
+from polyb2.flow.run.limit import ConcurrencyLimit
+from polyb2.flow.transfer.body import tried
 from polyb2.opening import open_mirror
 from polyb2.remote.pump import BUFFER_BYTES
 from polyb2.remote.traffic import Traffic
@@ -31,13 +31,13 @@ class Plenty(Traffic):
 class Crowd:
     """Bodies that pass a gate, each until it is let go."""
 
-    def __init__(self, gate: Gate, count: int, length: int = LONG) -> None:
+    def __init__(self, gate: ConcurrencyLimit, count: int, length: int = LONG) -> None:
         self.moving = self.most = 0
         self.arrived = asyncio.Semaphore(0)
         self.end = asyncio.Event()
         self.tasks = [asyncio.create_task(self._pass(gate, length)) for _ in range(count)]
 
-    async def _pass(self, gate: Gate, length: int) -> None:
+    async def _pass(self, gate: ConcurrencyLimit, length: int) -> None:
         async with gate.passage(length):
             self.moving += 1
             self.most = max(self.most, self.moving)
@@ -52,7 +52,7 @@ class Crowd:
 
 
 async def test_all_move_at_once_where_the_thread_has_time() -> None:
-    crowd = Crowd(Gate(32, Plenty()), 32)
+    crowd = Crowd(ConcurrencyLimit(32, Plenty()), 32)
     await crowd.have_arrived(32)
     assert crowd.moving == 32
     crowd.end.set()
@@ -60,7 +60,7 @@ async def test_all_move_at_once_where_the_thread_has_time() -> None:
 
 
 async def test_a_few_at_once_where_it_has_none_and_each_in_its_turn() -> None:
-    gate = Gate(32, Plenty(), worked_s=time.monotonic)
+    gate = ConcurrencyLimit(32, Plenty(), worked_s=time.monotonic)
     crowd = Crowd(gate, 40)
     await crowd.have_arrived(FEW)
     await looks(gate._level, 5)
@@ -71,7 +71,7 @@ async def test_a_few_at_once_where_it_has_none_and_each_in_its_turn() -> None:
 
 
 async def test_short_bodies_do_not_wait_where_the_line_has_room() -> None:
-    gate = Gate(2, Plenty(), worked_s=time.monotonic)
+    gate = ConcurrencyLimit(2, Plenty(), worked_s=time.monotonic)
     crowd = Crowd(gate, 2)
     await crowd.have_arrived(2)
     await looks(gate._line, 3)
@@ -82,7 +82,7 @@ async def test_short_bodies_do_not_wait_where_the_line_has_room() -> None:
 
 
 async def test_who_is_cancelled_takes_nobodys_turn() -> None:
-    gate = Gate(1, Plenty(), worked_s=time.monotonic)
+    gate = ConcurrencyLimit(1, Plenty(), worked_s=time.monotonic)
     async with gate.passage(LONG):
         early, late = (asyncio.create_task(passed(gate)) for _ in range(2))
         await asyncio.sleep(0)
@@ -97,13 +97,13 @@ async def test_who_is_cancelled_takes_nobodys_turn() -> None:
 
 async def test_who_waited_begins_nothing_once_the_process_stops(bench: Bench) -> None:
     async with open_mirror(bench.configured(polyb2_concurrency=1)) as mirror:
-        slot = await mirror.streams.for_claim()
+        slot = await mirror.slots.for_claim()
         began: list[bool] = []
 
         async def once(fresh: bool) -> None:
             began.append(fresh)
 
-        async with mirror.streams.gate.passage(LONG):
+        async with mirror.slots.limit.passage(LONG):
             waiting = asyncio.create_task(tried(mirror, slot, LONG, once))
             await asyncio.sleep(0)
             mirror.draining.set()
@@ -114,12 +114,12 @@ async def test_who_waited_begins_nothing_once_the_process_stops(bench: Bench) ->
         assert began == [False], "what holds its slot and need not wait ends in the time that a stop leaves"
 
 
-async def passed(gate: Gate) -> bool:
+async def passed(gate: ConcurrencyLimit) -> bool:
     async with gate.passage(LONG) as has_waited:
         return has_waited
 
 
-async def looks(at: Level | Line, count: int) -> None:
+async def looks(at: ThreadLimit | LineLimit, count: int) -> None:
     """Until the gate has looked so often."""
     seen = 0
     look: Callable[..., None] = at.look

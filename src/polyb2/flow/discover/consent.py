@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from polyb2.core.compare import Plan
 from polyb2.core.errors import UsageError
 from polyb2.core.units import format_size
-from polyb2.flow.discover import Discovery
-from polyb2.flow.report import Report
+from polyb2.flow.discover.discovery import Discovery
+from polyb2.flow.discover.findings import Report
 
 
 class PlanTooLargeError(UsageError):

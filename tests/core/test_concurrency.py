@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyb2.core.level import ENOUGH, FEW, FIRST, FULL, MOMENT_S, SPARE, Level, Line, stall_factor, trickles
+from polyb2.core.concurrency import (
+    ENOUGH,
+    FEW,
+    FIRST,
+    FULL,
+    MOMENT_S,
+    SPARE,
+    LineLimit,
+    ThreadLimit,
+    stall_factor,
+    trickles,
+)
 
 shares = st.floats(0, 1)
 few = settings(max_examples=8, deadline=None)
@@ -14,7 +25,7 @@ few = settings(max_examples=8, deadline=None)
 
 @given(st.integers(1, 200), st.lists(shares))
 def test_the_level_stays_between_a_few_and_the_streams(streams: int, seen: list[float]) -> None:
-    level = Level(streams)
+    level = ThreadLimit(streams)
     for share in seen:
         level.look(share)
         assert min(FEW, streams) <= level.bodies <= streams
@@ -24,7 +35,7 @@ def test_the_level_stays_between_a_few_and_the_streams(streams: int, seen: list[
 def test_whatever_was_before_all_may_move_soon_where_the_thread_has_time(
     streams: int, seen: list[float], share: float
 ) -> None:
-    level = Level(streams)
+    level = ThreadLimit(streams)
     for before in seen:
         level.look(before)
     for _ in range(20):
@@ -34,7 +45,7 @@ def test_whatever_was_before_all_may_move_soon_where_the_thread_has_time(
 
 @given(st.integers(1, 200), st.lists(shares, max_size=50), st.floats(FULL + 0.05, 1))
 def test_whatever_was_before_a_few_are_left_where_it_has_none(streams: int, seen: list[float], share: float) -> None:
-    level = Level(streams)
+    level = ThreadLimit(streams)
     for before in seen:
         level.look(before)
     for _ in range(20 + streams):
@@ -43,7 +54,7 @@ def test_whatever_was_before_a_few_are_left_where_it_has_none(streams: int, seen
 
 
 def test_one_pause_of_a_busy_thread_lets_no_more_through() -> None:
-    level = Level(32)
+    level = ThreadLimit(32)
     for share in (1.0, 0.9, 0.1, 0.9, 0.8, 1.0):
         level.look(share)
         assert level.bodies == FEW
@@ -56,7 +67,7 @@ class World:
     """Bodies of ``size`` bytes that share a line of ``rate`` bytes a second, none of which gets more than ``each``."""
 
     def __init__(self, streams: int, rate: float, *, size: float = 8e6, each: float = 1e12) -> None:
-        self.line = Line(streams)
+        self.line = LineLimit(streams)
         self.streams, self.rate, self.size, self.each = streams, rate, size, each
         self.now_s = self.passed = 0.0
         self.bodies: list[list[float]] = []
@@ -125,14 +136,14 @@ def test_a_line_that_collapses_under_many_is_left_to_a_few_and_taken_back_when_i
 
 @pytest.mark.parametrize("seconds", [0.1, 1.9])
 def test_short_bodies_are_free_once_the_first_is_through_in_a_moment(seconds: float) -> None:
-    line = Line(32)
+    line = LineLimit(32)
     assert line.is_crowded
     line.through(seconds)
     assert not line.is_crowded
 
 
 def test_short_bodies_are_bound_as_long_as_none_is_through() -> None:
-    line = Line(32)
+    line = LineLimit(32)
     line.through(2.1)
     assert line.is_crowded
 

@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyb2.flow.streams import Slot, Streams
+from polyb2.flow.run.slots import Slot, Slots
 
 
 async def taken(waiting: asyncio.Task[Slot]) -> bool:
@@ -17,7 +17,7 @@ async def taken(waiting: asyncio.Task[Slot]) -> bool:
 
 
 async def test_one_file_may_use_every_slot() -> None:
-    streams = Streams(8)
+    streams = Slots(8)
     await streams.for_claim()
     for _ in range(7):
         await asyncio.wait_for(streams.for_part(), 1)
@@ -25,7 +25,7 @@ async def test_one_file_may_use_every_slot() -> None:
 
 
 async def test_a_quarter_is_kept_for_whoever_waits_to_claim() -> None:
-    streams = Streams(8)
+    streams = Slots(8)
     first = await streams.for_claim()
     parts = [await streams.for_part() for _ in range(7)]
     claiming = asyncio.create_task(streams.for_claim())
@@ -39,7 +39,7 @@ async def test_a_quarter_is_kept_for_whoever_waits_to_claim() -> None:
 
 
 async def test_a_slot_that_waits_for_a_file_is_held_but_not_busy() -> None:
-    streams = Streams(4)
+    streams = Slots(4)
     slots = [await streams.for_claim(), *streams.free_for_claims(2)]
     assert (streams.in_use, streams.busy) == (3, 0)
     slots[0].begin()
@@ -51,7 +51,7 @@ async def test_a_slot_that_waits_for_a_file_is_held_but_not_busy() -> None:
 
 
 async def test_a_slot_is_given_back_once_and_a_cancelled_wait_loses_none() -> None:
-    streams = Streams(1)
+    streams = Slots(1)
     slot = await streams.for_claim()
     waiting = asyncio.create_task(streams.for_part())
     await asyncio.sleep(0)
@@ -63,7 +63,7 @@ async def test_a_slot_is_given_back_once_and_a_cancelled_wait_loses_none() -> No
 
 
 async def test_who_backs_off_holds_no_slot() -> None:
-    streams = Streams(1)
+    streams = Slots(1)
     slot = await streams.for_claim()
     resting = asyncio.create_task(slot.rest(0.01))
     other = await asyncio.wait_for(streams.for_claim(), 1)
@@ -77,7 +77,7 @@ async def test_who_backs_off_holds_no_slot() -> None:
 @given(st.integers(1, 12), st.lists(st.sampled_from(["claim", "part", "release", "cancel"]), max_size=60))
 def test_slots_are_never_lost_nor_made(total: int, steps: list[str]) -> None:
     async def play() -> None:
-        streams = Streams(total)
+        streams = Slots(total)
         waiting: list[asyncio.Task[Slot]] = []
         for step in steps:
             if step in {"claim", "part"}:

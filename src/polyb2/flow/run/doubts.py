@@ -1,4 +1,4 @@
-"""What a side answers about one file, and whether to believe it: the memory that a process has of such answers.
+"""Answers of a side about one file that are not believed at once, as a process remembers them.
 
 Two kinds are not believed at once. A stranger's answer (a page, a redirect) says nothing about the file, but one that comes
 again and again for the same file, while others get through, is not going to end by itself. A 403 or 404 of a file that the
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.records import Claim
-from polyb2.flow.entitlement import reads_near
+from polyb2.flow.inspect.entitlement import reads_near
 from polyb2.remote.source import Source
 
 STRANGE_MAX = 6

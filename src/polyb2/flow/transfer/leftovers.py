@@ -6,26 +6,25 @@ No unfinished upload outlives the file it was for: an abandoned one stays in the
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from polyb2.core.errors import Kind, RemoteError, Scope
 from polyb2.core.logevents import LogEvent, told
-from polyb2.core.records import Claim, Upload
+from polyb2.core.records import Upload
 from polyb2.core.recovery import Traces
 from polyb2.flow.mirror import Mirror
+
+if TYPE_CHECKING:
+    from polyb2.flow.transfer.attempt import Attempt
 
 log = logging.getLogger(__name__)
 
 
-async def look(mirror: Mirror, claim: Claim) -> Traces:
-    """What the target shows of earlier attempts: the upload's parts first, then the object, which a Complete moves to."""
-    parts = await mirror.target.list_parts(claim.upload) if claim.upload else None
-    return Traces(await mirror.target.head(mirror.dest_key(claim)), parts)
-
-
-async def give_up(mirror: Mirror, claim: Claim) -> None:
-    """Give the claim's upload up: noted, aborted, confirmed, forgotten, in this order."""
-    await mirror.ledger.abandon_upload(claim)
-    await abort_abandoned(mirror, claim.file_id)
+async def look(attempt: Attempt) -> Traces:
+    """Look for earlier attempts in the target: first the upload's parts, then the object, which a Complete makes of them."""
+    target, upload = attempt.mirror.target, attempt.claim.upload
+    parts = await target.list_parts(upload) if upload else None
+    return Traces(await target.head(attempt.dest_key), parts)
 
 
 async def abort_abandoned(mirror: Mirror, file_id: int) -> None:
@@ -39,7 +38,7 @@ async def abort_abandoned(mirror: Mirror, file_id: int) -> None:
 
 
 async def abort_all_abandoned(mirror: Mirror) -> int:
-    """Abort what was given up and could not be aborted then; how many are still there.
+    """Abort what was given up and could not be aborted then; the number of those that are still there.
 
     Raises:
         RemoteError: not one upload's trouble but the target's.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from polyb2.flow.gate import Gate
+from polyb2.flow.run.limit import ConcurrencyLimit
 from polyb2.remote.traffic import Traffic
 
 RESERVED_SHARE = 4
@@ -20,7 +20,7 @@ RESERVED_SHARE = 4
 class Slot:
     """The right to one stream; given back by :meth:`release`, any number of times."""
 
-    def __init__(self, streams: Streams, *, extra: bool, idle: bool) -> None:
+    def __init__(self, streams: Slots, *, extra: bool, idle: bool) -> None:
         self._streams = streams
         self.extra = extra
         self.idle = idle
@@ -46,13 +46,13 @@ class Slot:
         self.extra, self._held = again.extra, True
 
 
-class Streams:
+class Slots:
     """Counts the slots and decides who gets a free one."""
 
     def __init__(self, total: int, traffic: Traffic | None = None) -> None:
         """``traffic`` knows the bodies that the streams carry."""
         self.total = total
-        self.gate = Gate(total, traffic)
+        self.limit = ConcurrencyLimit(total, traffic)
         self._free = total
         self._extra = 0
         self.idle = 0
@@ -68,7 +68,7 @@ class Streams:
     @property
     def busy(self) -> int:
         """Slots that are held for a file which does not wait at the gate."""
-        return self.in_use - self.idle - self.gate.waiting
+        return self.in_use - self.idle - self.limit.waiting
 
     async def for_claim(self) -> Slot:
         """A slot to claim a file with."""

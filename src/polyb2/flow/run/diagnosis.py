@@ -1,0 +1,113 @@
+"""The trouble behind a failed attempt: that of its file, or of the whole side.
+
+A connection that was never established, a cap, refused keys and a stranger's answer are the side's by their kind. A request
+that failed all its tries is the side's only if it does not answer the same question about other files either. The probe asks
+what failed: of the source a byte of the file's neighbours, of the target a listing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from polyb2.core.answers import refused_by_proxy
+from polyb2.core.errors import Kind, RemoteError, Scope, Side
+from polyb2.flow.run.doubts import Doubts
+
+PROBE_TIMEOUT_S = 15.0
+PROBE_FRESH_S = 0.9
+FAILING_TOGETHER = 3
+"""Files in a row that the target fails, none getting through, after which it is not the files."""
+_MAY_BE_THE_SIDE = {Kind.CONNECTION_LOST, Kind.STALLED, Kind.SERVER_ERROR, Kind.THROTTLED}
+Probe = Callable[[str], Awaitable[bool]]
+"""Asks a side for next to nothing near a key (empty: a listing). True if a transfer's own request was answered; or raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The outcome of a probe.
+
+    Attributes:
+        problem: what stands in the way.
+        proven: requests of the kind that failed are answered.
+    """
+
+    problem: RemoteError | None
+    proven: bool = False
+
+
+class Diagnosis:
+    """Probes the sides, and remembers which files fail.
+
+    Attributes:
+        doubts: answers about single files that are not believed yet.
+        proofs: files that came all the way so far.
+    """
+
+    def __init__(self, probes: Mapping[Side, Probe]) -> None:
+        self._probes = probes
+        self._lock = asyncio.Lock()
+        self._last: tuple[Side, bool, float, Probed] | None = None
+        self._failing: set[str] = set()
+        self.doubts = Doubts()
+        self.proofs = 0
+
+    def proved(self, key: str) -> None:
+        """Note that the bytes of a file went all the way."""
+        self.proofs += 1
+        self._failing.clear()
+        self.doubts.forget(key)
+
+    async def behind(self, error: RemoteError, key: str) -> RemoteError | None:
+        """Find the side's own trouble behind the error of an attempt at a file; None where the fault is the file's."""
+        if error.is_strange:
+            return await self._behind_strange(error, key)
+        if error.kind is Kind.KEYS_REFUSED:
+            listing = await self.probe(error.side, "")
+            return refused_by_proxy(error) if listing.problem is None else error
+        if error.handling.scope is not Scope.FILE:
+            return error
+        if error.kind is Kind.FORBIDDEN:
+            # Of one file that is about the plan; where the listing is refused as well, it is about the keys.
+            refused = (await self.probe(error.side, "")).problem
+            return refused if refused is not None and refused.handling.scope is not Scope.FILE else None
+        return await self._behind_failing(error, key) if error.kind in _MAY_BE_THE_SIDE else None
+
+    async def _behind_strange(self, error: RemoteError, key: str) -> RemoteError | None:
+        """A stranger's answer is the side's trouble, unless only this file meets it while others get through."""
+        probed = await self.probe(error.side, key)
+        self.doubts.note_strange(key, proofs=self.proofs, side_is_well=probed.proven)
+        if probed.proven or self.doubts.is_settled(key):
+            return None
+        is_account = probed.problem is not None and probed.problem.handling.scope is Scope.ACCOUNT
+        return probed.problem if is_account else error
+
+    async def _behind_failing(self, error: RemoteError, key: str) -> RemoteError | None:
+        problem = (await self.probe(error.side, key)).problem
+        if problem is not None or error.side is Side.SOURCE:
+            return problem
+        # A listing says nothing of writes: what happens to the other files does.
+        self._failing.add(key)
+        return error if len(self._failing) >= FAILING_TOGETHER else None
+
+    async def probe(self, side: Side, near: str) -> Probed:
+        """Ask a side for next to nothing, once for all attempts that fail together."""
+        loop = asyncio.get_running_loop()
+        async with self._lock:
+            if self._last is not None:
+                asked, was_near, when_s, probed = self._last
+                if (asked, was_near) == (side, bool(near)) and loop.time() - when_s < PROBE_FRESH_S:
+                    return probed
+            probed = await self._ask(side, near)
+            self._last = side, bool(near), loop.time(), probed
+            return probed
+
+    async def _ask(self, side: Side, near: str) -> Probed:
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                return Probed(None, proven=await self._probes[side](near))
+        except RemoteError as error:
+            return Probed(error)
+        except TimeoutError:
+            return Probed(RemoteError(side, Kind.STALLED, f"no answer within {PROBE_TIMEOUT_S:.0f} s"))
