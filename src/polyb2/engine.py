@@ -23,6 +23,7 @@ from polyb2.config import Settings
 from polyb2.core.errors import AccountStoppedError, LedgerError, RemoteError, Scope, Side
 from polyb2.core.logevents import LogEvent, told
 from polyb2.core.selection import Selection
+from polyb2.core.timing import TIMING, Timing
 from polyb2.core.units import format_duration
 from polyb2.flow.discover.consent import Consent, discover
 from polyb2.flow.discover.discovery import Discovery
@@ -41,7 +42,6 @@ from polyb2.opening import open_mirror
 from polyb2.signals import STOPPING, answering
 
 log = logging.getLogger(__name__)
-SWEEP_EVERY_S = 300.0
 YOUNG_OBJECTS = 10_000
 """How many more objects than were freed the collector waits for: 0.5 MB or so."""
 DISCOVER_AGAIN_FIRST_S = 5.0
@@ -81,7 +81,9 @@ class RunResult:
     seconds: float = 0.0
 
 
-async def run(settings: Settings, options: RunOptions, clock: Clock | None = None) -> RunResult:
+async def run(
+    settings: Settings, options: RunOptions, clock: Clock | None = None, timing: Timing = TIMING
+) -> RunResult:
     """Drain the queue (and feed it, where the options say so) until there is nothing left to wait for.
 
     Raises:
@@ -89,7 +91,7 @@ async def run(settings: Settings, options: RunOptions, clock: Clock | None = Non
         UsageError: settings, ledger or selection are unusable.
     """
     settings = _fitting(settings)
-    async with open_mirror(settings, clock) as mirror:
+    async with open_mirror(settings, clock, timing=timing) as mirror:
         with _spared_collector():
             return await _Run(settings, options, mirror).supervise()
 
@@ -137,8 +139,9 @@ class _Run:
             Side.SOURCE: partial(probe_reading, mirror.source),
             Side.TARGET: partial(probe_listing, mirror.target),
         }
-        diagnosis = Diagnosis(probes)
-        self._breaker = CircuitBreaker(diagnosis, give_up_s=settings.polyb2_give_up, for_ever=options.watch)
+        timing, give_up_s = mirror.timing, settings.polyb2_give_up
+        diagnosis = Diagnosis(probes, timing)
+        self._breaker = CircuitBreaker(diagnosis, timing, give_up_s=give_up_s, for_ever=options.watch)
         self._pool = self._new_pool(diagnosis)
         self._watch = Watch(
             mirror, self._datasets(), options.consent, settings.polyb2_poll_interval, self._pool.wake.set
@@ -265,7 +268,7 @@ class _Run:
     async def _sweep_now_and_then(self) -> None:
         while True:
             await self._sweep()
-            await asyncio.sleep(SWEEP_EVERY_S)
+            await asyncio.sleep(self._mirror.timing.sweep_s)
 
     async def _sweep(self) -> None:
         """Abort what could not be aborted when it was given up; the next sweep, or a later run, tries again."""

@@ -13,6 +13,7 @@ from polyb2.clock import Clock, minute_of_day, time_zone, unknown_local_zone
 from polyb2.config import Settings
 from polyb2.core.errors import Side
 from polyb2.core.retry import RequestPolicy
+from polyb2.core.timing import TIMING, Timing
 from polyb2.flow.mirror import OPAQUE, Mirror
 from polyb2.flow.run.slots import Slots
 from polyb2.ledger.binding import TARGET_ETAGS, Binding
@@ -40,7 +41,7 @@ def binding_of(settings: Settings) -> Binding:
 
 @asynccontextmanager
 async def open_mirror(
-    settings: Settings, clock: Clock | None = None, *, read_only: bool = False
+    settings: Settings, clock: Clock | None = None, *, read_only: bool = False, timing: Timing = TIMING
 ) -> AsyncIterator[Mirror]:
     """Both stores and the ledger, open and bound to each other; ``read_only`` neither makes nor binds a ledger.
 
@@ -52,12 +53,14 @@ async def open_mirror(
         ledger = await Ledger.open(settings.database_path, clock, read_only=read_only)
         stack.push_async_callback(ledger.close)
         await (ledger.check_binding if read_only else ledger.bind)(binding_of(settings))
-        policy, traffic = RequestPolicy(tries=settings.polyb2_part_tries), Traffic()
+        policy = RequestPolicy(settings.polyb2_part_tries, timing.retry_first_s, limit_s=timing.retry_limit_s)
+        traffic = Traffic()
         yield Mirror(
             source=await stack.enter_async_context(open_source(settings, policy, traffic)),
             target=await stack.enter_async_context(open_target(settings, policy, traffic)),
             ledger=ledger,
             slots=Slots(settings.polyb2_concurrency, traffic),
+            timing=timing,
             bandwidth=_bandwidth(settings, ledger.clock),
             part_bytes=settings.polyb2_part_size,
             opaque_etags=await ledger.fact(TARGET_ETAGS) == OPAQUE,

@@ -16,7 +16,6 @@ from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.inspect import coverage
 from polyb2.ledger.binding import DISCOVERED
 from polyb2.ledger.ledger import Ledger
-from polyb2.opening import open_mirror
 from tests.conftest import DAY_AGGS, Bench, key
 
 TRADES = "us_stocks_sip/trades_v1"
@@ -63,14 +62,14 @@ async def test_a_discovery_tells_chosen_days_from_listed_ones_and_from_gaps(benc
 async def test_a_file_that_was_taken_out_of_the_queue_is_not_missing(bench: Bench) -> None:
     bench.box.source.put(key("2024-01-02"), b"x")
     await bench.discover()
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         await mirror.ledger.unqueue([row async for row in mirror.ledger.files(EVERYTHING)])
     assert (await states(bench))[1] == "A"
 
 
 async def test_a_survey_and_a_listing_that_fails_note_nothing(bench: Bench) -> None:
     bench.box.source.put(key("2024-01-02"), b"x")
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         await Discovery(mirror, EVERYTHING).survey()
     assert await states(bench) == "cuuuuccu"
 
@@ -80,7 +79,7 @@ async def test_a_whole_listing_of_known_files_shows_days_and_queues_none(bench: 
     bench.box.source.put(key("2024-01-03"), b"x")
     await bench.discover(named_dates(["2024-01-02"], (DAY_AGGS,)))
     bench.box.source.put(key("2024-01-04"), b"x")
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         await Discovery(mirror, Selection(Mode.EVERYTHING, (DAY_AGGS,)), only_known=True).queue()
     assert await states(bench) == "bqAAlccl"
 

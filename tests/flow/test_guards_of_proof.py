@@ -10,7 +10,6 @@ import pytest
 from polyb2.core.errors import Kind, RemoteError
 from polyb2.core.selection import EVERYTHING
 from polyb2.flow.inspect.verify import verify
-from polyb2.opening import open_mirror
 from polyb2.sandbox import Answer, Call, Fault, FlipBody, FlipStored, GeneratedGzip, Shape
 from polyb2.sandbox.exchange import Reply
 from polyb2.sandbox.multipart import Upload
@@ -155,7 +154,7 @@ async def test_receipts_belong_to_one_revision(bench: Bench) -> None:
     await _replaced(bench, LARGE, GeneratedGzip(11 * MIB), b"second")
     await bench.run()
     bench.box.source.put(LARGE, b"the third is not mirrored")
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         findings = await verify(mirror, EVERYTHING, deep=True)
     assert [item.kind for item in findings.differences] == ["stale"]
 
@@ -211,7 +210,7 @@ async def test_every_read_names_its_revision(bench: Bench) -> None:
 async def test_a_refused_head_of_an_object_that_exists_is_not_its_absence(bench: Bench) -> None:
     await bench.box.target.store(SMALL, b"there")
     bench.box.target.inject(Fault("head", Answer(403, "AccessDenied"), times=0))
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         with pytest.raises(RemoteError) as caught:
             await mirror.target.head(SMALL)
     assert caught.value.kind in {Kind.FORBIDDEN, Kind.NOT_PERMITTED}

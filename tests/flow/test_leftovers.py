@@ -8,14 +8,12 @@ import signal
 
 import pytest
 
-from polyb2 import engine
 from polyb2.core.errors import Side
 from polyb2.core.records import UploadState
 from polyb2.core.status import Event
 from polyb2.flow.inspect.cleanup import cleanup
 from polyb2.ledger.leases import Worker
 from polyb2.ledger.ledger import Ledger
-from polyb2.opening import open_mirror
 from polyb2.sandbox import Answer, Call, Fault, GeneratedGzip, Reset, Stall
 from polyb2.sandbox.multipart import Upload
 from tests.conftest import MIB, QUOTES, Bench, Gate, key, until
@@ -108,7 +106,7 @@ async def test_the_sweep_holds_up_nobody(bench: Bench) -> None:
 
 
 async def test_a_long_run_sweeps_now_and_then(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "SWEEP_EVERY_S", 0.05)
+    bench.hurry(sweep_s=0.05)
     await _parked_with_uploads(bench, LARGE)
     once = bench.box.target.inject(Fault("abort", Answer(400, "InvalidRequest")))
     running = asyncio.create_task(bench.run(watch=True, polyb2_datasets=["us_options_opra/*"]))
@@ -129,7 +127,7 @@ async def test_cleanup_holds_a_page_of_uploads_however_many_there_are(
     told: list[str] = []
 
     async def swept(*, dry_run: bool) -> int:
-        async with open_mirror(bench.configured()) as mirror:
+        async with bench.open() as mirror:
             now_ms = mirror.ledger.clock.wall_ms()
             found = await cleanup(
                 mirror, older_than_s=60, now_ms=now_ms, dry_run=dry_run, tell=lambda upload: told.append(upload.key)

@@ -12,7 +12,6 @@ from polyb2.core.concurrency import FEW, LineLimit, ThreadLimit
 from polyb2.flow.mirror import DrainedError
 from polyb2.flow.run.limit import ConcurrencyLimit
 from polyb2.flow.transfer.body import tried
-from polyb2.opening import open_mirror
 from polyb2.remote.pump import BUFFER_BYTES
 from polyb2.remote.traffic import Traffic
 from tests.conftest import Bench
@@ -96,7 +95,7 @@ async def test_who_is_cancelled_takes_nobodys_turn() -> None:
 
 
 async def test_who_waited_begins_nothing_once_the_process_stops(bench: Bench) -> None:
-    async with open_mirror(bench.configured(polyb2_concurrency=1)) as mirror:
+    async with bench.open(polyb2_concurrency=1) as mirror:
         slot = await mirror.slots.for_claim()
         began: list[bool] = []
 

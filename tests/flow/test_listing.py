@@ -14,7 +14,6 @@ from polyb2.core.errors import RemoteError, UsageError
 from polyb2.core.selection import EVERYTHING, named_dates, split_datasets
 from polyb2.flow.discover import listed
 from polyb2.flow.discover.consent import Consent
-from polyb2.opening import open_mirror
 from polyb2.sandbox import Answer, Call, Fault
 from polyb2.sandbox.exchange import Exchange, Reply
 from polyb2.sandbox.faults import Action
@@ -200,13 +199,13 @@ async def test_a_revision_that_is_too_much_waits_for_a_yes_also_where_a_worker_m
     assert (row["status"], row["reason"], row["revision"]) == ("permanent_failure", "held", 1)
     assert "more than POLYB2_MAX_PLAN_BYTES" in row["error_message"]
     assert f"polyb2 discover --dates 2024-01-02 --dataset {DAY_AGGS} --yes" in row["error_message"]
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         assert (await mirror.ledger.held()).bytes == 1001
     bench.assert_mirrored(LATER)
     await bench.mirror_all()
     bench.assert_mirrored(GOOD)
     bench.assert_clean()
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         assert (await mirror.ledger.held()).files == 0
 
 
@@ -218,7 +217,7 @@ async def test_a_revision_that_a_worker_met_and_nobody_agreed_to_is_over_when_th
     bench.box.source.put(GOOD, b"x" * 10)
     await bench.mirror_all()
     bench.assert_mirrored(GOOD)
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         assert (await mirror.ledger.held()).files == 0
 
 

@@ -12,7 +12,6 @@ import pytest
 from polyb2.clock import Clock
 from polyb2.config import Settings
 from polyb2.flow.mirror import InFlight, Mirror
-from polyb2.flow.transfer import body
 from polyb2.opening import open_mirror
 from polyb2.sandbox import Answer, Drip, Fault, GeneratedGzip, Stall
 from polyb2.sandbox.faults import Action
@@ -41,7 +40,7 @@ async def test_refused_parts_give_no_time_left_and_one_line(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The target takes every body whole, and answers 500."""
-    monkeypatch.setattr(body, "LOGGED_AFTER_S", 0.05)
+    bench.hurry(refusal_logged_s=0.05)
     bench.box.source.put(LARGE, GeneratedGzip(SIZE), part_bytes=6 * MIB)
     refused = bench.box.target.inject(Fault("upload_part", Answer(500, "InternalError"), times=9))
     seen: list[tuple[int, float | None]] = []

@@ -9,7 +9,7 @@ import pytest
 
 from polyb2.core.errors import AccountStoppedError, Kind, RemoteError, Side
 from polyb2.core.status import Event
-from polyb2.flow.run import breaker, diagnosis, doubts, pool
+from polyb2.flow.run import breaker, diagnosis, doubts
 from polyb2.flow.transfer import attempt
 from polyb2.sandbox import Answer, Fault, GeneratedGzip, Shape
 from polyb2.sandbox.exchange import Reply
@@ -21,13 +21,9 @@ OLD_S = 1_704_300_000.0
 
 
 @pytest.fixture(autouse=True)
-def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The probes of a side, and the patience with a redirect, much faster."""
-    monkeypatch.setattr(breaker, "PROBE_FIRST_S", 0.02)
-    monkeypatch.setattr(breaker, "PROBE_LIMIT_S", 0.1)
-    monkeypatch.setattr(diagnosis, "PROBE_FRESH_S", 0.01)
-    monkeypatch.setattr(pool, "POLL_S", 0.05)
-    monkeypatch.setattr(doubts, "NEAR_FRESH_S", 0.0)
+def _quick_probes(bench: Bench) -> None:
+    """The probes of a side much faster."""
+    bench.hurry(probe_first_s=0.02, probe_limit_s=0.1, probe_fresh_s=0.01, poll_s=0.05, near_fresh_s=0.0)
 
 
 def fill(bench: Bench, *, large: bool = True) -> None:
@@ -167,7 +163,7 @@ async def test_a_body_that_a_proxy_does_not_take_is_told_as_such_while_the_other
 async def test_a_redirect_is_followed_nowhere(
     bench: Bench, side: str, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(breaker, "MOVED_LIMIT_S", 0.5)
+    bench.hurry(moved_limit_s=0.5)
     fill(bench, large=False)
     await bench.discover()
     server, other = (bench.box.source, bench.box.target) if side == "source" else (bench.box.target, bench.box.source)

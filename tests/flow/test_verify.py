@@ -13,7 +13,6 @@ from polyb2.core.selection import EVERYTHING, Selection, historical
 from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.inspect.verify import Findings, verify
 from polyb2.notify.reporter import verified as news_of
-from polyb2.opening import open_mirror
 from polyb2.sandbox import Call, Fault, GeneratedGzip, Reset, Shape
 from polyb2.sandbox.exchange import Reply
 from polyb2.sandbox.versions import Version
@@ -23,7 +22,7 @@ SMALL, LARGE = key("2024-01-02"), key("2024-01-03", QUOTES)
 
 
 async def verified(bench: Bench, selection: Selection = EVERYTHING, *, deep: bool = False) -> Findings:
-    async with open_mirror(bench.configured(), read_only=True) as mirror:
+    async with bench.open(read_only=True) as mirror:
         return await verify(mirror, selection, deep=deep)
 
 
@@ -91,7 +90,7 @@ async def test_repair_counts_what_it_queued(bench: Bench) -> None:
     bench.box.source.put(SMALL, b"old")
     await bench.mirror_all()
     bench.box.source.put(SMALL, b"newer")
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         found = await verify(mirror, EVERYTHING, mend=True)
         again = await verify(mirror, EVERYTHING, mend=True)
     assert (kinds(found), found.repaired) == (["stale"], 1)
@@ -109,7 +108,7 @@ async def test_differences_are_told_as_they_are_found_and_only_some_are_kept(
     for name in names:
         bench.box.source.put(name, b"newer")
     told: list[str] = []
-    async with open_mirror(bench.configured(), read_only=True) as mirror:
+    async with bench.open(read_only=True) as mirror:
         found = await verify(mirror, EVERYTHING, tell=lambda difference: told.append(difference.key))
     assert (told, found.found, [item.key for item in found.differences]) == (names, 4, names[:2])
     shown = (await bench.cli("verify", "--json")).json()
@@ -237,6 +236,6 @@ async def test_a_revision_that_waits_for_a_yes_was_seen_and_verify_says_so(bench
     await bench.mirror_all()
     bench.box.source.put(SMALL, b"newer")
     assert "a newer one that no discovery has seen" in (await bench.cli("verify")).out
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         await Discovery(mirror, EVERYTHING).queue(agreed=())
     assert "a newer one that is not queued until somebody agrees" in (await bench.cli("verify")).out

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from polyb2.core.errors import Polyb2Error
+from polyb2.core.timing import TIMING, Timing
 from polyb2.flow.run.slots import Slots
 from polyb2.ledger.binding import TARGET_ETAGS
 from polyb2.ledger.leases import Load
@@ -95,6 +96,7 @@ class Mirror:
         ledger: the durable state.
         slots: of all files in flight.
         bandwidth: bytes per second over all streams.
+        timing: how long is waited between looks and tries.
         part_bytes: ``POLYB2_PART_SIZE``, None for automatic.
         plan_bytes_max: how large a revision that nobody agreed to may be queued; None where all is agreed to.
         opaque_etags: the target's part ETags are known not to be MD5s.
@@ -109,6 +111,7 @@ class Mirror:
     ledger: Ledger
     slots: Slots
     bandwidth: Bandwidth
+    timing: Timing = TIMING
     part_bytes: int | None = None
     plan_bytes_max: int | None = None
     opaque_etags: bool = False

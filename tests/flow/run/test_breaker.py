@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from polyb2.core.errors import AccountStoppedError, Kind, Origin, RemoteError, Side
-from polyb2.flow.run.breaker import MOVED_LIMIT_S, PROBE_FIRST_S, PROBE_LIMIT_S, BreakerState, CircuitBreaker
+from polyb2.core.timing import TIMING
+from polyb2.flow.run.breaker import BreakerState, CircuitBreaker
 from polyb2.flow.run.diagnosis import Probed
 from tests.virtual import play
 
@@ -25,6 +26,7 @@ class Sides:
     def __init__(self) -> None:
         self.proofs = 0
         self.problem: RemoteError | None = AWAY
+        self.troubled = AWAY.side
         self.probed_s: list[float] = []
 
     def proved(self, key: str) -> None:
@@ -32,7 +34,8 @@ class Sides:
         self.proofs += 1
 
     async def probe(self, side: Side, near: str) -> Probed:
-        assert (side, near) == (AWAY.side, "a file")
+        assert near == "a file"
+        assert side is self.troubled
         self.probed_s.append(now_s())
         return Probed(self.problem)
 
@@ -63,8 +66,8 @@ def test_open_probes_ever_more_slowly_and_then_tries_one_file() -> None:
         asyncio.get_running_loop().call_later(100, setattr, sides, "problem", None)
         assert await breaker.admission(0)
         gaps = [round(after - before, 3) for before, after in zip([0.0, *sides.probed_s], sides.probed_s, strict=False)]
-        assert gaps[:6] == [PROBE_FIRST_S * 2**n for n in range(6)]
-        assert max(gaps) <= PROBE_LIMIT_S
+        assert gaps[:6] == [TIMING.probe_first_s * 2**n for n in range(6)]
+        assert max(gaps) <= TIMING.probe_limit_s
         assert breaker.state is BreakerState.HALF_OPEN
 
     scene(act)
@@ -89,7 +92,7 @@ def test_half_open_closes_with_a_proof_and_opens_with_a_report() -> None:
         breaker.report(AWAY, "a file", 0)
         assert breaker.state is BreakerState.OPEN
         await breaker.admission(0)
-        assert sides.probed_s == [PROBE_FIRST_S, 3 * PROBE_FIRST_S]
+        assert sides.probed_s == [TIMING.probe_first_s, 3 * TIMING.probe_first_s]
         breaker.proved("a file", now_s())
         assert (breaker.state, breaker.error) == (BreakerState.CLOSED, None)
         # The next trouble is probed as soon as the first.
@@ -97,7 +100,7 @@ def test_half_open_closes_with_a_proof_and_opens_with_a_report() -> None:
         began_s = now_s()
         breaker.report(AWAY, "a file", sides.proofs)
         await breaker.admission(0)
-        assert sides.probed_s == [began_s + PROBE_FIRST_S]
+        assert sides.probed_s == [began_s + TIMING.probe_first_s]
 
     scene(act)
 
@@ -106,10 +109,11 @@ def test_a_proof_of_an_attempt_from_before_the_trouble_closes_nothing() -> None:
     async def act(breaker: CircuitBreaker, sides: Sides) -> None:
         await asyncio.sleep(5)
         breaker.report(AWAY, "a file", sides.proofs)
-        breaker.proved("another", 4.0)
-        assert breaker.state is BreakerState.OPEN
-        breaker.proved("another", 5.0)
-        assert breaker.state is BreakerState.CLOSED
+        states = []
+        for began_s in (4.0, 5.0):
+            breaker.proved("another", began_s)
+            states.append(breaker.state)
+        assert states == [BreakerState.OPEN, BreakerState.CLOSED]
 
     scene(act)
 
@@ -118,38 +122,34 @@ def test_an_error_that_is_older_than_a_proof_opens_nothing() -> None:
     async def act(breaker: CircuitBreaker, sides: Sides) -> None:
         before = sides.proofs
         breaker.proved("a file", now_s())
-        breaker.report(AWAY, "another", before)
-        assert breaker.state is BreakerState.CLOSED
-        breaker.report(REFUSED, "another", before)
-        assert breaker.state is BreakerState.OPEN
+        states = []
+        for error in (AWAY, REFUSED):
+            breaker.report(error, "another", before)
+            states.append(breaker.state)
+        assert states == [BreakerState.CLOSED, BreakerState.OPEN]
 
     scene(act)
 
 
 @pytest.mark.parametrize(
-    ("error", "after_s"), [(AWAY, GIVE_UP_S), (MOVED, MOVED_LIMIT_S), (REFUSED, 0.0)], ids=["away", "moved", "refused"]
+    ("error", "after_s"),
+    [(AWAY, GIVE_UP_S), (MOVED, TIMING.moved_limit_s), (REFUSED, 0.0)],
+    ids=["away", "moved", "refused"],
 )
 def test_a_run_gives_up_in_time_and_a_watch_never(error: RemoteError, after_s: float) -> None:
     async def gives_up(breaker: CircuitBreaker, sides: Sides) -> None:
-        del sides
+        sides.troubled = error.side
         breaker.report(error, "a file", 0)
         with pytest.raises(AccountStoppedError, match=error.message):
             await breaker.admission(0)
         assert now_s() == pytest.approx(after_s)
 
     async def waits(breaker: CircuitBreaker, sides: Sides) -> None:
+        sides.troubled = error.side
         breaker.report(error, "a file", 0)
         asyncio.get_running_loop().call_later(3000, setattr, sides, "problem", None)
         assert await breaker.admission(0)
         assert now_s() >= 3000
 
-    def probe_any(sides: Sides) -> Sides:
-        async def probe(_side: Side, _near: str) -> Probed:
-            return Probed(sides.problem)
-
-        sides.probe = probe  # type: ignore[method-assign]
-        return sides
-
-    play(gives_up(CircuitBreaker(probe_any(Sides()), give_up_s=GIVE_UP_S, for_ever=False), Sides()))
-    sides = probe_any(Sides())
-    play(waits(CircuitBreaker(sides, give_up_s=GIVE_UP_S, for_ever=True), sides), 4000)
+    scene(gives_up)
+    scene(waits, for_ever=True)

@@ -30,14 +30,9 @@ from polyb2.flow.mirror import Mirror
 from polyb2.ledger.binding import FULL_LISTING, FULL_LISTING_DAY
 
 log = logging.getLogger(__name__)
-FULL_EVERY_MS = 24 * 3600 * 1000
 LOOKBACK_DAYS = 7
-AGAIN_S = 60.0
-"""After a discovery that failed, the next one is not later than this."""
-LATE_EVERY_S = 300.0
-"""While a file is late, the next look is not later than this, for as long as one may hope for it any minute."""
 HOPE = timedelta(hours=3)
-PAUSE_S_MIN = 1.0
+"""A file that is late may come any minute for so long."""
 
 
 class Watch:
@@ -61,6 +56,7 @@ class Watch:
         self.on_cycle: Callable[[], None] = lambda: None
         self.late: list[Day] = []
         self._mirror = mirror
+        self._timing = mirror.timing
         self._datasets = datasets
         self._consent = consent
         self._interval_s = interval_s
@@ -89,7 +85,7 @@ class Watch:
             except (RemoteError, UsageError, LedgerError) as error:
                 if first is not None and isinstance(error, UsageError):
                     raise
-                pause_s = self._fail(error, min(self._interval_s, AGAIN_S))
+                pause_s = self._fail(error, min(self._interval_s, self._timing.discover_again_s))
             else:
                 pause_s = self._pause_s()
             self.on_cycle()
@@ -111,8 +107,8 @@ class Watch:
         now = self._mirror.ledger.clock.utc()
         pause_s = min(self._interval_s, (next_due(now) - now).total_seconds())
         if any(now - due(day.date) < HOPE for day in self.late):
-            pause_s = min(pause_s, LATE_EVERY_S)
-        return max(pause_s, min(self._interval_s, PAUSE_S_MIN))
+            pause_s = min(pause_s, self._timing.late_again_s)
+        return max(pause_s, min(self._interval_s, self._timing.pause_min_s))
 
     async def _look_around(self) -> None:
         ledger = self._mirror.ledger
@@ -149,7 +145,7 @@ class Watch:
         ledger = self._mirror.ledger
         last, last_day = await ledger.fact(FULL_LISTING), await ledger.fact(FULL_LISTING_DAY)
         now_ms, today = ledger.clock.wall_ms(), ledger.clock.today().isoformat()
-        if last is not None and 0 <= now_ms - int(last) < FULL_EVERY_MS and last_day == today:
+        if last is not None and 0 <= now_ms - int(last) < self._timing.full_listing_s * 1000 and last_day == today:
             return
         everything = Selection(Mode.EVERYTHING, self._datasets)
         full = Discovery(self._mirror, everything, only_known=True, since=await ledger.followed())

@@ -14,14 +14,11 @@ from typing import Protocol
 
 from polyb2.core.errors import AccountStoppedError, Kind, RemoteError, Scope, Side
 from polyb2.core.logevents import LogEvent, told
+from polyb2.core.timing import TIMING, Timing
 from polyb2.core.units import format_duration
 from polyb2.flow.run.diagnosis import Probed
 
 log = logging.getLogger(__name__)
-PROBE_FIRST_S = 1.0
-PROBE_LIMIT_S = 60.0
-MOVED_LIMIT_S = 20.0
-"""How long a redirect may last: a network's login page goes away, an endpoint that moved does not."""
 
 
 class BreakerState(Enum):
@@ -50,20 +47,22 @@ class CircuitBreaker:
         error: the trouble of a side, while the breaker is not closed.
     """
 
-    def __init__(self, sides: Sides, *, give_up_s: float, for_ever: bool) -> None:
+    def __init__(self, sides: Sides, timing: Timing = TIMING, *, give_up_s: float, for_ever: bool) -> None:
         """Begin closed.
 
         Args:
             sides: are probed.
+            timing: of the probes.
             give_up_s: how long a side may be in trouble.
             for_ever: it may be so for ever.
         """
         self.state = BreakerState.CLOSED
         self.error: RemoteError | None = None
         self._sides = sides
+        self._timing = timing
         self._give_up_s = give_up_s
         self._for_ever = for_ever
-        self._probe_s = PROBE_FIRST_S
+        self._probe_s = timing.probe_first_s
         self._since_s = 0.0
         self._near = ""
         self._beside = 0
@@ -77,7 +76,7 @@ class CircuitBreaker:
             return
         extra = told(LogEvent.SIDE_RESUMED, side=self.error.side, seconds=_now_s() - self._since_s)
         log.info("the %s answers again; going on", self.error.side, extra=extra)
-        self.state, self.error, self._probe_s = BreakerState.CLOSED, None, PROBE_FIRST_S
+        self.state, self.error, self._probe_s = BreakerState.CLOSED, None, self._timing.probe_first_s
 
     def report(self, error: RemoteError, key: str, proofs: int) -> None:
         """Open, unless a file came through since the error.
@@ -128,7 +127,7 @@ class CircuitBreaker:
             self.state, self._beside = BreakerState.HALF_OPEN, in_flight
 
     def _probe_more_slowly(self) -> None:
-        self._probe_s = min(self._probe_s * 2, PROBE_LIMIT_S)
+        self._probe_s = min(self._probe_s * 2, self._timing.probe_limit_s)
 
     def _log_pause(self, error: RemoteError) -> None:
         if not self._for_ever and error.handling.scope is not Scope.OUTAGE:
@@ -148,11 +147,11 @@ class CircuitBreaker:
         if self._for_ever:
             return None
         has_moved = error.is_strange and error.kind is Kind.MISCONFIGURED
-        return min(self._give_up_s, MOVED_LIMIT_S) if has_moved else self._give_up_s
+        return min(self._give_up_s, self._timing.moved_limit_s) if has_moved else self._give_up_s
 
     def _left_s(self, error: RemoteError) -> float:
         limit_s = self._limit_s(error)
-        return PROBE_LIMIT_S if limit_s is None else self._since_s + limit_s - _now_s()
+        return self._timing.probe_limit_s if limit_s is None else self._since_s + limit_s - _now_s()
 
 
 def _now_s() -> float:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from polyb2.core.answers import refused_by_proxy
 from polyb2.core.errors import Kind, RemoteError, Scope, Side
+from polyb2.core.timing import TIMING, Timing
 from polyb2.flow.run.doubts import Doubts
 
 PROBE_TIMEOUT_S = 15.0
-PROBE_FRESH_S = 0.9
 FAILING_TOGETHER = 3
 """Files in a row that the target fails, none getting through, after which it is not the files."""
 _MAY_BE_THE_SIDE = {Kind.CONNECTION_LOST, Kind.STALLED, Kind.SERVER_ERROR, Kind.THROTTLED}
@@ -45,12 +45,13 @@ class Diagnosis:
         proofs: files that came all the way so far.
     """
 
-    def __init__(self, probes: Mapping[Side, Probe]) -> None:
+    def __init__(self, probes: Mapping[Side, Probe], timing: Timing = TIMING) -> None:
+        self._fresh_s = timing.probe_fresh_s
         self._probes = probes
         self._lock = asyncio.Lock()
         self._last: tuple[Side, bool, float, Probed] | None = None
         self._failing: set[str] = set()
-        self.doubts = Doubts()
+        self.doubts = Doubts(timing.near_fresh_s)
         self.proofs = 0
 
     def proved(self, key: str) -> None:
@@ -97,7 +98,7 @@ class Diagnosis:
         async with self._lock:
             if self._last is not None:
                 asked, was_near, when_s, probed = self._last
-                if (asked, was_near) == (side, bool(near)) and loop.time() - when_s < PROBE_FRESH_S:
+                if (asked, was_near) == (side, bool(near)) and loop.time() - when_s < self._fresh_s:
                     return probed
             probed = await self._ask(side, near)
             self._last = side, bool(near), loop.time(), probed

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.records import Claim
+from polyb2.core.timing import TIMING
 from polyb2.flow.inspect.entitlement import reads_near
 from polyb2.remote.source import Source
 
@@ -21,7 +22,6 @@ STRANGE_MAX = 6
 TRIES, TRIES_YOUNG = 6, 8
 """Refusals that are not believed: of any file 15 minutes' worth by the default back-off, of a young one an hour's."""
 YOUNG_MS = 24 * 3600 * 1000
-NEAR_FRESH_S = 60.0
 NEAR_MAX = 500
 _DOUBTFUL = {Kind.FORBIDDEN, Kind.NOT_FOUND}
 
@@ -38,6 +38,7 @@ class _Strange:
 class Doubts:
     """By key, for files that failed and are not completed or parked."""
 
+    near_fresh_s: float = TIMING.near_fresh_s
     _strange: dict[str, _Strange] = field(default_factory=dict)
     _refused: dict[str, int] = field(default_factory=dict)
     _near: dict[str, tuple[float, bool]] = field(default_factory=dict)
@@ -87,8 +88,8 @@ class Doubts:
     async def _reads_near(self, source: Source, key: str) -> bool:
         """Whether a neighbour of a file can be read, asked once a minute for a month of a dataset."""
         month, now_s = key.rpartition("/")[0], time.monotonic()
-        asked_s, could = self._near.get(month, (now_s - NEAR_FRESH_S, False))
-        if now_s - asked_s >= NEAR_FRESH_S:
+        asked_s, could = self._near.get(month, (now_s - self.near_fresh_s, False))
+        if now_s - asked_s >= self.near_fresh_s:
             could = await reads_near(source, key)
             if len(self._near) >= NEAR_MAX:
                 self._near.clear()

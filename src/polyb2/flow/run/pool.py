@@ -7,7 +7,6 @@ starts nothing and settles nothing; whatever ends the pool, its rows go back to 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,8 +23,6 @@ from polyb2.flow.run.settle import Settlement
 from polyb2.flow.run.slots import Slot
 from polyb2.meters import Meters
 from polyb2.remote.guards import fenced_by
-
-POLL_S = 1.0
 
 
 @dataclass(slots=True)
@@ -200,21 +197,21 @@ class Pool:
         return is_empty and worker is self._lease.worker
 
     async def _wait(self) -> None:
-        """Until a task ends or something is queued; a second at most, for what other processes do."""
+        """Until a task ends or something is queued; a little while at most, for what other processes do."""
         self.wake.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(POLL_S):
+            async with asyncio.timeout(self._mirror.timing.poll_s):
                 await self.wake.wait()
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
     async def _let_tasks_end(self) -> None:
-        """Wait for the files in flight: to their end, or for the drain's patience once the process is to stop."""
-        deadline_s: float | None = None
+        """Wait for the files in flight: to their end, or for ``drain_s`` once the process is to stop."""
+        loop, deadline_s = asyncio.get_running_loop(), None
         while self._tasks and not self._failed.is_set():
             if deadline_s is None and self._mirror.draining.is_set():
-                deadline_s = time.monotonic() + self._drain_s
-            if deadline_s is not None and time.monotonic() >= deadline_s:
+                deadline_s = loop.time() + self._drain_s
+            if deadline_s is not None and loop.time() >= deadline_s:
                 return
             await self._wait()
 

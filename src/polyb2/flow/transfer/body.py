@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-LOGGED_AFTER_S = 60.0
-"""A part that is refused for so long is logged."""
 
 
 async def tried(
@@ -52,7 +50,7 @@ async def tried(
                 return await once(tries.failures > 0)
         except RemoteError as error:
             delay_s = tries.delay_s(error)
-            if progress is not None and loop.time() - began_s > LOGGED_AFTER_S:
+            if progress is not None and loop.time() - began_s > mirror.timing.refusal_logged_s:
                 _log_refusal(progress, error)
         mirror.check_draining()
         await slot.rest(delay_s)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from polyb2.core.errors import Kind, RemoteError, Scope
 from polyb2.core.logevents import LogEvent, told
-from polyb2.core.records import Claim, StoredObject, Upload, UploadState
+from polyb2.core.records import StoredObject, Upload, UploadState
 from polyb2.core.recovery import is_ours
 from polyb2.core.units import format_duration
 from polyb2.flow.transfer.proof import mismatch
@@ -23,11 +23,7 @@ if TYPE_CHECKING:
     from polyb2.flow.transfer.attempt import Attempt
 
 log = logging.getLogger(__name__)
-LOOK_FOR_S = 300.0
-"""An object that was completed may stay unseen so long; assembling 172 GB takes time."""
 LOOK_EVERY_S = 10.0
-LOGGED_AFTER_S = 3.0
-"""A wait that lasts longer is logged."""
 
 
 async def publish(attempt: Attempt) -> StoredObject:
@@ -81,22 +77,23 @@ async def find_published(attempt: Attempt, upload: Upload, *, still_open: Remote
             return None
         mirror.check_draining()
         waited_s = loop.time() - began_s
-        if waited_s >= LOGGED_AFTER_S and not is_logged:
+        if waited_s >= mirror.timing.publish_logged_s and not is_logged:
             is_logged = True
-            _log_wait(attempt.claim, still_open, waited_s)
-        if waited_s + wait_s > LOOK_FOR_S:
+            _log_wait(attempt, still_open, waited_s)
+        if waited_s + wait_s > mirror.timing.publish_limit_s:
             words = "the upload was completed or lost, and no object of ours appeared within 5 minutes"
             raise RemoteError(mirror.target.guard.side, Kind.NO_SUCH_UPLOAD, words)
         await asyncio.sleep(wait_s)
         wait_s = min(wait_s * 2, LOOK_EVERY_S)
 
 
-def _log_wait(claim: Claim, lost: RemoteError | None, waited_s: float) -> None:
+def _log_wait(attempt: Attempt, lost: RemoteError | None, waited_s: float) -> None:
     """Log once that a file whose bytes are all in the target is not shown there yet."""
+    claim = attempt.claim
     answer = "took" if lost is None else "may have taken"
     words = (
         "%s: all bytes are stored and the target %s the Complete, but does not show the object yet; "
         "polyb2 looks for it for up to %s (large files take time to assemble)"
     )
     extra = told(LogEvent.FILE_AWAITED, key=claim.key, dataset=claim.dataset, seconds=waited_s, attempt=claim.attempt)
-    log.info(words, claim.key, answer, format_duration(LOOK_FOR_S), extra=extra)
+    log.info(words, claim.key, answer, format_duration(attempt.mirror.timing.publish_limit_s), extra=extra)
