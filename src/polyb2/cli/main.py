@@ -167,6 +167,8 @@ def _tell_unexpected(error: Exception) -> None:
         # Only the output is written outside the ledger.
         _give_up_stdout()
         tell_failure(f"the output could not be written: {error.strerror}; make room, and run it again", 1)
+    elif isinstance(error, MemoryError):
+        tell_failure("this process may have no more memory; raise its limit (ulimit -v, or the container's)", 1)
     elif own := descriptors.problem(error):
         tell_failure(f"{own}; {descriptors.ADVICE}", 1)
     else:
