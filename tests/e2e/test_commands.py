@@ -126,7 +126,8 @@ async def test_files_with_a_key_tells_its_story(bench: Bench) -> None:
     assert [row["outcome"] for row in story["attempts"]] == ["fail_download", "completed"]
     other = key("2024-01-03")
     missing = await bench.cli("files", other, SMALL, "--json", "--dates", "2024-01-03")
-    assert (missing.code, missing.out) == (0, "")
+    assert (missing.code, missing.out) == (3, "")
+    assert (await bench.cli("files", other, SMALL, "--json")).code == 3
     assert f"the ledger has no {other}: run polyb2 discover" in missing.err
 
 

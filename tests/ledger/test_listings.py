@@ -404,6 +404,16 @@ def test_a_named_key_that_the_ledger_does_not_have_is_said_and_the_others_are_ac
     assert result.stdout.startswith("1 files ")
 
 
+@pytest.mark.parametrize("command", ["retry", "unqueue", "files"])
+@pytest.mark.parametrize("option", ["--status", "--dataset", "--dates"])
+def test_a_filter_that_is_empty_as_of_an_unset_variable_never_means_everything(
+    path: Path, monkeypatch: pytest.MonkeyPatch, command: str, option: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{path}")
+    result = CliRunner().invoke(app, [command, option, ""], standalone_mode=False)
+    assert f"{option} is empty" in str(result.exception)
+
+
 async def test_unqueue_leaves_the_upload_of_what_verify_queued(books: Books) -> None:
     await completed(books)
     assert await books.ledger.requeue(await books.found(), disown=True) == 1

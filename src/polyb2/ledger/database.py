@@ -9,9 +9,10 @@ cancelling the awaiting task never leaves half of it. Writes that come at the sa
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,10 @@ from typing import Any, NoReturn, TypeVar
 
 import aiosqlite
 
-from polyb2.core.errors import LedgerError, LedgerGoneError, UsageError
+from polyb2.core.errors import LedgerBusyError, LedgerError, LedgerGoneError, UsageError
 from polyb2.failpoints import failpoint
 from polyb2.ledger.commits import Commits, Outcome, Shared, Works, carried_out
-from polyb2.ledger.files import check_readable, find, make
+from polyb2.ledger.files import can_write_beside, check_readable, find, make
 from polyb2.ledger.lock import FileLock, has_wal_reset_bug, translated
 from polyb2.ledger.opening import connect, connect_to_nothing, find_damage, inspect
 from polyb2.ledger.patience import Patience
@@ -248,11 +249,30 @@ async def open_database(path: Path, *, read_only: bool = False) -> Database:
 
 
 def _connect(files: Watched, lock: FileLock, *, read_only: bool) -> sqlite3.Connection:
-    if read_only:
-        return connect(files.real, lock, read_only=True)
-    files.begin()
-    # Nobody else closes the ledger as its last user while we have it open: the files stay as they are now.
-    return _kept_if(connect(files.real, lock, read_only=False), files.note)
+    with _place_named(files.real):
+        if read_only:
+            return connect(files.real, lock, read_only=True)
+        files.begin()
+        # Nobody else closes the ledger as its last user while we have it open: the files stay as they are now.
+        return _kept_if(connect(files.real, lock, read_only=False), files.note)
+
+
+@contextmanager
+def _place_named(real: Path) -> Iterator[None]:
+    """A ledger that SQLite cannot open, where nothing can be written beside it, is in the wrong place: SQLite says only that.
+
+    Raises:
+        UsageError: so it is.
+    """
+    try:
+        yield
+    except LedgerError as error:
+        if isinstance(error, LedgerBusyError) or can_write_beside(real):
+            raise
+        raise UsageError(
+            f"the ledger {real} cannot be opened: uid {os.geteuid()} cannot write to its folder, and SQLite keeps files "
+            "beside a ledger even to read it; make the folder writable, or copy the ledger and set DATABASE_URL to the copy"
+        ) from error
 
 
 async def _connected(connect: Callable[[], sqlite3.Connection]) -> aiosqlite.Connection:
