@@ -28,7 +28,14 @@ MOVED_PATIENCE_S = 20.0
 """How long a redirect may last: a network's login page goes away, an endpoint that moved does not."""
 FAILING_TOGETHER = 3
 """Files in a row that the target fails, none getting through, after which it is not the files."""
-_MAY_BE_THE_SIDE = {Kind.CONNECTION_LOST, Kind.STALLED, Kind.SERVER_ERROR, Kind.THROTTLED}
+_MAY_BE_THE_SIDE = {
+    Kind.CONNECTION_LOST,
+    Kind.STALLED,
+    Kind.SERVER_ERROR,
+    Kind.THROTTLED,
+    Kind.TRUNCATED,
+    Kind.INCONSISTENT,
+}
 Probe = Callable[[str], Awaitable[bool]]
 """Asks a side for next to nothing near a key (empty: a listing). Whether a transfer's own request was answered; or raises."""
 
@@ -62,6 +69,7 @@ class Outage:
         self._beside = 0
         """Files at work beside the one that is being tried: they may be long, and it waits for none of them."""
         self._proofs = 0
+        self._proved_s = 0.0
         self._failing: set[str] = set()
         self.doubts = Doubts()
         self.error: RemoteError | None = None
@@ -69,6 +77,7 @@ class Outage:
     def proved(self, key: str, began_s: float) -> None:
         """Bytes of a file went all the way: whatever was wrong before its attempt began (by the loop's clock) is over."""
         self._proofs += 1
+        self._proved_s = _now_s()
         self._failing.clear()
         self.doubts.forget(key)
         if self._since_s is not None and began_s < self._since_s:
@@ -79,8 +88,14 @@ class Outage:
             log.info("the %s answers again; going on", self.error.side, extra=extra)
         self.error, self._since_s, self._probing, self._probe_s = None, None, False, PROBE_FIRST_S
 
-    async def behind(self, error: RemoteError, key: str) -> RemoteError | None:
-        """The side's own trouble behind the error of an attempt at a file; None where the fault is the file's."""
+    async def behind(self, error: RemoteError, key: str, began_s: float) -> RemoteError | None:
+        """The side's own trouble behind the error of an attempt at a file; None where the fault is the file's.
+
+        Args:
+            error: what ended the attempt.
+            key: of the file.
+            began_s: when the attempt began, by the loop's clock.
+        """
         if error.is_strange:
             return await self._behind_strange(error, key)
         if error.kind is Kind.KEYS_REFUSED:
@@ -92,7 +107,9 @@ class Outage:
             # Of one file that is about the plan; where the listing is refused as well, it is about the keys.
             refused = (await self._probe(error.side, "")).problem
             return refused if refused is not None and refused.handling.scope is not Scope.FILE else None
-        return await self._behind_failing(error, key) if error.kind in _MAY_BE_THE_SIDE else None
+        # Where other files come through, answers that contradict the listing are this one's own trouble.
+        is_own = error.kind.contradicts and self._proved_s >= began_s
+        return await self._behind_failing(error, key) if error.kind in _MAY_BE_THE_SIDE and not is_own else None
 
     async def _behind_strange(self, error: RemoteError, key: str) -> RemoteError | None:
         """A stranger's answer is the side's trouble, unless only this file meets it while others get through."""
@@ -105,6 +122,8 @@ class Outage:
 
     async def _behind_failing(self, error: RemoteError, key: str) -> RemoteError | None:
         problem = (await self._probe(error.side, key)).problem
+        if problem is not None and problem.kind.contradicts:
+            return error
         if problem is not None or error.side is Side.SOURCE:
             return problem
         # A listing says nothing of writes: what happens to the other files does.
@@ -161,7 +180,7 @@ class Outage:
             self._check_patience(self.error)
             await asyncio.sleep(min(self._probe_s, self._left_s(self.error)))
             problem = (await self._probe(self.error.side, self._near)).problem if self.error is not None else None
-            if problem is None:
+            if problem is None or problem.kind.contradicts:
                 # The side answers; one file finds out whether it takes bytes again (a cap is not seen by a listing).
                 self._probing, self._beside = True, in_flight
             else:

@@ -40,6 +40,7 @@ class RetryRules:
 async def work(mirror: Mirror, claim: Claim, slot: Slot, outage: Outage, rules: RetryRules) -> Event | None:
     """Transfer a claimed file and settle it; the event, or None if the claim was lost and nothing was settled."""
     mirror.in_flight[claim.key] = InFlight(claim.key, claim.dataset, claim.revision.size, claim.attempt)
+    began_s = time.monotonic()
     try:
         return await _attempt(mirror, claim, slot, outage)
     except LeaseLostError as error:
@@ -48,12 +49,12 @@ async def work(mirror: Mirror, claim: Claim, slot: Slot, outage: Outage, rules: 
     except DrainedError as error:
         return await mirror.ledger.fail(claim, INTERRUPTED, str(error), 0.0)
     except RemoteError as error:
-        return await _settle_failure(mirror, claim, outage, rules, error)
+        return await _settle_failure(mirror, claim, outage, rules, error, began_s)
     except Polyb2Error:
         raise
     except Exception as error:
         log.debug("unexpected error in the transfer of %s", claim.key, exc_info=True)
-        return await _settle_failure(mirror, claim, outage, rules, UnexpectedError(error))
+        return await _settle_failure(mirror, claim, outage, rules, UnexpectedError(error), began_s)
     finally:
         del mirror.in_flight[claim.key]
         slot.release()
@@ -76,7 +77,7 @@ async def _attempt(mirror: Mirror, claim: Claim, slot: Slot, outage: Outage) -> 
 
 
 async def _settle_failure(
-    mirror: Mirror, claim: Claim, outage: Outage, rules: RetryRules, error: RemoteError
+    mirror: Mirror, claim: Claim, outage: Outage, rules: RetryRules, error: RemoteError, began_s: float
 ) -> Event | None:
     proofs = outage.proofs
     try:
@@ -85,7 +86,7 @@ async def _settle_failure(
             if settled is not None:
                 outage.doubts.forget(claim.key)
                 return settled
-        trouble = await outage.behind(error, claim.key)
+        trouble = await outage.behind(error, claim.key, began_s)
         doubted = trouble is None and await outage.doubts.about(
             mirror.source, claim, error, mirror.ledger.clock.wall_ms()
         )
