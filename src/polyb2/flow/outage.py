@@ -61,7 +61,7 @@ class Outage:
         self._give_up_s = give_up_s
         self._for_ever = for_ever
         self._probe_lock = asyncio.Lock()
-        self._last_probe: tuple[Side, bool, float, _Probed] | None = None
+        self._last_probe: tuple[Side, str, float, _Probed] | None = None
         self._probe_s = PROBE_FIRST_S
         self._since_s: float | None = None
         self._probing = False
@@ -121,14 +121,19 @@ class Outage:
         return probed.problem if is_account else error
 
     async def _behind_failing(self, error: RemoteError, key: str) -> RemoteError | None:
-        problem = (await self._probe(error.side, key)).problem
-        if problem is not None and problem.kind.contradicts:
+        problem = (await self._probe(error.side, key, conclusive=error.kind.contradicts)).problem
+        if error.kind.contradicts and self._is_contradicting(error.side, problem):
             return error
         if problem is not None or error.side is Side.SOURCE:
             return problem
         # A listing says nothing of writes: what happens to the other files does.
         self._failing.add(key)
         return error if len(self._failing) >= FAILING_TOGETHER else None
+
+    def _is_contradicting(self, side: Side, problem: RemoteError | None) -> bool:
+        """Whether other files meet such answers too: as the probe shows, or by what the run is paused for already."""
+        known = self.error if self.error is not None and self.error.side is side else None
+        return any(found is not None and found.kind.contradicts for found in (problem, known))
 
     @property
     def proofs(self) -> int:
@@ -205,15 +210,23 @@ class Outage:
             return PROBE_LIMIT_S
         return self._since_s + patience_s - _now_s()
 
-    async def _probe(self, side: Side, near: str) -> _Probed:
-        """Ask a side for next to nothing, once for all attempts that fail together."""
+    async def _probe(self, side: Side, near: str, *, conclusive: bool = False) -> _Probed:
+        """Ask a side for next to nothing, once for all attempts that fail together.
+
+        Args:
+            side: which.
+            near: a key.
+            conclusive: that files elsewhere are well is not enough; those beside the key have to be.
+        """
         async with self._probe_lock:
             if self._last_probe is not None:
                 asked, was_near, when_s, probed = self._last_probe
-                if (asked, was_near) == (side, bool(near)) and _now_s() - when_s < PROBE_FRESH_S:
+                is_enough = probed.problem is not None or not conclusive or _folder(was_near) == _folder(near)
+                is_same = (asked, bool(was_near)) == (side, bool(near)) and is_enough
+                if is_same and _now_s() - when_s < PROBE_FRESH_S:
                     return probed
             probed = await self._ask(side, near)
-            self._last_probe = side, bool(near), _now_s(), probed
+            self._last_probe = side, near, _now_s(), probed
             return probed
 
     async def _ask(self, side: Side, near: str) -> _Probed:
@@ -224,6 +237,11 @@ class Outage:
             return _Probed(error)
         except TimeoutError:
             return _Probed(RemoteError(side, Kind.STALLED, f"no answer within {PROBE_PATIENCE_S:.0f} s"))
+
+
+def _folder(key: str) -> str:
+    """Of a key's dataset and year, where its neighbours are."""
+    return "/".join(key.split("/")[:3])
 
 
 def _now_s() -> float:
