@@ -11,7 +11,7 @@ from itertools import count
 import pytest
 
 from polyb2.core.errors import RemoteError, UsageError
-from polyb2.core.selection import EVERYTHING, named_dates, split_datasets
+from polyb2.core.selection import EVERYTHING, historical, named_dates, split_datasets
 from polyb2.flow.discover import listed
 from polyb2.flow.discover.consent import Consent
 from polyb2.sandbox import Answer, Call, Fault
@@ -104,7 +104,7 @@ class Endless:
 
 
 def nothing(xml: str) -> str:
-    return re.sub("<Contents>.*</Contents>", "", xml, flags=re.DOTALL)
+    return re.sub("<(Contents|CommonPrefixes)>.*</\\1>", "", xml, flags=re.DOTALL)
 
 
 def foreign() -> Bend:
@@ -133,6 +133,22 @@ async def test_a_listing_without_end_is_refused_by_name_and_the_other_datasets_g
         await bench.discover()
     assert OTHER in await bench.rows()
     assert next(endless.pages) < 20
+
+
+def other_names() -> Bend:
+    numbers = count()
+    return lambda xml: re.sub(r"<Prefix>\w+/</Prefix>", lambda _name: f"<Prefix>zz{next(numbers):05}/</Prefix>", xml)
+
+
+@pytest.mark.parametrize("shows", [nothing, other_names()], ids=["without names", "of other names"])
+async def test_an_endless_listing_of_datasets_does_not_say_that_one_is_absent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, shows: Bend
+) -> None:
+    monkeypatch.setattr("polyb2.remote.source.FOLDER_PAGES_MAX", 5)
+    bench.box.source.put(GOOD, b"x")
+    bench.box.source.inject(Fault("list", Bent(Endless(shows)), times=0))
+    with pytest.raises(RemoteError, match=r"the listing of datasets does not end, and .* is not among those"):
+        await bench.discover(historical(None, None, (DAY_AGGS,)))
 
 
 async def test_a_bucket_whose_listing_does_not_end_is_no_endless_wait(

@@ -11,7 +11,7 @@ from polyb2.core.errors import AccountStoppedError, Kind, RemoteError, Side
 from polyb2.core.status import Event
 from polyb2.flow.run import breaker, diagnosis, doubts
 from polyb2.flow.transfer import attempt
-from polyb2.sandbox import Answer, Fault, GeneratedGzip, Shape
+from polyb2.sandbox import Answer, Cut, Fault, GeneratedGzip, Shape
 from polyb2.sandbox.exchange import Reply
 from tests.conftest import MIB, QUOTES, Bench, key
 
@@ -415,3 +415,40 @@ async def test_an_error_that_is_older_than_a_success_closes_no_gate() -> None:
     assert gate.error is None
     gate.report(RemoteError(Side.SOURCE, Kind.KEYS_REFUSED, "get was answered 403"), "another", before)
     assert gate.error is not None
+
+
+# -- bytes that are not what was listed ---------------------------------------------------------------------------------
+
+
+def other_size(reply: Reply) -> None:
+    """As by a proxy that compresses, or adds to what passes."""
+    reply.extra = b"y" * 50
+
+
+CONTRADICTIONS = {"cut short": Cut(0), "another length": Shape(other_size)}
+
+
+@pytest.mark.parametrize("bend", CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+async def test_bodies_that_are_all_wrong_for_a_while_charge_nobody(bench: Bench, bend: Cut | Shape) -> None:
+    fill(bench, large=False)
+    # A dataset of two days, whose one other file is too few to tell anything.
+    for name in (DAYS[0], DAYS[1]):
+        bench.box.source.put(name.replace("us_stocks_sip", "global_crypto"), b"row\n" * 9, last_modified_s=OLD_S)
+    await bench.discover()
+    fault = bench.box.source.inject(Fault("get", bend, times=0))
+    asyncio.get_running_loop().call_later(1.5, setattr, fault, "times", -1)
+    await bench.run(polyb2_part_tries=2, polyb2_retry_base=0.05, polyb2_give_up=20.0)
+    assert fault.hits > len(DAYS)
+    rows = (await bench.rows()).values()
+    assert {(row["status"], row["retry_count"]) for row in rows} == {("completed", 0)}
+
+
+@pytest.mark.parametrize("bend", CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+async def test_a_bad_load_of_some_days_is_parked_and_holds_up_no_other(bench: Bench, bend: Cut | Shape) -> None:
+    fill(bench, large=False)
+    for name in DAYS[1:3]:
+        bench.box.source.inject(Fault("get", bend, key=name, times=0))
+    result = await bench.mirror_all(polyb2_part_tries=2, polyb2_retry_base=0.05)
+    assert result.outcome.unfinished == dict.fromkeys(DAYS[1:3], Event.PARK)
+    for name in (DAYS[0], *DAYS[3:]):
+        bench.assert_mirrored(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import os
 import re
@@ -13,7 +14,7 @@ from polyb2.core.selection import EVERYTHING, Selection, historical
 from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.inspect.verify import Findings, verify
 from polyb2.notify.reporter import verified as news_of
-from polyb2.sandbox import Call, Fault, GeneratedGzip, Reset, Shape
+from polyb2.sandbox import Answer, Call, Delay, Fault, GeneratedGzip, Reset, Shape
 from polyb2.sandbox.exchange import Reply
 from polyb2.sandbox.versions import Version
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
@@ -126,6 +127,49 @@ async def test_deep_tells_a_gzip_stream_that_is_broken_at_the_source_already(ben
     bench.box.target.inject(Fault("get", Reset("middle", 1000), key=LARGE))
     found = await verified(bench, deep=True)
     assert (kinds(found), found.damaged_at_source) == ([], [key("2024-01-04")])
+
+
+async def test_of_files_that_are_damaged_at_the_source_only_some_are_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyb2.flow.verify.KEPT_MAX", 2)
+    names = [key(f"2024-01-0{day}") for day in range(2, 6)]
+    for name in names:
+        bench.box.source.put(name, gzip.compress(name.encode())[:-9])
+    await bench.mirror_all()
+    found = await verified(bench, deep=True)
+    assert (found.damaged, found.damaged_at_source) == (4, names[:2])
+    assert found.rest_as_json()["damaged_at_source_total"] == 4
+
+
+async def test_deep_reads_several_files_at_once_and_tells_them_in_order(bench: Bench) -> None:
+    names = [key(f"2024-01-{day:02}") for day in range(2, 12)]
+    for number, name in enumerate(names):
+        bench.box.source.put(name, b"row\n" * (number + 1))
+    await bench.mirror_all()
+    for name in names[::3]:
+        damage(bench.box.target.current(name))
+    target, at_once = bench.box.target, [0]
+    target.inject(Fault("get", Delay(0.2), times=0))
+    target.inject(Fault("get", Delay(0.4), key=names[0], times=0))
+    target.inject(Fault("get", Call(lambda: at_once.append(target.in_flight)), times=0))
+    found = await verified(bench, deep=True)
+    assert [item.key for item in found.differences] == names[::3]
+    assert max(at_once) >= 5
+
+
+async def test_a_deep_verification_that_fails_leaves_nothing_running(bench: Bench) -> None:
+    names = [key(f"2024-01-{day:02}") for day in range(2, 12)]
+    for name in names:
+        bench.box.source.put(name, b"x")
+    await bench.mirror_all()
+    bench.box.target.inject(Fault("get", Answer(403, "InvalidAccessKeyId"), key=names[0], times=0))
+    bench.box.target.inject(Fault("get", Delay(30), times=0))
+    before = asyncio.all_tasks()
+    async with bench.open(read_only=True) as mirror:
+        with pytest.raises(RemoteError, match="InvalidAccessKeyId"):
+            await verify(mirror, EVERYTHING, deep=True)
+        assert not [task for task in asyncio.all_tasks() - before if "_deepened" in repr(task)]
 
 
 async def test_deep_trusts_gzip_where_nothing_else_is_left_to_compare_with(bench: Bench) -> None:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
+import aiohttp
 import pytest
 
 from polyb2.core.errors import Kind, LeaseLostError, RemoteError, Side
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.schedule import parse_schedule
-from polyb2.remote.guards import Bandwidth, Guard, fenced_by
+from polyb2.meters import Meters
+from polyb2.remote.guards import Bandwidth, Guard, Tries, fenced_by
 from polyb2.remote.limiter import Limiter
+from polyb2.remote.traffic import Traffic
 
 POLICY = RequestPolicy(tries=3, first_s=0.001)
+MANY = RequestPolicy(tries=10, first_s=0.001)
+
+
+class Moving(Traffic):
+    """Bodies that are on their way."""
+
+    @property
+    def passed_bytes(self) -> int:
+        return time.monotonic_ns()
 
 
 async def test_a_limiter_spaces_requests_evenly() -> None:
@@ -35,7 +48,8 @@ async def test_who_is_cancelled_in_line_takes_nobodys_turn() -> None:
     assert loop.time() - began_s < 1
 
 
-async def test_a_call_that_is_not_answered_is_tried_again_and_then_stalled() -> None:
+async def test_a_call_is_sent_twice_to_a_side_that_says_nothing_and_is_stalled_then() -> None:
+    """A third time would be three stall time-outs for a person who waits."""
     tries = []
 
     async def never() -> None:
@@ -43,8 +57,75 @@ async def test_a_call_that_is_not_answered_is_tried_again_and_then_stalled() -> 
         await asyncio.Event().wait()
 
     with pytest.raises(RemoteError) as raised:
-        await Guard(Side.TARGET, POLICY, 0, 0.02).call("list", never)
-    assert (raised.value.kind, raised.value.side, len(tries)) == (Kind.STALLED, Side.TARGET, 3)
+        await Guard(Side.TARGET, MANY, 0, 0.05).call("list", never)
+    assert (raised.value.kind, raised.value.side, len(tries)) == (Kind.STALLED, Side.TARGET, 2)
+
+
+async def test_a_side_that_answers_something_else_meanwhile_is_not_silent() -> None:
+    guard, tries = Guard(Side.TARGET, POLICY, 0, 0.05), []
+
+    async def other() -> None:
+        return None
+
+    async def never() -> None:
+        tries.append(1)
+        await guard.call("head", other)
+        await asyncio.Event().wait()
+
+    with pytest.raises(RemoteError):
+        await guard.call("list", never)
+    assert len(tries) == POLICY.tries
+
+
+async def test_a_side_whose_bodies_move_is_slow_and_not_silent() -> None:
+    traffic, tries = Moving(), []
+
+    async def never() -> None:
+        tries.append(1)
+        await asyncio.Event().wait()
+
+    with pytest.raises(RemoteError):
+        await Guard(Side.TARGET, POLICY, 0, 0.05, traffic=traffic).call("list", never)
+    assert len(tries) == POLICY.tries
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["answered before", "never answered"])
+async def test_who_only_hangs_up_is_not_known_to_be_the_service(before: bool) -> None:
+    guard, tries = Guard(Side.SOURCE, MANY, 0, 1), []
+
+    async def well() -> None:
+        return None
+
+    async def hung_up() -> None:
+        tries.append(1)
+        raise aiohttp.ServerDisconnectedError
+
+    if before:
+        await guard.call("list", well)
+    with pytest.raises(RemoteError) as raised:
+        await guard.call("list", hung_up)
+    expected = (Kind.CONNECTION_LOST, MANY.tries) if before else (Kind.UNREACHABLE, 3)
+    assert (raised.value.kind, len(tries)) == expected
+    assert before or "http:// or https://" in str(raised.value)
+
+
+async def test_a_long_wait_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever asks beside the first, or after it, waits for the same."""
+    meters = Meters()
+    busy = RemoteError(Side.SOURCE, Kind.THROTTLED, "list was answered 503: slow down", retry_after_s=100)
+    for _ in range(3):
+        tries = Tries(MANY, meters)
+        assert [tries.delay_s(busy) for _ in range(3)] == [100, 100, 100]
+    assert [record.getMessage() for record in caplog.records] == [
+        "waiting for the source, next try in 1m40s: list was answered 503: slow down"
+    ]
+
+
+async def test_a_short_wait_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    tries = Tries(MANY, Meters())
+    for _ in range(5):
+        tries.delay_s(RemoteError(Side.SOURCE, Kind.SERVER_ERROR, "list was answered 500", retry_after_s=1))
+    assert not caplog.records
 
 
 async def test_waiting_for_a_turn_is_no_stall() -> None:

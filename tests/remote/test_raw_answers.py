@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -74,6 +75,22 @@ async def test_interim_answers_have_an_end(operation: str) -> None:
         with pytest.raises(RemoteError, match="more than 100 interim answers") as caught:
             await ask(source)
     assert (caught.value.kind, caught.value.is_strange) == (Kind.BAD_ANSWER, True)
+
+
+async def test_an_answer_that_a_proxy_compressed_is_told_as_that() -> None:
+    body = gzip.compress(b"<ListBucketResult><Name>flatfiles</Name></ListBucketResult>")
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with answering(head + body) as source:
+        with pytest.raises(RemoteError, match=r"list: was answered with a body that is compressed \(gzip\)") as caught:
+            await source.probe()
+    assert caught.value.is_strange
+
+
+async def test_a_body_that_breaks_off_is_told_by_its_figures() -> None:
+    async with answering(FILE[:-1]) as source:
+        with pytest.raises(RemoteError, match="the body ended early, after 3 of 4 bytes") as caught:
+            await get(source)
+    assert caught.value.kind is Kind.TRUNCATED
 
 
 async def test_entities_are_not_expanded() -> None:

@@ -12,7 +12,7 @@ from botocore.parsers import ResponseParserError
 from yarl import URL
 
 from polyb2.core.errors import Kind, Scope, Side
-from polyb2.remote.translate import AnswerError, OversizedError, from_body, is_error, text_of, translate
+from polyb2.remote.translate import AnswerError, UnusableError, from_body, is_error, text_of, translate
 
 _KEY = Mock(host="proxy", port=3128, ssl=True)
 _INFO = Mock(real_url=URL("https://h/b/k?X-Amz-Signature=abcdef"))
@@ -30,7 +30,7 @@ def answered(code: int, message: str = "") -> aiohttp.ClientResponseError:
         (answered(400, "Bad status line 'SSH-2.0'"), Kind.BAD_ANSWER, Scope.OUTAGE, "no HTTP that can be read"),
         (ResponseParserError("not well-formed (invalid token): line 1"), Kind.BAD_ANSWER, Scope.OUTAGE,
          "XML that cannot be read: not well-formed"),
-        (OversizedError("more than the 4 MiB"), Kind.BAD_ANSWER, Scope.OUTAGE, "was answered with more than the 4 MiB"),
+        (UnusableError("more than the 4 MiB"), Kind.BAD_ANSWER, Scope.OUTAGE, "was answered with more than the 4 MiB"),
         (aiohttp.ClientHttpProxyError(_INFO, (), status=407, message="login"), Kind.MISCONFIGURED, Scope.OUTAGE,
          "the proxy wants a login"),
         (aiohttp.ClientHttpProxyError(_INFO, (), status=503, message="busy"), Kind.UNREACHABLE, Scope.OUTAGE,

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from polyb2.core.errors import Kind, Origin, RemoteError, Side
+from polyb2.core.units import format_duration
 
 MESSAGE_MAX = 300
+WAIT_TOLD_S = 5
+"""A Retry-After above that is told: somebody may wonder for what so long is waited."""
 _HEADS = {"head", "head_bucket"}
 """Operations whose errors have no body."""
 _HEAD_ERRORS = {400, 403, 404, 405, 409, 412, 416, 429, 501}
@@ -159,7 +162,7 @@ def classify(answer: Answer) -> RemoteError:
     return RemoteError(
         answer.side,
         kind,
-        f"{answer.operation} was answered {answer.status}{_words(answer, origin)}",
+        f"{answer.operation} was answered {answer.status}{_words(answer, origin)}{_wait(answer)}",
         retry_after_s=answer.retry_after_s,
         code=answer.code or str(answer.status),
         origin=origin,
@@ -237,6 +240,11 @@ def _words(answer: Answer, origin: Origin) -> str:
     if answer.form is Form.PAGE:
         return f' with a web page ("{message}")' if message else " with a web page"
     return " without the XML that S3 answers with" if answer.form is Form.EMPTY else " with something that is not S3's"
+
+
+def _wait(answer: Answer) -> str:
+    wait_s = answer.retry_after_s or 0
+    return f", asking to wait {format_duration(wait_s)}" if wait_s > WAIT_TOLD_S else ""
 
 
 def _advice(answer: Answer, kind: Kind) -> str:

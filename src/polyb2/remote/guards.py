@@ -19,6 +19,7 @@ from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.logevents import LogEvent, told
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.schedule import NO_LIMIT, Schedule
+from polyb2.core.units import format_duration
 from polyb2.failpoints import failpoint
 from polyb2.meters import Meters
 from polyb2.remote.limiter import Limiter
@@ -28,6 +29,10 @@ from polyb2.remote.translate import FOREIGN, translate
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+WAIT_TOLD_S = 15.0
+"""A request that is tried for longer is worth a line."""
+WAIT_FORGOTTEN_S = 60.0
+"""After so long without any such wait, the next one is told again."""
 CONTROL_SLOTS = 16
 """S3 control calls of one side that may be under way at once."""
 
@@ -91,9 +96,14 @@ class Bandwidth:
 class Tries:
     """The tries of one request: asks the policy, waits, or lets the error through when they are used up."""
 
-    def __init__(self, policy: RequestPolicy, meters: Meters) -> None:
+    def __init__(
+        self, policy: RequestPolicy, meters: Meters, is_vain: Callable[[RemoteError], bool] = lambda _error: False
+    ) -> None:
+        """``is_vain`` says of an error that no further try is worth it, whatever the policy allows."""
         self._policy = policy
         self._meters = meters
+        self._is_vain = is_vain
+        self._began_s: float | None = None
         self.failures = 0
 
     def delay_s(self, error: RemoteError) -> float:
@@ -105,14 +115,30 @@ class Tries:
         self.failures += 1
         self._meters.failed(error)
         delay_s = self._policy.delay_s(self.failures, error, random.random())  # noqa: S311 - jitter
-        if delay_s is None:
+        if delay_s is None or self._is_vain(error):
             raise error
+        self._tell_wait(error, delay_s)
         self._meters.retries[error.side] += 1
         extra = told(
             LogEvent.REQUEST_RETRIED, attempt=self.failures, seconds=delay_s, side=error.side, reason=error.kind
         )
         log.debug("try %d failed, next in %.1f s: %s", self.failures, delay_s, error, extra=extra)
         return delay_s
+
+    def _tell_wait(self, error: RemoteError, delay_s: float) -> None:
+        """Say once what is waited for, where that takes long; requests that wait side by side or in turn are one wait."""
+        now_s = asyncio.get_running_loop().time()
+        if self._began_s is None:
+            self._began_s = now_s
+        if now_s + delay_s - self._began_s < WAIT_TOLD_S:
+            return
+        told_until_s = self._meters.waited_for.get(error.side, 0.0)
+        self._meters.waited_for[error.side] = max(told_until_s, now_s + delay_s + WAIT_FORGOTTEN_S)
+        if now_s < told_until_s:
+            return
+        extra = told(LogEvent.REQUEST_RETRIED, seconds=delay_s, side=error.side, reason=error.kind)
+        words = "waiting for the %s, next try in %s: %s"
+        log.warning(words, error.side, format_duration(delay_s), error.found, extra=extra)
 
 
 class Guard:
@@ -131,10 +157,10 @@ class Guard:
         self.side = side
         self.policy = policy
         self.meters = Meters()
-        self._silence = Silence(side, patience_s, policy.silences)
         self._limiter = Limiter(per_second)
         self._slots = asyncio.Semaphore(slots)
         self._traffic = traffic or Traffic()
+        self._silence = Silence(side, patience_s, policy.silences, lambda: self._traffic.passed_bytes)
 
     @property
     def per_second(self) -> float | None:
@@ -148,6 +174,7 @@ class Guard:
     def accepted(self) -> None:
         """Note that the side takes the task's request; of a long answer, as soon as its head says so."""
         self._limiter.accepted()
+        self._silence.answered()
 
     @asynccontextmanager
     async def body(
@@ -188,7 +215,7 @@ class Guard:
             yield patience_s
         except FOREIGN as error:
             # The foreign error is not kept: its text may hold a signed URL.
-            translated = translate(self.side, operation, error)
+            translated = self._silence.explained(operation, translate(self.side, operation, error))
             self._note(operation, patience_s, translated)
             raise translated from None
         except RemoteError as error:
@@ -196,12 +223,11 @@ class Guard:
                 self._note(operation, patience_s, error)
             raise
         self.accepted()
-        self._silence.note(operation, None)
         failpoint(f"{self.side}.{operation}.after")
 
     def _note(self, operation: str, patience_s: float, error: RemoteError) -> None:
         self._limiter.failed(error)
-        self._silence.note(operation, patience_s if error.kind is Kind.STALLED else None)
+        self._silence.failed(operation, error, patience_s)
 
     async def once(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
         """One control call that is not retried: answered within the stall time-out, or an error (``stalled``)."""
@@ -225,7 +251,7 @@ class Guard:
 
     async def tried(self, once: Callable[[], Awaitable[T]]) -> T:
         """Run ``once`` until it succeeds or the policy says stop (RemoteError)."""
-        tries = Tries(self.policy, self.meters)
+        tries = Tries(self.policy, self.meters, self._silence.is_lasting)
         while True:
             try:
                 return await once()

@@ -53,6 +53,12 @@ _OK = 200
 _NOT_IMPLEMENTED = 501
 
 
+class Folders(list[str]):
+    """Names below a prefix; ``is_whole`` is False where the listing of them had no end, so that what is absent is unknown."""
+
+    is_whole = True
+
+
 class Source:
     """The flat files of one bucket."""
 
@@ -70,7 +76,7 @@ class Source:
             secret=account.secret,
         )
 
-    async def folders(self, prefix: str) -> list[str]:
+    async def folders(self, prefix: str) -> Folders:
         """The next path segments below a prefix that ends in ``/`` (or is empty), without slashes."""
         return await list_folders(self._list, prefix)
 
@@ -170,9 +176,9 @@ class Source:
         return believable(Side.SOURCE, operation, ask, Bucket=self._account.bucket, **parameters)
 
 
-async def list_folders(list_page: Callable[..., Awaitable[Mapping[str, Any]]], prefix: str) -> list[str]:
+async def list_folders(list_page: Callable[..., Awaitable[Mapping[str, Any]]], prefix: str) -> Folders:
     """The next path segments below ``prefix``, by ListObjectsV2 with a delimiter."""
-    names: list[str] = []
+    names = Folders()
     token: dict[str, Any] = {}
     for _ in range(FOLDER_PAGES_MAX):
         answer = await list_page(Prefix=prefix, Delimiter="/", **token)
@@ -184,6 +190,7 @@ async def list_folders(list_page: Callable[..., Awaitable[Mapping[str, Any]]], p
             break
         token = {"ContinuationToken": answer["NextContinuationToken"]}
     log.warning("the listing below %r does not end: its first %d names count", prefix, len(names))
+    names.is_whole = False
     return names
 
 

@@ -37,6 +37,7 @@ _REGION = re.compile(r"<Region>([A-Za-z0-9-]{1,40})</Region>")
 _MOVED_TO = re.compile(r"<Endpoint>([^<]{1,200})</Endpoint>")
 _TITLE = re.compile(r"<title>([^<]{1,200})</title>", re.IGNORECASE)
 _TOO_LONG = re.compile(r"Got more than (\d{1,9}) bytes")
+_RECEIVED = re.compile(r"received (\d{1,20}) of (\d{1,20}) bytes")
 _HOST = re.compile(r"[A-Za-z0-9.\-\[\]:]{1,100}")
 _PAGES = ("<!doctype html", "<html")
 _MARKS = ("x-amz-request-id", "x-amz-id-2")
@@ -66,13 +67,13 @@ class AnswerError(Exception):
         self.body = body
 
 
-class OversizedError(Exception):
-    """An answer to a control call that is longer than any that S3 gives; the text says by which bound."""
+class UnusableError(Exception):
+    """An answer to a control call as no S3 gives it, too long or compressed; the text says which."""
 
 
 FOREIGN = (
     AnswerError,
-    OversizedError,
+    UnusableError,
     aiohttp.ClientError,
     boto.BotoCoreError,
     boto.ClientError,
@@ -233,7 +234,7 @@ def _kind_of(error: Exception) -> Kind:
 
 def _origin_of(error: Exception) -> Origin:
     """What is no HTTP, or not what S3 ever sends, was written by a stranger."""
-    strange = isinstance(error, (aiohttp.ClientResponseError, *_UNREADABLE, OversizedError))
+    strange = isinstance(error, (aiohttp.ClientResponseError, *_UNREADABLE, UnusableError))
     return Origin.STRANGER if strange else Origin.SERVICE
 
 
@@ -243,15 +244,21 @@ def _words(error: Exception) -> str:
         if too_long := _TOO_LONG.match(error.message):
             return f"was answered with a header line of more than {too_long[1]} bytes"
         return f"what came back is no HTTP that can be read: {_one_line(error.message)[:200]}"
-    if isinstance(error, OversizedError):
+    if isinstance(error, UnusableError):
         return f"was answered with {error}"
     if isinstance(error, _UNREADABLE):
         why = f": {_one_line(str(error))[:200]}" if isinstance(error, ResponseParserError) else ""
         return f"was answered with XML that cannot be read{why}"
-    if words := _tls_words(error):
-        return words
     text = _one_line(str(error))
+    if words := _tls_words(error) or _cut_words(error, text):
+        return words
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _cut_words(error: Exception, text: str) -> str:
+    """Of a body that broke off; empty for any other error."""
+    received = _RECEIVED.search(text) if isinstance(error, aiohttp.ClientPayloadError) else None
+    return f"the body ended early, after {received[1]} of {received[2]} bytes" if received else ""
 
 
 def _tls_words(error: Exception) -> str:

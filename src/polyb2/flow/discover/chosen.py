@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from polyb2.core.catalogue import suggestion
-from polyb2.core.errors import UsageError
+from polyb2.core.errors import Kind, RemoteError, Side, UsageError
 from polyb2.core.keys import is_pattern, is_segment, matches, short
 from polyb2.remote.source import Source
 
@@ -23,18 +23,24 @@ async def resolve_datasets(source: Source, patterns: tuple[str, ...], refused: l
 
     Raises:
         UsageError: a pattern matches no prefix and type there.
+        RemoteError: it matches none at the beginning of a listing without an end.
     """
     names: list[str] = [] if refused is None else refused
-    prefixes = _sound(await source.folders(""), "", names)
+    above = await source.folders("")
+    is_whole, prefixes = above.is_whole, _sound(above, "", names)
     types: dict[str, list[str]] = {}
     found: list[str] = []
     for pattern in patterns or ("*/*",):
         head = pattern.split("/")[0]
         for prefix in prefixes:
             if matches(head, prefix) and prefix not in types:
-                types[prefix] = _sound(await source.folders(f"{prefix}/"), f"{prefix}/", names)
+                below = await source.folders(f"{prefix}/")
+                is_whole, types[prefix] = is_whole and below.is_whole, _sound(below, f"{prefix}/", names)
         listed = [f"{prefix}/{kind}" for prefix in types for kind in types[prefix]]
         named = [dataset for dataset in listed if dataset == pattern or matches(pattern, dataset)]
+        if not named and not is_whole:
+            words = f"the listing of datasets does not end, and {pattern!r} is not among those at its beginning"
+            raise RemoteError(Side.SOURCE, Kind.BAD_ANSWER, words)
         if not named:
             known = listed or [f"{prefix}/..." for prefix in prefixes]
             raise UsageError(_unknown(pattern, known))

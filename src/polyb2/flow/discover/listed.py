@@ -6,10 +6,12 @@ count. One entry that cannot be is left out and named; a listing that cannot be 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.keys import KEY_BYTES_MAX, FileName, parse_key, short
@@ -139,6 +141,22 @@ async def batches(items: AsyncIterator[T], size: int) -> AsyncIterator[list[T]]:
             batch = []
     if batch:
         yield batch
+
+
+async def in_turn(jobs: AsyncIterator[Coroutine[Any, Any, T]], width: int) -> AsyncGenerator[T]:
+    """The results of the jobs in their order; so many of them run at once, and none outlives the generator."""
+    running: deque[asyncio.Task[T]] = deque()
+    try:
+        async for job in jobs:
+            running.append(asyncio.create_task(job))
+            if len(running) >= width:
+                yield await running.popleft()
+        while running:
+            yield await running.popleft()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 @dataclass(slots=True)

@@ -24,6 +24,8 @@ AGAIN_S = 1.0
 NEAR_PATIENCE_S = 15.0
 NEIGHBOURS = 2
 """Files beside one that are asked for: the day before and the day after."""
+CONTRADICTING = 2
+"""Other files whose bytes are not what was listed either, after which it is not the files."""
 _ABOUT_ONE_FILE = {Kind.FORBIDDEN, Kind.NOT_FOUND, Kind.CHANGED, Kind.INCONSISTENT}
 """Errors of a GET by which the service itself has answered."""
 _ONE_BYTE = Part(1, 0, 1)
@@ -101,21 +103,33 @@ async def probe_reading(source: Source, near: str) -> bool:
     Raises:
         RemoteError: what stands in the way of the listing or of every GET.
     """
-    others = (await neighbours(source, near))[:NEIGHBOURS] if near else []
+    others = await neighbours(source, near) if near else []
     if not others:
         await source.probe()
         return False
-    failure: RemoteError | None = None
-    for item in others:
+    # What two days in a row have in common may be a bad load; the farthest one is of another.
+    sample = [*others[:NEIGHBOURS], *others[NEIGHBOURS:][-1:]]
+    failures: list[RemoteError] = []
+    for item in sample:
         try:
-            await _answers(source, item)
+            answer = await _answers(source, item)
         except RemoteError as error:
-            failure = error
+            failures.append(error)
         else:
-            return True
-    if failure is not None:
-        raise failure
+            if answer is None or not answer.kind.contradicts:
+                return True
+            failures.append(answer)
+    _raise_common(failures)
     return True
+
+
+def _raise_common(failures: list[RemoteError]) -> None:
+    """Raise what stands in the way of all GETs; a single file that contradicts its listing stands in nobody's."""
+    for failure in failures:
+        if not failure.kind.contradicts:
+            raise failure
+    if len(failures) >= CONTRADICTING:
+        raise failures[0]
 
 
 async def probe_listing(target: Target, _near: str) -> bool:

@@ -5,7 +5,8 @@ Listings are enough for most; HEAD is asked only where an ETag differs from the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import sha256
@@ -22,7 +23,7 @@ from polyb2.core.records import KnownFile, ListedObject, Revision, StoredObject
 from polyb2.core.selection import EVERYTHING, Selection
 from polyb2.core.units import iso_utc
 from polyb2.flow.discover.chosen import resolve_datasets
-from polyb2.flow.discover.listed import END, Cursor, batches, in_order, unusable
+from polyb2.flow.discover.listed import END, Cursor, batches, in_order, in_turn, unusable
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer.body import hash_stored
@@ -104,7 +105,8 @@ class Findings:
         checked: files that the ledger says are mirrored.
         found: differences between ledger, source and bucket, in all.
         differences: the first of them, at most :data:`KEPT_MAX`; each is told when it is found.
-        damaged_at_source: files whose gzip stream is broken although they are what the source sent (``deep``).
+        damaged: files whose gzip stream is broken although they are what the source sent (``deep``), in all.
+        damaged_at_source: the first of them, at most :data:`KEPT_MAX`.
         repaired: files that were queued again.
         is_repairable: ``--repair`` has something to queue; what is extra, or gone at the source, is left as it is.
         mark: of the differences, whatever their order.
@@ -113,6 +115,7 @@ class Findings:
     checked: int = 0
     found: int = 0
     differences: list[Difference] = field(default_factory=list)
+    damaged: int = 0
     damaged_at_source: list[str] = field(default_factory=list)
     repaired: int = 0
     is_repairable: bool = False
@@ -125,9 +128,24 @@ class Findings:
         if len(self.differences) < KEPT_MAX:
             self.differences.append(difference)
 
+    def add_damaged(self, key: str) -> None:
+        self.damaged += 1
+        if len(self.damaged_at_source) < KEPT_MAX:
+            self.damaged_at_source.append(key)
+
     def rest_as_json(self) -> dict[str, Any]:
         """The contract's ``verify --json`` but for the differences, which are told one by one."""
-        return {"checked": self.checked, "damaged_at_source": self.damaged_at_source, "repaired": self.repaired}
+        damaged = {"damaged_at_source": self.damaged_at_source, "damaged_at_source_total": self.damaged}
+        return {"checked": self.checked, **damaged, "repaired": self.repaired}
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the listings show of a key; without ``row`` the ledger does not say that it is mirrored."""
+
+    differences: list[Difference]
+    row: KnownFile | None = None
+    listed: ListedObject | None = None
 
 
 Tell = Callable[[Difference], object]
@@ -157,13 +175,14 @@ async def verify(
     findings = Findings()
     for dataset in await _datasets(mirror, selection):
         for prefix in selection.prefixes(dataset):
-            async for found in batches(_of_prefix(mirror, selection, (dataset, prefix), findings, deep=deep), KEPT_MAX):
-                differences = await _with_held(mirror, found)
-                if mend:
-                    findings.repaired += await _repair(mirror, differences)
-                for difference in differences:
-                    findings.add(difference)
-                    tell(difference)
+            async with aclosing(_of_prefix(mirror, selection, (dataset, prefix), findings, deep=deep)) as found:
+                async for some in batches(found, KEPT_MAX):
+                    differences = await _with_held(mirror, some)
+                    if mend:
+                        findings.repaired += await _repair(mirror, differences)
+                    for difference in differences:
+                        findings.add(difference)
+                        tell(difference)
     return findings
 
 
@@ -195,8 +214,31 @@ async def _repair(mirror: Mirror, differences: Sequence[Difference]) -> int:
 
 async def _of_prefix(
     mirror: Mirror, selection: Selection, place: tuple[str, str], findings: Findings, *, deep: bool
-) -> AsyncIterator[Difference]:
-    """The differences of a dataset's prefix: its rows and both listings are gone through side by side."""
+) -> AsyncGenerator[Difference]:
+    """The differences of a dataset's prefix, in the order of their keys; ``deep`` reads several files back at once."""
+    async with aclosing(_seen_in(mirror, selection, place, findings)) as seen:
+        if not deep:
+            async for one in seen:
+                for difference in one.differences:
+                    yield difference
+            return
+        jobs = (_deepened(mirror, one, findings) async for one in seen)
+        async with aclosing(in_turn(jobs, mirror.slots.total)) as deepened:
+            async for differences in deepened:
+                for difference in differences:
+                    yield difference
+
+
+async def _deepened(mirror: Mirror, seen: _Seen, findings: Findings) -> list[Difference]:
+    if seen.row is None or any(item.kind in SENT_AGAIN for item in seen.differences):
+        return seen.differences
+    return [*seen.differences, *await _read_back(mirror, seen.row, seen.listed, findings)]
+
+
+async def _seen_in(
+    mirror: Mirror, selection: Selection, place: tuple[str, str], findings: Findings
+) -> AsyncGenerator[_Seen]:
+    """Go through a prefix's rows and both its listings side by side."""
     dataset, prefix = place
 
     def has(listed: ListedObject) -> bool:
@@ -207,18 +249,14 @@ async def _of_prefix(
     bucket = await Cursor.begin(in_order(mirror.target.pages, Side.TARGET, prefix, has))
     async for row in mirror.ledger.known_between(prefix, prefix + END):
         async for extra in bucket.before(row.key):
-            yield Difference(extra.key, Kind.EXTRA)
+            yield _Seen([Difference(extra.key, Kind.EXTRA)])
         listed, stored, name = await source.at(row.key), await bucket.at(row.key), parse_key(row.key)
         if name is None or row.mirrored_revision is None or not selection.has_date(name.date):
             continue
         findings.checked += 1
-        found = [item async for item in _compare(mirror, row, listed, stored)]
-        if deep and not any(item.kind in SENT_AGAIN for item in found):
-            found += await _read_back(mirror, row, listed, findings)
-        for item in found:
-            yield item
+        yield _Seen([item async for item in _compare(mirror, row, listed, stored)], row, listed)
     async for extra in bucket.before(prefix + END):
-        yield Difference(extra.key, Kind.EXTRA)
+        yield _Seen([Difference(extra.key, Kind.EXTRA)])
 
 
 async def _with_held(mirror: Mirror, differences: list[Difference]) -> list[Difference]:
@@ -264,7 +302,7 @@ async def _read_back(
     if proven is False or (proven is None and gzip.is_broken):
         return [Difference(row.key, Kind.CONTENT, row)]
     if gzip.is_broken:
-        findings.damaged_at_source.append(row.key)
+        findings.add_damaged(row.key)
     return []
 
 

@@ -121,7 +121,7 @@ class CircuitBreaker:
     async def _try_half_open(self, in_flight: int) -> None:
         error = self.error
         problem = (await self._sides.probe(error.side, self._near)).problem if error is not None else None
-        if problem is not None:
+        if problem is not None and not problem.kind.contradicts:
             self._probe_more_slowly()
         elif self.state is BreakerState.OPEN:
             self.state, self._beside = BreakerState.HALF_OPEN, in_flight

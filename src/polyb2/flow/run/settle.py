@@ -106,7 +106,7 @@ class Settlement:
             if settled is not None:
                 diagnosis.doubts.forget(claim.key)
                 return settled
-        trouble = await diagnosis.behind(error, claim.key)
+        trouble = await diagnosis.behind(error, claim.key, attempt.progress.began_s, self._breaker.error)
         doubted = trouble is None and await diagnosis.doubts.about(
             self._mirror.source, claim, error, ledger.clock.wall_ms()
         )
