@@ -35,7 +35,7 @@ from polyb2.flow.run.breaker import CircuitBreaker
 from polyb2.flow.run.diagnosis import Diagnosis, Probe
 from polyb2.flow.run.lease import Lease
 from polyb2.flow.run.pool import Outcome, Pool
-from polyb2.flow.run.settle import RetryRules, Settlement
+from polyb2.flow.run.settle import Settlement, SettlementRules
 from polyb2.flow.transfer.leftovers import abort_all_abandoned
 from polyb2.notify.teller import Scene, telling
 from polyb2.opening import open_mirror
@@ -147,7 +147,6 @@ class _Run:
             mirror, self._datasets(), options.consent, settings.polyb2_poll_interval, self._pool.wake.set
         )
         mirror.ledger.patience.rule = self._waits_for_ledger
-        mirror.plan_bytes_max = None if options.consent.given else options.consent.max_bytes
 
     def _datasets(self) -> tuple[str, ...]:
         """What the watch looks after: the datasets of the command line, which replace those of the settings."""
@@ -156,12 +155,15 @@ class _Run:
 
     def _new_pool(self, diagnosis: Diagnosis) -> Pool:
         settings, mirror = self._settings, self._mirror
-        rules = RetryRules(settings.polyb2_max_retries, settings.polyb2_retry_base)
+        consent = self._options.consent
+        agreed_bytes = None if consent.given else consent.max_bytes
+        rules = SettlementRules(settings.polyb2_max_retries, settings.polyb2_retry_base, agreed_bytes)
+        lease = Lease(mirror.ledger, settings.worker_id, settings.polyb2_lease_seconds)
         return Pool(
             mirror,
-            Lease(mirror.ledger, settings.worker_id, settings.polyb2_lease_seconds),
+            lease,
             self._breaker,
-            Settlement(mirror, self._breaker, diagnosis, rules),
+            Settlement(mirror, lease.check, self._breaker, diagnosis, rules),
             lambda: self._discovering,
             drain_s=settings.polyb2_drain_seconds,
             limit=self._options.limit,

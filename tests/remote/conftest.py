@@ -11,10 +11,11 @@ import pytest
 from polyb2.core.errors import Side
 from polyb2.core.records import ListedObject, Revision
 from polyb2.core.retry import RequestPolicy
-from polyb2.remote.clients import Account, Http, open_client
-from polyb2.remote.guards import Guard
-from polyb2.remote.source import Source
-from polyb2.remote.target import Target
+from polyb2.remote.b2 import Target
+from polyb2.remote.bucket import Bucket
+from polyb2.remote.guard import Guard
+from polyb2.remote.polygon import Source
+from polyb2.remote.sessions import Account, Http, open_client
 from polyb2.sandbox import Sandbox
 from tests.ceph import CephServer
 from tests.swift import SwiftServer
@@ -80,7 +81,7 @@ async def _stores(
 ) -> AsyncIterator[Stores]:
     async with open_client(source) as ours, open_client(target) as theirs, Http(source.endpoint) as http:
         yield Stores(
-            Source(source, ours, http, Guard(Side.SOURCE, POLICY, 0, 60.0)),
-            Target(target, PREFIX, theirs, http, Guard(Side.TARGET, POLICY, 0, 60.0)),
+            Source(Bucket(source, ours, http, Guard(Side.SOURCE, POLICY, 0, 60.0))),
+            Target(Bucket(target, theirs, http, Guard(Side.TARGET, POLICY, 0, 60.0)), PREFIX),
             publish,
         )

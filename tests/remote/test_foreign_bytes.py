@@ -19,11 +19,13 @@ from polyb2.core.records import ListedObject, PartProof, Upload, UploadState
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.units import parse_duration, parse_size
 from polyb2.flow.discover.listed import unusable
-from polyb2.remote.clients import Account, Http, open_client
-from polyb2.remote.guards import Guard
-from polyb2.remote.source import UNKNOWN, Source, _is_range
-from polyb2.remote.target import Target
-from polyb2.remote.translate import from_body
+from polyb2.remote.b2 import Target
+from polyb2.remote.bucket import Bucket
+from polyb2.remote.classify import from_body
+from polyb2.remote.guard import Guard
+from polyb2.remote.listing import UNKNOWN
+from polyb2.remote.polygon import Source, _is_range
+from polyb2.remote.sessions import Account, Http, open_client
 from polyb2.sandbox import Fault, Sandbox, Shape
 from polyb2.sandbox.exchange import Exchange, Reply, xml_reply
 from polyb2.sandbox.faults import Action
@@ -154,8 +156,8 @@ async def _lister(runner: asyncio.Runner):  # type: ignore[no-untyped-def]  # no
             yield Lister(
                 runner,
                 box,
-                Source(source, one, http, Guard(Side.SOURCE, policy, 0, 5.0)),
-                Target(target, "", other, https, Guard(Side.TARGET, policy, 0, 5.0)),
+                Source(Bucket(source, one, http, Guard(Side.SOURCE, policy, 0, 5.0))),
+                Target(Bucket(target, other, https, Guard(Side.TARGET, policy, 0, 5.0)), ""),
             )
 
 

@@ -13,10 +13,12 @@ from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.parts import Part
 from polyb2.core.records import Revision
 from polyb2.core.retry import RequestPolicy
-from polyb2.remote.clients import Account, Http, open_client
-from polyb2.remote.guards import Bandwidth, Guard
+from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.bucket import Bucket
+from polyb2.remote.guard import Guard
+from polyb2.remote.polygon import Source
 from polyb2.remote.relay import Relay
-from polyb2.remote.source import Source
+from polyb2.remote.sessions import Account, Http, open_client
 
 ONCE = RequestPolicy(tries=1)
 ETAG = "0" * 32
@@ -47,7 +49,7 @@ async def answering(answer: bytes) -> AsyncIterator[Source]:
     async with server:
         account = Account(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "flatfiles", "us-east-1", "id", "s")
         async with open_client(account) as client, Http(account.endpoint) as http:
-            yield Source(account, client, http, Guard(Side.SOURCE, ONCE, 0.0, 30.0))
+            yield Source(Bucket(account, client, http, Guard(Side.SOURCE, ONCE, 0.0, 30.0)))
 
 
 async def get(source: Source) -> bytes:

@@ -20,9 +20,9 @@ from polyb2.core.records import PartProof, Receipt, StoredObject, Upload, Upload
 from polyb2.core.stamp import Stamp
 from polyb2.doctor.leavings import Leavings
 from polyb2.doctor.notes import FailedError, Notes
-from polyb2.remote.guards import Bandwidth
+from polyb2.remote.b2 import Target
+from polyb2.remote.bandwidth import Bandwidth
 from polyb2.remote.relay import Relay
-from polyb2.remote.target import Target
 
 FOLDER = ".polyb2-doctor/"
 _ETAG = 'a b"ö%20=?-2'

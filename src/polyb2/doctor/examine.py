@@ -80,8 +80,8 @@ def _note_settings(notes: Notes, settings: Settings, side: Side) -> bool:
 
 async def _examine_source(notes: Notes, settings: Settings) -> None:
     await examine_network(notes, Endpoint(Side.SOURCE, settings.polygon_s3_endpoint_url, _step_s(settings)))
-    async with open_source(settings, LOOKING) as source:
-        source.guard.meters = clock = AnswerClock()
+    clock = AnswerClock()
+    async with open_source(settings, LOOKING, clock) as source:
         try:
             with notes.checking("list"):
                 await source.folders("")
@@ -111,8 +111,8 @@ def _note_region(notes: Notes, settings: Settings) -> None:
 async def _examine_target(notes: Notes, settings: Settings) -> bool | None:
     await examine_network(notes, Endpoint(Side.TARGET, settings.b2_endpoint_url or "", _step_s(settings)))
     _note_region(notes, settings)
-    async with open_target(settings, LOOKING) as target:
-        target.guard.meters = clock = AnswerClock()
+    clock = AnswerClock()
+    async with open_target(settings, LOOKING, clock) as target:
         try:
             with notes.checking("list", "listFiles"):
                 await target.guard.tried(target.probe)

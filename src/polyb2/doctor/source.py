@@ -10,7 +10,7 @@ from polyb2.core.records import ListedObject, Revision
 from polyb2.core.units import format_size
 from polyb2.doctor.notes import FailedError, Notes
 from polyb2.flow.inspect.entitlement import Readable, date_words, probe_dataset
-from polyb2.remote.source import Source
+from polyb2.remote.polygon import Source
 
 
 async def examine_source(notes: Notes, source: Source, datasets: Sequence[str]) -> None:

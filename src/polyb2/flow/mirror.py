@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from polyb2.core.errors import Polyb2Error
 from polyb2.core.timing import TIMING, Timing
@@ -15,10 +16,11 @@ from polyb2.ledger.binding import TARGET_ETAGS
 from polyb2.ledger.leases import Load
 from polyb2.ledger.ledger import Ledger
 from polyb2.meters import Meters
-from polyb2.remote.guards import Bandwidth
+from polyb2.remote.b2 import Target
+from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.guard import Fence
+from polyb2.remote.polygon import Source
 from polyb2.remote.relay import Relay
-from polyb2.remote.source import Source
-from polyb2.remote.target import Target
 
 OPAQUE = "opaque"
 
@@ -86,6 +88,25 @@ class InFlight:
         return (time.monotonic() - self.began_s) * (self.size - self.bytes_done) / gained if gained > 0 else None
 
 
+class PartEtags:
+    """Whether the target's part ETags are MD5s, as is known beyond this process."""
+
+    def __init__(self, ledger: Ledger, *, are_opaque: bool) -> None:
+        self._ledger = ledger
+        self.are_opaque = are_opaque
+
+    @classmethod
+    async def known(cls, ledger: Ledger) -> Self:
+        """What the ledger remembers of them."""
+        return cls(ledger, are_opaque=await ledger.fact(TARGET_ETAGS) == OPAQUE)
+
+    async def note(self, *, are_opaque: bool) -> None:
+        """Remember what an upload showed."""
+        if are_opaque != self.are_opaque:
+            self.are_opaque = are_opaque
+            await self._ledger.remember(TARGET_ETAGS, OPAQUE if are_opaque else None)
+
+
 @dataclass(slots=True)
 class Mirror:
     """The shared state of all transfers of a process.
@@ -94,34 +115,33 @@ class Mirror:
         source: where files are read.
         target: where they go.
         ledger: the durable state.
+        part_etags: what the target's part ETags are known to be.
         slots: of all files in flight.
         bandwidth: bytes per second over all streams.
         timing: how long is waited between looks and tries.
         part_bytes: ``POLYB2_PART_SIZE``, None for automatic.
-        plan_bytes_max: how large a revision that nobody agreed to may be queued; None where all is agreed to.
-        opaque_etags: the target's part ETags are known not to be MD5s.
         draining: set once the process is asked to stop.
         in_flight: the files at work, by key.
         on_revised: called with the key of a file that was found replaced, once it is queued.
-        meters: what was counted so far; the guards of both sides count into it as well.
+        meters: what was counted so far; both sides count into it as well.
     """
 
     source: Source
     target: Target
     ledger: Ledger
+    part_etags: PartEtags
     slots: Slots
     bandwidth: Bandwidth
+    meters: Meters
     timing: Timing = TIMING
     part_bytes: int | None = None
-    plan_bytes_max: int | None = None
-    opaque_etags: bool = False
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: dict[str, InFlight] = field(default_factory=dict)
     on_revised: Callable[[str], None] = lambda _key: None
-    meters: Meters = field(default_factory=Meters)
 
-    def __post_init__(self) -> None:
-        self.source.guard.meters = self.target.guard.meters = self.meters
+    def fenced(self, fence: Fence) -> Mirror:
+        """The same mirror for an attempt, whose requests may only begin while ``fence`` lets them."""
+        return replace(self, source=self.source.fenced(fence), target=self.target.fenced(fence))
 
     @property
     def load(self) -> Load:
@@ -133,9 +153,3 @@ class Mirror:
         """Raise :class:`DrainedError` if nothing new may begin."""
         if self.draining.is_set():
             raise DrainedError("stopped before the file was done; the next run goes on from here")
-
-    async def note_opaque(self, *, opaque: bool) -> None:
-        """Remember, beyond this process, whether the target's part ETags are MD5s."""
-        if opaque != self.opaque_etags:
-            self.opaque_etags = opaque
-            await self.ledger.remember(TARGET_ETAGS, OPAQUE if opaque else None)

@@ -2,7 +2,7 @@
 
 botocore follows redirects, corrects a region by asking again, and reads whatever comes into memory. Here nothing is followed,
 an answer longer than any that S3 gives is dropped while it comes, and an error never reaches botocore at all: both HTTP
-stacks have their errors classed in one place (``translate.py``).
+stacks have their errors classed in one place (``classify.py``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from polyb2.core.scrub import one_line
-from polyb2.remote.translate import AnswerError, UnusableError, error_body, is_error, is_page, text_of
+from polyb2.remote.classify import AnswerError, UnusableError, error_body, is_error, is_page, text_of
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest

@@ -20,7 +20,8 @@ from polyb2.flow.run.settle import Settlement
 from polyb2.flow.run.slots import Slot, Slots
 from polyb2.ledger.claims import QueueState
 from polyb2.ledger.leases import Load, Worker
-from polyb2.remote.guards import Bandwidth
+from polyb2.meters import Meters
+from polyb2.remote.bandwidth import Bandwidth
 from tests.virtual import play
 
 LEASE_S = 60.0
@@ -126,7 +127,8 @@ class Scene:
         self.books, self.work = Books(files), Work()
         self.more_to_come = False
         place = cast("Any", Place())
-        self.mirror = Mirror(place, cast("Any", Place()), cast("Any", self.books), Slots(slots), Bandwidth())
+        books, etags = cast("Any", self.books), cast("Any", None)
+        self.mirror = Mirror(place, cast("Any", Place()), books, etags, Slots(slots), Bandwidth(), Meters())
         self.lease = Lease(self.books, "a worker", LEASE_S, lambda: asyncio.get_running_loop().time())
         self.breaker = CircuitBreaker(Sides(), give_up_s=60.0, for_ever=False)
         self.pool = Pool(

@@ -23,10 +23,11 @@ from polyb2.core.records import (
 )
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.stamp import Stamp
-from polyb2.flow.mirror import Mirror
+from polyb2.flow.mirror import Mirror, PartEtags
 from polyb2.flow.run.slots import Slots
 from polyb2.flow.transfer.attempt import Attempt
-from polyb2.remote.guards import Bandwidth
+from polyb2.meters import Meters
+from polyb2.remote.bandwidth import Bandwidth
 
 KEY = "us_stocks_sip/trades_v1/2024/01/2024-01-02.csv.gz"
 SIZE = 11_000_000
@@ -139,7 +140,9 @@ class Scene:
     def __init__(self) -> None:
         self.bucket, self.books = Bucket(), Books()
         source = type("Nothing", (), {"guard": Guard(Side.SOURCE)})()
-        self.mirror = Mirror(source, cast("Any", self.bucket), cast("Any", self.books), Slots(4), Bandwidth())
+        books = cast("Any", self.books)
+        etags = PartEtags(books, are_opaque=False)
+        self.mirror = Mirror(source, cast("Any", self.bucket), books, etags, Slots(4), Bandwidth(), Meters())
 
     async def attempt(self) -> Attempt:
         revision = Revision(1, "e" * 32, SIZE, 0)

@@ -7,7 +7,7 @@ import logging
 from polyb2.core.catalogue import suggestion
 from polyb2.core.errors import Kind, RemoteError, Side, UsageError
 from polyb2.core.keys import is_pattern, is_segment, matches, short
-from polyb2.remote.source import Source
+from polyb2.remote.polygon import Source
 
 log = logging.getLogger(__name__)
 NAMED_MAX = 12

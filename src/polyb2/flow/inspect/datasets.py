@@ -15,7 +15,7 @@ from polyb2.core.status import Status
 from polyb2.flow.inspect.entitlement import Entitlement, Readable, date_words, probe_dataset
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.reports import Tally
-from polyb2.remote.source import Source
+from polyb2.remote.polygon import Source
 
 PROBES_MAX = 4
 """Datasets that are asked for at once: a probe is a dozen small requests, and nobody knows the source's limits."""

@@ -15,10 +15,10 @@ from polyb2.core.errors import Kind, RemoteError
 from polyb2.core.keys import parse_key
 from polyb2.core.parts import Part
 from polyb2.core.records import ListedObject, Revision
-from polyb2.remote.guards import Bandwidth
+from polyb2.remote.b2 import Target
+from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.polygon import Source
 from polyb2.remote.relay import Relay
-from polyb2.remote.source import Source
-from polyb2.remote.target import Target
 
 AGAIN_S = 1.0
 NEAR_PATIENCE_S = 15.0

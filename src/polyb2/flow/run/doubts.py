@@ -15,7 +15,7 @@ from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.records import Claim
 from polyb2.core.timing import TIMING
 from polyb2.flow.inspect.entitlement import reads_near
-from polyb2.remote.source import Source
+from polyb2.remote.polygon import Source
 
 STRANGE_MAX = 6
 """A stranger's answers to the same file, each while the side was well, after which it is parked: a quarter of an hour."""

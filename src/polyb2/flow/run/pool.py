@@ -22,7 +22,6 @@ from polyb2.flow.run.lease import Lease
 from polyb2.flow.run.settle import Settlement
 from polyb2.flow.run.slots import Slot
 from polyb2.meters import Meters
-from polyb2.remote.guards import fenced_by
 
 
 @dataclass(slots=True)
@@ -175,8 +174,7 @@ class Pool:
             self._failed.set()
 
     async def _work(self, claim: Claim, slot: Slot) -> None:
-        with fenced_by(self._lease.check):
-            event = await self._settlement.work(claim, slot)
+        event = await self._settlement.work(claim, slot)
         self._mirror.meters.ended(claim.dataset, event)
         if event in {Event.COMPLETE, Event.REVISE, Event.RELEASE, None}:
             self.outcome.unfinished.pop(claim.key, None)

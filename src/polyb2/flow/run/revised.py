@@ -20,8 +20,13 @@ from polyb2.flow.transfer.attempt import Attempt
 log = logging.getLogger(__name__)
 
 
-async def queue_revision(attempt: Attempt, listed: ListedObject) -> Event:
+async def queue_revision(attempt: Attempt, listed: ListedObject, agreed_bytes: int | None) -> Event:
     """Queue the newest revision of a claimed file; or park the file, and say what a person can do.
+
+    Args:
+        attempt: at the revision before.
+        listed: the newest revision.
+        agreed_bytes: a larger one may not be queued unasked; None for any.
 
     Raises:
         LeaseLostError: the claim no longer holds.
@@ -31,7 +36,7 @@ async def queue_revision(attempt: Attempt, listed: ListedObject) -> Event:
     if (why := unusable(listed)) is not None:
         words = f"the source replaced this file: {why}; polyb2 goes on once it is listed otherwise"
         return _parked(claim, await mirror.ledger.hold_revision(claim, listed, UNUSABLE, words), UNUSABLE, words)
-    if mirror.plan_bytes_max is not None and bytes_to_send(listed.size) > mirror.plan_bytes_max:
+    if agreed_bytes is not None and bytes_to_send(listed.size) > agreed_bytes:
         words = _asks(claim, listed)
         return _parked(claim, await mirror.ledger.hold_revision(claim, listed, HELD, words), HELD, words)
     await mirror.ledger.renew_revision(claim, listed)

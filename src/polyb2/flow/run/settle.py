@@ -26,6 +26,7 @@ from polyb2.flow.run.revised import queue_revision
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer.attempt import Attempt
 from polyb2.flow.transfer.leftovers import abort_abandoned, abort_strangers
+from polyb2.remote.guard import Fence
 
 log = logging.getLogger(__name__)
 INTERRUPTED = Verdict(Event.RELEASE, "interrupted", charged=False, waits=False)
@@ -37,18 +38,27 @@ _PARKING = {Event.PARK, Event.REFUSE, Event.GONE}
 
 
 @dataclass(frozen=True, slots=True)
-class RetryRules:
-    """``POLYB2_MAX_RETRIES`` and ``POLYB2_RETRY_BASE`` (seconds)."""
+class SettlementRules:
+    """How a failed attempt is settled.
+
+    Attributes:
+        max_retries: ``POLYB2_MAX_RETRIES``.
+        base_s: ``POLYB2_RETRY_BASE``, seconds.
+        agreed_bytes: a newer revision that is larger may not be queued unasked; None for any.
+    """
 
     max_retries: int
     base_s: float
+    agreed_bytes: int | None = None
 
 
 class Settlement:
     """Works on claims, and settles each of them once."""
 
-    def __init__(self, mirror: Mirror, breaker: CircuitBreaker, diagnosis: Diagnosis, rules: RetryRules) -> None:
-        self._mirror = mirror
+    def __init__(
+        self, mirror: Mirror, fence: Fence, breaker: CircuitBreaker, diagnosis: Diagnosis, rules: SettlementRules
+    ) -> None:
+        self._mirror = mirror.fenced(fence)
         self._breaker = breaker
         self._diagnosis = diagnosis
         self._rules = rules
@@ -160,7 +170,7 @@ class Settlement:
             return event, error
         if (listed.etag, listed.size) == (claim.revision.etag, claim.revision.size):
             return None, _contradicted(error, listed)
-        event = await queue_revision(attempt, listed)
+        event = await queue_revision(attempt, listed, self._rules.agreed_bytes)
         if event is Event.PARK:
             await _abort_given_up(attempt)
         return event, error

@@ -156,7 +156,9 @@ class Attempt:
 
     async def _begin_upload(self, plan: PartPlan, source_part_bytes: int | None) -> None:
         self._uploads_begun += 1
-        wanted = proof.part_proof(self.claim.revision, plan, source_part_bytes, is_opaque=self.mirror.opaque_etags)
+        wanted = proof.part_proof(
+            self.claim.revision, plan, source_part_bytes, is_opaque=self.mirror.part_etags.are_opaque
+        )
         self._use(await begin_upload(self, plan, wanted), ())
 
     def _use(self, upload: Upload, receipts: tuple[Receipt, ...]) -> None:
@@ -174,7 +176,7 @@ class Attempt:
         try:
             return await self._send_and_publish()
         except proof.OpaqueTargetError:
-            await self.mirror.note_opaque(opaque=True)
+            await self.mirror.part_etags.note(are_opaque=True)
         except UploadRefusedError as refused:
             self._note_refused(refused)
         except RemoteError as error:

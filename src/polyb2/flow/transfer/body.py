@@ -14,8 +14,8 @@ from polyb2.core.parts import Part
 from polyb2.core.records import Receipt, Revision
 from polyb2.flow.mirror import InFlight, Mirror
 from polyb2.flow.run.slots import Slot
-from polyb2.remote.guards import Tries
 from polyb2.remote.relay import Relay
+from polyb2.remote.retries import Tries
 
 if TYPE_CHECKING:
     from polyb2.flow.transfer.attempt import Attempt
@@ -76,7 +76,7 @@ async def send_part(attempt: Attempt, part: Part, slot: Slot, *, hashed: bool) -
 
     async def once(fresh: bool) -> Receipt:
         async with mirror.source.read(
-            claim.key, claim.revision, part, fresh=fresh, onward=mirror.target.guard
+            claim.key, claim.revision, part, fresh=fresh, onward=mirror.target.bucket
         ) as incoming:
             relay = Relay(incoming, part.length, mirror.bandwidth)
             if hashed:

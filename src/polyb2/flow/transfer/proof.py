@@ -65,13 +65,13 @@ async def prove_whole(attempt: Attempt, stored: StoredObject, md5: str) -> Mirro
     """
     verification = whole_verification(attempt.claim.revision, md5)
     if stored.etag == md5 and attempt.claim.is_first:
-        await attempt.mirror.note_opaque(opaque=False)
+        await attempt.mirror.part_etags.note(are_opaque=False)
         return Mirrored(stored.etag, stored.version_id, verification)
     # After a takeover or a new revision an older PUT may have landed late, and an answer's ETag may be bent: HEAD decides.
     current = await attempt.mirror.target.head(attempt.dest_key)
     if current is None or not is_ours(attempt.claim, current):
         raise mismatch("another version than ours is current; it is sent again")
-    await attempt.mirror.note_opaque(opaque=current.etag != md5)
+    await attempt.mirror.part_etags.note(are_opaque=current.etag != md5)
     if current.etag == md5:
         return Mirrored(current.etag, current.version_id, verification)
     # The target's ETags are no MD5s: only reading back tells.
@@ -143,7 +143,7 @@ async def prove_parts(attempt: Attempt) -> Verification:
 async def note_part_etags(attempt: Attempt) -> None:
     """Remember that the target's part ETags are MD5s, where a part was hashed and published."""
     if any(receipt.md5 for receipt in attempt.receipts.values()):
-        await attempt.mirror.note_opaque(opaque=False)
+        await attempt.mirror.part_etags.note(are_opaque=False)
 
 
 async def _repair(attempt: Attempt) -> None:
@@ -186,7 +186,7 @@ async def prove_published(attempt: Attempt, stored: StoredObject) -> Verificatio
     await _compare_published(attempt, stored, attempt.ordered_receipts)
     if all(_agrees(receipt) for receipt in attempt.receipts.values()):
         # The target's part ETags are MD5s after all.
-        await attempt.mirror.note_opaque(opaque=False)
+        await attempt.mirror.part_etags.note(are_opaque=False)
     return Verification.READBACK
 
 

@@ -47,7 +47,7 @@ async def _put_streamed(attempt: Attempt, md5: str) -> StoredObject:
 
     async def once(fresh: bool) -> StoredObject:
         async with mirror.source.read(
-            claim.key, claim.revision, None, fresh=fresh, onward=mirror.target.guard
+            claim.key, claim.revision, None, fresh=fresh, onward=mirror.target.bucket
         ) as incoming:
             relay = Relay(incoming, size, mirror.bandwidth)
             with attempt.progress.carrying(relay, again=fresh), mirror.meters.sending(claim.dataset, relay):
@@ -64,7 +64,7 @@ async def _put_buffered(attempt: Attempt) -> tuple[StoredObject, str]:
 
     async def once(fresh: bool) -> tuple[StoredObject, str]:
         async with mirror.source.read(
-            claim.key, claim.revision, None, fresh=fresh, onward=mirror.target.guard
+            claim.key, claim.revision, None, fresh=fresh, onward=mirror.target.bucket
         ) as incoming:
             relay = Relay(incoming, size, mirror.bandwidth).hashing()
             await relay.collect()
@@ -76,4 +76,4 @@ async def _put_buffered(attempt: Attempt) -> tuple[StoredObject, str]:
 
 
 def _stamp(attempt: Attempt) -> Stamp:
-    return attempt.stamp(ProofMark.READBACK if attempt.mirror.opaque_etags else ProofMark.BEFORE)
+    return attempt.stamp(ProofMark.READBACK if attempt.mirror.part_etags.are_opaque else ProofMark.BEFORE)

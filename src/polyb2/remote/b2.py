@@ -7,8 +7,9 @@ is 403 for keys without listBuckets; buckets are versioned, so nothing finished 
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -18,18 +19,13 @@ from polyb2.core.parts import Part
 from polyb2.core.proof import clean_etag
 from polyb2.core.records import ListedObject, OpenUpload, Receipt, StoredObject, StoredPart, Upload
 from polyb2.core.stamp import Stamp
-from polyb2.remote.clients import Account, Http
-from polyb2.remote.guards import Guard
-from polyb2.remote.pages import Asks, believable
+from polyb2.remote.bucket import Bucket
+from polyb2.remote.classify import error_body, from_body, from_response, is_error, is_page, text_of
+from polyb2.remote.guard import Fence
 from polyb2.remote.pump import Incoming
 from polyb2.remote.relay import Relay
-from polyb2.remote.route import Route
-from polyb2.remote.signing import Presigner
-from polyb2.remote.source import list_folders, listed_objects
-from polyb2.remote.translate import error_body, from_body, from_response, is_error, is_page, text_of
 
 if TYPE_CHECKING:
-    from types_aiobotocore_s3 import S3Client
     from types_aiobotocore_s3.type_defs import CompletedPartTypeDef
 
 CONTENT_TYPE = "application/gzip"
@@ -41,19 +37,14 @@ _ERROR_IN_A_200 = 500
 class Target:
     """One bucket; ``prefix`` stands before every source key."""
 
-    def __init__(self, account: Account, prefix: str, client: S3Client, http: Http, guard: Guard) -> None:
-        self.guard = guard
+    def __init__(self, bucket: Bucket, prefix: str) -> None:
+        self.bucket = bucket
+        self.guard = bucket.guard
         self.prefix = prefix
-        self._account = account
-        self._client = client
-        self._route = Route(http, guard)
-        self._presigner = Presigner(
-            endpoint=account.endpoint,
-            bucket=account.bucket,
-            region=account.region,
-            key_id=account.key_id,
-            secret=account.secret,
-        )
+
+    def fenced(self, fence: Fence) -> Target:
+        """The same target for requests that may only begin while ``fence`` lets them."""
+        return Target(self.bucket.fenced(fence), self.prefix)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -61,7 +52,7 @@ class Target:
         """The current or the named version of a key, None where there is none (as far as these keys may tell)."""
         named: dict[str, Any] = {"VersionId": version_id} if version_id else {}
         try:
-            answer = await self.guard.call("head", self._asked("head", self._client.head_object, Key=dest_key, **named))
+            answer = await self.bucket.call("head", Key=dest_key, **named)
         except RemoteError as error:
             if await self._means_absent(error, dest_key):
                 return None
@@ -82,49 +73,38 @@ class Target:
         if error.kind is Kind.NOT_FOUND:
             if error.origin is Origin.UNMARKED:
                 # No body and no request id: anybody may have written that. The listing shows whether the service is there.
-                await self._list(Prefix=dest_key, MaxKeys=1)
+                await self.bucket.listed(dest_key)
             return True
         if error.kind is not Kind.FORBIDDEN:
             return False
         # A key without listBuckets gets 403 for HEAD of what is not there.
-        answer = await self._list(Prefix=dest_key, MaxKeys=1)
-        if any(item.key == dest_key for item in listed_objects(answer)):
+        if await self.bucket.listed(dest_key) is not None:
             words = "head of an object that the listing shows was answered 403: the key lacks readFiles"
             raise RemoteError(Side.TARGET, Kind.NOT_PERMITTED, words, code=error.code)
         return True
 
     async def folders(self, prefix: str) -> list[str]:
         """The next path segments below a prefix of *source* keys that ends in ``/`` (or is empty), without slashes."""
-        return await list_folders(self._list, self.prefix + prefix)
+        return await self.bucket.folders(self.prefix + prefix)
 
     async def pages(self, prefix: str) -> AsyncIterator[list[ListedObject]]:
         """The current objects below a prefix of *source* keys, page by page in key order, keys without our prefix."""
         cut = len(self.prefix)
-        token: dict[str, Any] = {}
-        while True:
-            answer = await self._list(Prefix=self.prefix + prefix, **token)
-            yield [
-                ListedObject(item.key[cut:], item.size, item.etag, item.last_modified_ms)
-                for item in listed_objects(answer)
-            ]
-            if not answer.get("IsTruncated"):
-                return
-            token = {"ContinuationToken": answer["NextContinuationToken"]}
+        async for page in self.bucket.pages(self.prefix + prefix):
+            yield [replace(item, key=item.key[cut:]) for item in page]
 
     async def probe(self) -> None:
         """The cheapest question there is; raises what stands in the way."""
-        await self.guard.once("list", self._asked("list", self._client.list_objects_v2, Prefix=self.prefix, MaxKeys=1))
+        await self.bucket.once("list", Prefix=self.prefix, MaxKeys=1)
 
     async def head_bucket(self) -> None:
         """Ask for the bucket itself, which takes the capability listBuckets."""
-        await self.guard.call("head_bucket", self._asked("head_bucket", self._client.head_bucket))
+        await self.bucket.call("head_bucket")
 
     async def lifecycle_rules(self) -> list[Mapping[str, Any]]:
         """The bucket's lifecycle rules, as S3 words them; empty where it has none."""
         try:
-            answer = await self.guard.call(
-                "lifecycle", self._asked("lifecycle", self._client.get_bucket_lifecycle_configuration)
-            )
+            answer = await self.bucket.call("lifecycle")
         except RemoteError as error:
             if error.code == "NoSuchLifecycleConfiguration":
                 return []
@@ -134,7 +114,7 @@ class Target:
     async def has_object_lock(self) -> bool:
         """Whether new versions are locked by default, so that nobody can delete them for a while."""
         try:
-            answer = await self.guard.call("lock", self._asked("lock", self._client.get_object_lock_configuration))
+            answer = await self.bucket.call("lock")
         except RemoteError as error:
             if error.code == "ObjectLockConfigurationNotFoundError":
                 return False
@@ -151,8 +131,7 @@ class Target:
         async def check(response: aiohttp.ClientResponse) -> None:
             await _check_read(response, part)
 
-        url = self._presigner.presign("GET", dest_key, query=query)
-        return self._route.get(url, headers, check, fresh=fresh)
+        return self.bucket.get(dest_key, headers, check, query=query, fresh=fresh)
 
     # -- one PUT ------------------------------------------------------------------------------------------------------
 
@@ -172,16 +151,7 @@ class Target:
 
     async def create(self, dest_key: str, stamp: Stamp) -> str:
         """Begin an upload; its id."""
-        answer = await self.guard.call(
-            "create",
-            self._asked(
-                "create",
-                self._client.create_multipart_upload,
-                Key=dest_key,
-                ContentType=CONTENT_TYPE,
-                Metadata=stamp.to_headers(),
-            ),
-        )
+        answer = await self.bucket.call("create", Key=dest_key, ContentType=CONTENT_TYPE, Metadata=stamp.to_headers())
         return str(answer["UploadId"])
 
     async def put_part(self, upload: Upload, part: Part, body: Relay, *, fresh: bool) -> str:
@@ -195,109 +165,55 @@ class Target:
         parts: list[CompletedPartTypeDef] = [
             {"PartNumber": receipt.part.number, "ETag": f'"{receipt.etag}"'} for receipt in receipts
         ]
-        await self.guard.once(
-            "complete",
-            self._asked(
-                "complete",
-                self._client.complete_multipart_upload,
-                Key=upload.dest_key,
-                UploadId=upload.upload_id,
-                MultipartUpload={"Parts": parts},
-            ),
-        )
+        named = {"Key": upload.dest_key, "UploadId": upload.upload_id}
+        await self.bucket.once("complete", **named, MultipartUpload={"Parts": parts})
 
     async def list_parts(self, upload: Upload) -> tuple[StoredPart, ...] | None:
         """The parts that an upload has; None where the target knows no such upload."""
-        parts: list[StoredPart] = []
-        marker: dict[str, Any] = {}
-        while True:
-            try:
-                answer = await self._list_parts(upload, marker)
-            except RemoteError as error:
-                if error.kind in {Kind.NO_SUCH_UPLOAD, Kind.NOT_FOUND}:
-                    return None
-                raise
-            parts += [
-                StoredPart(item["PartNumber"], int(item["Size"]), clean_etag(item["ETag"]))
-                for item in answer.get("Parts", [])
-            ]
-            if not answer.get("IsTruncated"):
-                return tuple(parts)
-            marker = {"PartNumberMarker": int(answer["NextPartNumberMarker"])}
-
-    async def _list_parts(self, upload: Upload, marker: Mapping[str, Any]) -> Mapping[str, Any]:
-        return await self.guard.call(
-            "list_parts",
-            self._asked(
-                "list_parts", self._client.list_parts, Key=upload.dest_key, UploadId=upload.upload_id, **marker
-            ),
-        )
+        answers = self.bucket.answers("list_parts", Key=upload.dest_key, UploadId=upload.upload_id)
+        try:
+            return tuple(
+                [
+                    StoredPart(item["PartNumber"], int(item["Size"]), clean_etag(item["ETag"]))
+                    async for answer in answers
+                    for item in answer.get("Parts", [])
+                ]
+            )
+        except RemoteError as error:
+            if error.kind in {Kind.NO_SUCH_UPLOAD, Kind.NOT_FOUND}:
+                return None
+            raise
 
     async def abort(self, dest_key: str, upload_id: str) -> None:
         """End an unfinished upload; one that is no more counts as ended."""
         try:
-            await self.guard.call(
-                "abort",
-                self._asked("abort", self._client.abort_multipart_upload, Key=dest_key, UploadId=upload_id),
-            )
+            await self.bucket.call("abort", Key=dest_key, UploadId=upload_id)
         except RemoteError as error:
             if error.kind not in {Kind.NO_SUCH_UPLOAD, Kind.NOT_FOUND}:
                 raise
 
     async def open_uploads(self, dest_prefix: str) -> AsyncIterator[OpenUpload]:
         """The unfinished uploads whose keys in the bucket start with ``dest_prefix``."""
-        marker: dict[str, Any] = {}
-        while True:
-            try:
-                answer = await self._list_uploads(dest_prefix, marker)
-            except RemoteError as error:
-                if error.kind is Kind.NO_SUCH_UPLOAD:
-                    # Some servers know no such page where there is no upload.
-                    return
+        try:
+            async for answer in self.bucket.answers("list_uploads", Prefix=dest_prefix):
+                for item in answer.get("Uploads", []):
+                    yield OpenUpload(item["Key"], item["UploadId"], int(item["Initiated"].timestamp() * 1000))
+        except RemoteError as error:
+            # Some servers know no such page where there is no upload.
+            if error.kind is not Kind.NO_SUCH_UPLOAD:
                 raise
-            for item in answer.get("Uploads", []):
-                yield OpenUpload(item["Key"], item["UploadId"], int(item["Initiated"].timestamp() * 1000))
-            if not answer.get("IsTruncated"):
-                return
-            marker = {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}
-
-    async def _list_uploads(self, prefix: str, marker: Mapping[str, Any]) -> Mapping[str, Any]:
-        return await self.guard.call(
-            "list_uploads",
-            self._asked("list_uploads", self._client.list_multipart_uploads, Prefix=prefix, **marker),
-        )
 
     async def versions(self, dest_prefix: str) -> AsyncIterator[tuple[str, str]]:
         """Key and id of every version below a prefix of keys in the bucket, hide markers among them."""
-        marker: dict[str, Any] = {}
-        while True:
-            answer = await self._list_versions(dest_prefix, marker)
+        async for answer in self.bucket.answers("list_versions", Prefix=dest_prefix):
             for item in (*answer.get("Versions", []), *answer.get("DeleteMarkers", [])):
                 yield item["Key"], item["VersionId"]
-            if not answer.get("IsTruncated"):
-                return
-            marker = {"KeyMarker": answer["NextKeyMarker"], "VersionIdMarker": answer["NextVersionIdMarker"]}
-
-    async def _list_versions(self, prefix: str, marker: Mapping[str, Any]) -> Mapping[str, Any]:
-        return await self.guard.call(
-            "list_versions",
-            self._asked("list_versions", self._client.list_object_versions, Prefix=prefix, **marker),
-        )
 
     async def delete_version(self, dest_key: str, version_id: str) -> None:
         """Remove one version that this attempt wrote; never called with a name alone."""
-        await self.guard.call(
-            "delete",
-            self._asked("delete", self._client.delete_object, Key=dest_key, VersionId=version_id),
-        )
+        await self.bucket.call("delete", Key=dest_key, VersionId=version_id)
 
     # -- requests -----------------------------------------------------------------------------------------------------
-
-    async def _list(self, **parameters: Any) -> Mapping[str, Any]:  # noqa: ANN401 - botocore's
-        return await self.guard.call("list", self._asked("list", self._client.list_objects_v2, **parameters))
-
-    def _asked(self, operation: str, ask: Asks, **parameters: Any) -> Callable[[], Awaitable[Mapping[str, Any]]]:  # noqa: ANN401 - botocore's
-        return believable(Side.TARGET, operation, ask, Bucket=self._account.bucket, **parameters)
 
     async def _send(
         self,
@@ -313,9 +229,9 @@ class Target:
         async def check(response: aiohttp.ClientResponse) -> None:
             await _check_stored(response, operation)
 
-        url = self._presigner.presign("PUT", dest_key, query=query, headers=headers)
-        sent = {**headers, "Content-Length": str(length)}
-        return await self._route.put(operation, url, sent, body, check, fresh=fresh)
+        return await self.bucket.put(
+            operation, dest_key, body, length, check, query=query, headers=headers, fresh=fresh
+        )
 
 
 async def _check_read(response: aiohttp.ClientResponse, part: Part) -> None:

@@ -12,7 +12,7 @@ from botocore.parsers import ResponseParserError
 from yarl import URL
 
 from polyb2.core.errors import Kind, Scope, Side
-from polyb2.remote.translate import AnswerError, UnusableError, from_body, is_error, text_of, translate
+from polyb2.remote.classify import AnswerError, UnusableError, from_body, is_error, text_of, translate
 
 _KEY = Mock(host="proxy", port=3128, ssl=True)
 _INFO = Mock(real_url=URL("https://h/b/k?X-Amz-Signature=abcdef"))

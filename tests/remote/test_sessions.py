@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from botocore.loaders import Loader
 
-from polyb2.remote import clients
-from polyb2.remote.clients import Account, open_client
+from polyb2.remote import sessions
+from polyb2.remote.sessions import Account, open_client
 
 
 @pytest.fixture(autouse=True)
 def _new_session() -> None:
-    clients._boto_session.cache_clear()
+    sessions._boto_session.cache_clear()
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "us-west-004", "eu-central-003", "cn-north-1", "auto", "r1"])

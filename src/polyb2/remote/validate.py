@@ -1,4 +1,4 @@
-"""Answers to control calls: each is looked through before anybody believes it.
+"""Validation of the answers to control calls, before anything is concluded from one.
 
 The library parses what it finds and leaves out what it does not. A page without what its reader needs, or one that leads
 back to itself, is an answer like a proxy's: an error of its side, asked again and then told, never an endless listing.
@@ -6,11 +6,12 @@ back to itself, is an answer like a proxy's: an error of its side, asked again a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.remote.translate import FOREIGN
+from polyb2.remote.classify import FOREIGN
 
 _LISTING = ("IsTruncated", "Name", "Bucket", "KeyCount", "MaxKeys", "Contents", "CommonPrefixes")
 """What a listing tells, an empty one as well: some of it, as not every server tells all."""
@@ -27,7 +28,7 @@ _ENTRIES = {
     "DeleteMarkers": ("Key", "VersionId"),
 }
 """What each entry of a list must tell; an object of a listing that lacks something is left out by ``flow/listing.py``."""
-_NEXT = {
+MARKERS = {
     "list": ("NextContinuationToken",),
     "list_parts": ("NextPartNumberMarker",),
     "list_uploads": ("NextKeyMarker", "NextUploadIdMarker"),
@@ -35,39 +36,34 @@ _NEXT = {
 }
 """What a page that is not the last must tell, by operation."""
 _SIZE_MAX = 2**63 - 1
-Asks = Callable[..., Awaitable[Mapping[str, Any]]]
+Check = Callable[[Mapping[str, Any], Mapping[str, Any]], None]
+"""Takes an answer and the parameters that were asked with; raises unless the answer can be used."""
 
 
 class _LackError(Exception):
     """What every answer of the service has is not there: it was written, or changed, by somebody else."""
 
 
-def believable(
-    side: Side,
-    operation: str,
-    ask: Asks,
-    **parameters: Any,  # noqa: ANN401 - botocore's
-) -> Callable[[], Awaitable[Mapping[str, Any]]]:
-    """``ask`` as ``Guard.call`` wants it, with an error of ``side`` for an answer that its readers cannot use."""
+@contextmanager
+def validated(side: Side, operation: str) -> Iterator[Check]:
+    """Turn what an unusable answer raises, in the library or in the check, into an error of its side.
 
-    async def asked() -> Mapping[str, Any]:
-        try:
-            answer = await ask(**parameters)
-            _check(operation, answer, parameters)
-        except FOREIGN:
-            # Some of those are ValueErrors as well: a certificate that is not trusted, for one.
-            raise
-        except _LackError as error:
-            raise RemoteError(side, Kind.BAD_ANSWER, f"{operation} was answered {error}") from None
-        except ValueError as error:  # the library's own as well, of a number or a time that is none
-            words = f"{operation} was answered with something that cannot be: {str(error)[:100]}"
-            raise RemoteError(side, Kind.BAD_ANSWER, words) from None
-        except LookupError as error:  # the library's own, of an entry without a name
-            words = f"{operation} was answered with an entry without {str(error)[:100]}"
-            raise RemoteError(side, Kind.BAD_ANSWER, words) from None
-        return answer
-
-    return asked
+    Raises:
+        RemoteError: ``bad_answer``.
+    """
+    try:
+        yield lambda answer, parameters: _check(operation, answer, parameters)
+    except FOREIGN:
+        # Some of those are ValueErrors as well: a certificate that is not trusted, for one.
+        raise
+    except _LackError as error:
+        raise RemoteError(side, Kind.BAD_ANSWER, f"{operation} was answered {error}") from None
+    except ValueError as error:  # the library's own as well, of a number or a time that is none
+        words = f"{operation} was answered with something that cannot be: {str(error)[:100]}"
+        raise RemoteError(side, Kind.BAD_ANSWER, words) from None
+    except LookupError as error:  # the library's own, of an entry without a name
+        words = f"{operation} was answered with an entry without {str(error)[:100]}"
+        raise RemoteError(side, Kind.BAD_ANSWER, words) from None
 
 
 def _check(operation: str, answer: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
@@ -81,7 +77,7 @@ def _check(operation: str, answer: Mapping[str, Any], parameters: Mapping[str, A
             _check_entry(name, entry, facts)
     if not answer.get("IsTruncated"):
         return
-    markers = {name: answer.get(name) for name in _NEXT.get(operation, ())}
+    markers = {name: answer.get(name) for name in MARKERS.get(operation, ())}
     if None in markers.values():
         raise ValueError("more pages, and not where they begin")
     if all(str(parameters.get(name.removeprefix("Next"))) == str(marker) for name, marker in markers.items()):

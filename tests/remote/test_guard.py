@@ -12,8 +12,10 @@ from polyb2.core.errors import Kind, LeaseLostError, RemoteError, Side
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.schedule import parse_schedule
 from polyb2.meters import Meters
-from polyb2.remote.guards import Bandwidth, Guard, Tries, fenced_by
+from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.guard import Guard
 from polyb2.remote.limiter import Limiter
+from polyb2.remote.retries import Tries
 from polyb2.remote.traffic import Traffic
 
 POLICY = RequestPolicy(tries=3, first_s=0.001)
@@ -146,8 +148,8 @@ async def test_a_worker_without_its_lease_starts_no_request() -> None:
     async def request() -> None:
         tries.append(1)
 
-    with fenced_by(lost), pytest.raises(LeaseLostError):
-        await guard.call("list", request)
+    with pytest.raises(LeaseLostError):
+        await guard.fenced(lost).call("list", request)
     assert tries == []
     await guard.call("list", request)
     assert tries == [1]
