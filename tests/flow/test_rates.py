@@ -46,8 +46,8 @@ async def test_refused_parts_give_no_time_left_and_one_line(
     seen: list[tuple[int, float | None]] = []
 
     @asynccontextmanager
-    async def observed(settings: Settings, clock: Clock) -> AsyncIterator[Mirror]:
-        async with open_mirror(settings, clock) as mirror:
+    async def observed(settings: Settings, clock: Clock, timing: Timing) -> AsyncIterator[Mirror]:
+        async with open_mirror(settings, clock, timing=timing) as mirror:
             watching = asyncio.create_task(watch(mirror))
             yield mirror
             watching.cancel()

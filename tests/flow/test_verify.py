@@ -132,7 +132,7 @@ async def test_deep_tells_a_gzip_stream_that_is_broken_at_the_source_already(ben
 async def test_of_files_that_are_damaged_at_the_source_only_some_are_kept(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polyb2.flow.verify.KEPT_MAX", 2)
+    monkeypatch.setattr("polyb2.flow.inspect.verify.KEPT_MAX", 2)
     names = [key(f"2024-01-0{day}") for day in range(2, 6)]
     for name in names:
         bench.box.source.put(name, gzip.compress(name.encode())[:-9])
