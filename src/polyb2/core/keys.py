@@ -49,7 +49,9 @@ def is_pattern(dataset: str) -> bool:
 
 
 def matches(pattern: str, dataset: str) -> bool:
-    """Whether a glob of two segments names the dataset; ``*`` never crosses ``/``."""
+    """Whether a glob of two segments names the dataset, or is its very name; ``*`` never crosses ``/``."""
+    if pattern == dataset:  # whose name may have a mark of globs in it
+        return True
     wanted, actual = pattern.split("/"), dataset.split("/")
     return len(wanted) == len(actual) and all(map(fnmatchcase, actual, wanted))
 
