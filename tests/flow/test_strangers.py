@@ -108,6 +108,22 @@ async def test_where_only_reading_meets_a_stranger_the_probe_reads(bench: Bench,
     await assert_all_done_and_nothing_charged(bench)
 
 
+@pytest.mark.parametrize("status", [400, 405, 501])
+async def test_a_source_that_refuses_every_get_in_its_own_words_parks_nobody(bench: Bench, status: int) -> None:
+    """No retry cures such an answer about one file; about all of them it is the side's."""
+    fill(bench, large=False)
+    await bench.discover()
+    wall = bench.box.source.inject(Fault("get", Answer(status, "MethodNotAllowed"), times=0))
+    with pytest.raises(AccountStoppedError, match=r"gave up after.*get was answered"):
+        await bench.run(polyb2_give_up=1.0)
+    rows = (await bench.rows()).values()
+    assert {row["retry_count"] for row in rows} == {0}
+    assert {row["status"] for row in rows} <= {"pending", "failed_download"}
+    wall.times = -1
+    await bench.run()
+    await assert_all_done_and_nothing_charged(bench)
+
+
 async def test_where_only_writing_meets_a_stranger_no_file_is_parked(bench: Bench) -> None:
     """The target lists all the while; one file at a time finds out whether it takes bytes again."""
     fill(bench, large=False)

@@ -27,6 +27,8 @@ _MAY_BE_THE_SIDE = {
     Kind.TRUNCATED,
     Kind.INCONSISTENT,
 }
+_OF_A_SOURCE = {Kind.UNSUPPORTED, Kind.REFUSED}
+"""Of a source, whose other files can be asked the same; the target may well refuse one key, or one size."""
 Probe = Callable[[str], Awaitable[bool]]
 """Asks a side for next to nothing near a key (empty: a listing). True if a transfer's own request was answered; or raises."""
 
@@ -93,7 +95,8 @@ class Diagnosis:
             return refused if refused is not None and refused.handling.scope is not Scope.FILE else None
         # Where other files come through, answers that contradict the listing are this one's own trouble.
         is_own = error.kind.contradicts and self._proved_s >= began_s
-        if error.kind not in _MAY_BE_THE_SIDE or is_own:
+        may_be = error.kind in _MAY_BE_THE_SIDE or (error.side is Side.SOURCE and error.kind in _OF_A_SOURCE)
+        if not may_be or is_own:
             return None
         return await self._behind_failing(error, key, known)
 
