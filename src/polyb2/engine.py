@@ -280,10 +280,10 @@ class _Run:
         if not settings.polyb2_http_addr:
             return nullcontext()
         from polyb2.web.server import serve  # noqa: PLC0415
-        from polyb2.web.sight import Subject  # noqa: PLC0415
+        from polyb2.web.snapshot import Observed  # noqa: PLC0415
 
-        subject = Subject(self._mirror, self._datasets(), lambda: self._discovering, self._problems)
-        return serve(settings.polyb2_http_addr, subject, settings.polyb2_http_hosts)
+        observed = Observed(self._mirror, self._datasets(), lambda: self._discovering, self._problems)
+        return serve(settings.polyb2_http_addr, observed, settings.polyb2_http_hosts)
 
     def _problems(self) -> list[str]:
         ledger = self._mirror.ledger
