@@ -1,4 +1,4 @@
-"""What the page and the metrics take, and what they cost the engine: ``python -m tests.web.measure [--rows N]``.
+"""The time and CPU of page and metrics, and their cost to the engine: ``python -m tests.web.measure [--rows N]``.
 
 A ledger of many rows; an engine at full load in a process of its own, between servers in another; who looks is a third. In
 turns nobody looks and somebody does, as one Prometheus (every 5 s) and one open page (every 2 s) would. Prints JSON.

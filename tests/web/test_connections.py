@@ -34,7 +34,7 @@ async def connected(site: Site, first: bytes = b"") -> AsyncIterator[tuple[async
 
 
 async def ended(reader: asyncio.StreamReader) -> bool:
-    """Whether the other side ends the connection soon."""
+    """Wait until the other side ends the connection, a moment at most."""
     with suppress(ConnectionError):
         async with asyncio.timeout(2):
             await reader.read()

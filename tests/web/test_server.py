@@ -1,4 +1,4 @@
-"""What stands around every answer: methods, hosts, headers, sizes; and answers to whatever is asked."""
+"""Methods, hosts, headers and sizes of every answer; and answers to whatever is asked."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ ASKED = {
     f"/?dataset={DAY_AGGS}&year=99999999999999999999": 400,
     "/?nonsense=1&%3Cscript%3E": 200,
 }
-"""What may be asked, and the status of the answer."""
+"""Requests, and the status of the answer to each."""
 
 
 @pytest.fixture
@@ -215,7 +215,7 @@ async def test_the_page_stays_small_whatever_there_is_to_show(bench: Bench, serv
     assert sum(sizes) < 100_000, sizes
 
 
-async def test_the_story_tells_revisions_attempts_and_the_cure(filled: Bench, serving: Serving) -> None:
+async def test_the_history_shows_revisions_attempts_and_the_remedy(filled: Bench, serving: Serving) -> None:
     filled.box.source.put(SMALL, b"corrected figures")
     await filled.mirror_all()
     refused = key("2024-01-03", QUOTES)

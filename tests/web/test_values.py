@@ -100,7 +100,7 @@ def test_fewer_than_two_samples_make_no_chart(points: list[tuple[float, float]])
 
 
 def test_the_time_left_is_by_what_this_attempt_sent() -> None:
-    """What an earlier attempt left behind came at no rate of ours."""
+    """An earlier attempt's bytes came at no rate of this one."""
     entry = InFlight("key", "dataset", size=100, attempt=2, kept_bytes=40, settled_bytes=40)
     assert entry.left_s is None
     entry.settled_bytes, entry.began_s = 60, time.monotonic() - 10
