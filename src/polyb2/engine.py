@@ -275,7 +275,7 @@ class _Run:
         return self._options.watch or waited_s < self._settings.polyb2_give_up
 
     def _serving(self) -> AbstractAsyncContextManager[None]:
-        """Health, metrics and the page; to load them takes 3 MB and a tenth of the start, spared where nobody is to look."""
+        """Health, metrics and the page; loading them takes 4 MB and a tenth of the start, spared where there is no page."""
         settings = self._settings
         if not settings.polyb2_http_addr:
             return nullcontext()
