@@ -286,15 +286,15 @@ class _Run:
         return self._options.watch or waited_s < self._settings.polyb2_give_up
 
     def _serving(self) -> AbstractAsyncContextManager[None]:
-        """Health, metrics and the page; to load them takes 3 MB and a tenth of the start, spared where nobody is to look."""
+        """Health, metrics and the page; loading them takes 4 MB and a tenth of the start, spared where there is no page."""
         settings = self._settings
         if not settings.polyb2_http_addr:
             return nullcontext()
         from polyb2.web.server import serve  # noqa: PLC0415
-        from polyb2.web.sight import Subject  # noqa: PLC0415
+        from polyb2.web.snapshot import Observed  # noqa: PLC0415
 
-        subject = Subject(self._mirror, self._datasets(), lambda: self._discovering, self._problems)
-        return serve(settings.polyb2_http_addr, subject, settings.polyb2_http_hosts)
+        observed = Observed(self._mirror, self._datasets(), lambda: self._discovering, self._problems)
+        return serve(settings.polyb2_http_addr, observed, settings.polyb2_http_hosts)
 
     def _problems(self) -> list[str]:
         ledger = self._mirror.ledger
