@@ -72,10 +72,11 @@ TITLES = {
     "isolation": "Isolation",
     "commands": "Every command in other people's surroundings",
     "model": "The ledger against its model",
+    "limiter": "The laws of the rate limiter, in virtual time",
 }
-NOTED = ("soak", "watched", "large")
+NOTED = ("soak", "watched", "large", "limiter")
 """Parts whose figures are told."""
-WHOLE = {"soak", "watched", "large", "isolation", "locks", "model", "power", "places"}
+WHOLE = {"soak", "watched", "large", "isolation", "limiter", "locks", "model", "power", "places"}
 """Parts whose cases each have a row of their own."""
 CELL_MAX = 300
 

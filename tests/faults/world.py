@@ -46,7 +46,7 @@ PART_BYTES = 5 * MIB
 STALL_S = 0.4
 MAX_RETRIES = 1
 RUN_WITHIN_S = 60.0
-HURRIED_LIMITER = {"START": 2000.0, "FLOOR": 50.0, "SEARCH_MOST": 200.0}
+HURRIED_LIMITER = {"START": 2000.0, "FLOOR": 50.0, "SEARCH": 200.0}
 
 
 def _make_due(ids: list[int], tx: Transaction) -> None:
