@@ -17,7 +17,8 @@ they did not, the pace was not their cause: it returns to what it was, and their
 
 Pure arithmetic: the time is passed in, in seconds of any steady clock. Windows are measured in requests, so that the same
 numbers serve one request a second and a thousand. Of each constant, what halving or doubling it breaks of the laws in
-``tests/core/rate_laws.py`` can be measured again: ``python -m tests.core.rate_laws --sweep``.
+``tests/core/rate_laws.py`` can be measured again: ``python -m tests.core.rate_laws --sweep``. What is said
+was measured at 4 slots, 30 ms and 128 slots, 200 ms, seed 0, unless another place is named.
 """
 
 from __future__ import annotations
@@ -27,40 +28,49 @@ from enum import Enum
 from typing import NamedTuple
 
 START = 100.0
-"""Requests a second at first. @START"""
+"""Requests a second at first. Half: with 60 % refused at random goodput is 87 % at 128 slots."""
 FLOOR = 0.5
-"""Requests a second that are always tried. @FLOOR"""
+"""Requests a second that are always tried. Half: ten seconds after an outage goodput is 78 to 83 %. Double: a limit of 0.9 a
+second is overrun for ever."""
 TOGETHER_S = 0.005
 """A request that would wait for less starts at once, and the next waits for longer: as many a second, and five together at a
-pace of a thousand. Without it, each request of fast small files has a timer of its own, and is made durable alone."""
+pace of a thousand. Without it, each request of fast small files has its own timer. Double: 90 % at a share of 33 %."""
 SEARCH = 2.0
-"""Growth by an accepted request, in requests a second, where no limit is known. @SEARCH"""
+"""Growth by an accepted request, in requests a second, where no limit is known. Half: goodput is 90 % at refusals of 5 and
+20 % and 200 ms."""
 CAREFUL = 0.0005
 CUT = 0.95
-"""Growth by an accepted request and cut by a refusal, as shares of the pace, at a found limit: they balance at CAREFUL /
-(1 - CUT) = 1 % of refusals. @CAREFUL"""
+"""Growth by an accepted request and cut by a refusal, as shares of the pace, at a found limit: they balance at CAREFUL / (1
+- CUT) = 1 % of refusals. Half the growth: a limit that moved is at 76 %. Double: 3.9 % are refused at one at once."""
 COUNTED = 60
-"""Requests a second that count for growth at a found limit. @COUNTED"""
+"""Requests a second that count for growth at a found limit. Half or double breaks no law there."""
 FASTER = 4.0
-"""Factor of that growth where a found limit is passed by two cuts without a refusal, and divisor at each refusal; and of the
-pace in a look above a limit. @FASTER"""
+"""Factor of that growth where a found limit is passed by two cuts without a refusal, and divisor at each refusal. Half: a
+limit of 0.9 a second is at 89.5 %."""
 TOLERATED = 0.03
-"""Share of refusals that raises no question. @TOLERATED"""
+"""Share of refusals that raises no question. Half: of 50 a second at 200 ms 2.3 % are refused. Double: goodput is 88 % at a
+share of 33 %."""
 EVIDENCE = 2.5
-"""Refusals beyond the ordinary and the tolerated share that begin an experiment. @EVIDENCE"""
+"""Refusals beyond the ordinary and the tolerated share that begin an experiment. Half: 2.7 % of 50 a second are refused."""
 CERTAIN = 3.0
-"""Logarithm of what the sequential test believes: e^3 times as likely, Wald's bound for one error of twenty. @CERTAIN"""
+"""Logarithm of what the sequential test believes: e^3 times as likely, Wald's bound for one error of twenty. Half or double:
+with 60 % refused at random goodput is 89 or 86 %."""
 MEASURED = 100
 FEW = 16
-"""The first half ends after so many answers, or after a few, if twice CERTAIN more than expected are refusals. @FEW"""
+"""The first half ends after so many answers, or after a few, if twice CERTAIN more than expected are refusals. Double
+MEASURED: with 60 % refused at random goodput is 86 %. Half of either breaks no law there."""
 BELOW = 0.85
-"""Pace of the second half by what was accepted. A share that fell by more than that fell because of the pace. @BELOW"""
+"""Pace of the second half by what was accepted. A share that fell by more than that fell because of the pace. A look above a
+limit is as much faster. At 0.8 a limit of 0.9 a second is at 89.6 % with 16 slots, 200 ms. Not swept otherwise."""
 FALLEN = 8.0
-"""The refusals have stopped if an eighth of their share is likelier than the same share. @FALLEN"""
+"""The refusals have stopped if an eighth of their share is likelier than the same share. At 4, before the last changes,
+goodput was 83 % at a share of 5 % and 200 ms. Not swept otherwise."""
 NEARLY_ALL = 0.9
-"""Where more of the answers are refusals, what was accepted is too little to go by. @NEARLY_ALL"""
+"""Where more of the answers are refusals, what was accepted is too little to go by. At 0.8 a limit of 0.9 a second could be
+overrun for ever. Not swept otherwise."""
 REVIEWED = 2000
-"""Answers after which an ordinary share is put to the test again: a wrong verdict does not last. @REVIEWED"""
+"""Answers after which an ordinary share is put to the test again: a wrong verdict does not last. No law notices its absence:
+it is a safety net, not a measured value."""
 
 
 class Phase(Enum):
@@ -104,7 +114,7 @@ class RateLimiter:
         self._pace = START
         """Requests a second."""
         self._step = math.inf
-        """Growth at a found limit by an accepted request, as a share of the pace; infinite where no limit is known."""
+        """Growth at a found limit, as a share of the pace; infinite where no limit is known."""
         self._mark = 0.0
         """The pace at which a found limit was met."""
         self._ordinary = 0.0
@@ -115,8 +125,6 @@ class RateLimiter:
         self._latest_s = 0.0
         self._answers = self._refusals = 0
         self._enter(Phase.STEADY, 0.0)
-
-    # -- requests -----------------------------------------------------------------------------------------------------
 
     @property
     def per_second(self) -> float:
@@ -189,8 +197,6 @@ class RateLimiter:
         """Whether enough was accepted to measure it, or for long hardly anything."""
         return self._answers - self._refusals >= CERTAIN or self._answers >= FEW
 
-    # -- steady -------------------------------------------------------------------------------------------------------
-
     def _go_on(self, now_s: float, *, refused: bool) -> None:
         if self._ordinary > TOLERATED and self._answers >= REVIEWED:
             self._ordinary = 0.0
@@ -240,8 +246,6 @@ class RateLimiter:
         elif self._answers >= MEASURED:
             self._step = math.inf
             self._enter(Phase.STEADY, now_s)
-
-    # -- experiments --------------------------------------------------------------------------------------------------
 
     def _measure(self, now_s: float, *, refused: bool) -> None:
         """Count until the share is clear; refusals that stop by themselves, at this very pace, raise no question."""
