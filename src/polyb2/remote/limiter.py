@@ -7,11 +7,12 @@ is followed at once, also by the request that waits already.
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import suppress
 from contextvars import ContextVar
 
 from polyb2.core.errors import Kind, RemoteError
-from polyb2.core.rate_limit import RateLimiter, Ticket
+from polyb2.core.rate_limit import TOGETHER_S, RateLimiter, Ticket
 
 _BUSY_CODES = {"ServiceUnavailable", "503"}
 
@@ -23,6 +24,8 @@ class Limiter:
         self._rates = RateLimiter(per_second)
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._due_s = -math.inf
+        """When the turn comes that a request waits for; in the past where none waits."""
         self._ticket: ContextVar[Ticket | None] = ContextVar("ticket", default=None)
         """Of the task's last request, by which its answer is judged."""
 
@@ -37,6 +40,7 @@ class Limiter:
         if self._rates.wait_s(loop.time()) or self._turn.locked():
             async with self._turn:
                 while delay_s := self._rates.wait_s(loop.time()):
+                    self._due_s = loop.time() + delay_s
                     self._changed.clear()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(delay_s):
@@ -64,7 +68,7 @@ class Limiter:
         if ticket is None:
             return
         self._ticket.set(None)
-        before = self._rates.per_second
-        self._rates.answered(asyncio.get_running_loop().time(), ticket, refused=refused)
-        if self._rates.per_second != before:
+        now_s = asyncio.get_running_loop().time()
+        self._rates.answered(now_s, ticket, refused=refused)
+        if self._turn.locked() and now_s + self._rates.wait_s(now_s) < self._due_s - TOGETHER_S:
             self._changed.set()
