@@ -57,12 +57,12 @@ async def test_a_turn_that_comes_sooner_is_taken_at_once_by_who_waits_already(mo
     loop = asyncio.get_running_loop()
     limiter = Limiter(0)
     await limiter.wait()
-    await limiter.wait()
+    turn = await limiter.wait()
     waiting = asyncio.create_task(limiter.wait())
     await asyncio.sleep(0)
     began_s = loop.time()
     assert not waiting.done()
-    limiter.accepted()
+    turn.accepted()
     await waiting
     assert loop.time() - began_s < 5
 
