@@ -8,7 +8,7 @@ import shlex
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from polyb2.core.compare import SOURCE_GONE
@@ -23,6 +23,8 @@ from tests.conftest import key
 
 
 @given(st.text())
+@example("<script>alert(1)</script>")
+@example('" onload="alert(1)')
 def test_text_stays_text_wherever_it_stands(text: str) -> None:
     shown = h("p", text, title=text)
     inner = re.fullmatch(r'<p title=(?:"([^"<>]*)"|([A-Za-z0-9_./-]+))>([^<>]*)</p>', shown, re.DOTALL)
