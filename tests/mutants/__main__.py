@@ -25,6 +25,7 @@ import pytest
 from tests.mutants.mutant import PACKAGE, ROOT, Mutant, mutants
 
 _LIBRARIES = ("aioboto3", "aiohttp", "pydantic_settings", "typer", "rich.live", "prometheus_client")
+_PLUGINS = ("hypothesis.strategies", "_hypothesis_pytestplugin", "pytest_asyncio.plugin", "pytest_timeout")
 PATIENCE_S = 30
 """For one test."""
 CPU_MAX_S = 200
@@ -32,6 +33,8 @@ MEMORY_MAX = 1 << 30
 """Of one run: without a bound on what a side sends, its test would take the machine's."""
 # The thread ends the process, also where a mutant catches whatever a signal would raise.
 _OPTIONS = ("-x", "-q", "--no-header", "--tb=short", f"--timeout={PATIENCE_S}", "--timeout-method=thread")
+# The plugins are loaded before pytest could have rewritten their asserts.
+_WARNINGS = "-Wignore:Module already imported:pytest.PytestAssertRewriteWarning"
 _WITHOUT = ("cacheprovider", "xdist", "pytest_cov")
 _WRONG_PACKAGE, _BROKEN = 90, 91
 
@@ -64,7 +67,7 @@ class Run:
 def main(words: Sequence[str]) -> int:
     chosen = [mutant for mutant in mutants() if not words or any(word in mutant.name for word in words)]
     began_s = time.monotonic()
-    for name in _LIBRARIES:
+    for name in _LIBRARIES + _PLUGINS:
         import_module(name)
     gc.freeze()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
@@ -161,7 +164,8 @@ def _tested(run: Run) -> int:
     os.environ["PYTHONPATH"] = str(run.package.parent)
     without = [word for name in _WITHOUT for word in ("-p", f"no:{name}")]
     tests = [f"tests/{test}" for test in run.tests]
-    return pytest.main([*_OPTIONS, *without, "--basetemp", str(run.folder / "temp"), *tests], plugins=[run])
+    options = [*_OPTIONS, _WARNINGS, *without, "--basetemp", str(run.folder / "temp")]
+    return pytest.main([*options, *tests], plugins=[run])
 
 
 if __name__ == "__main__":

