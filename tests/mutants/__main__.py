@@ -28,7 +28,7 @@ _LIBRARIES = ("aioboto3", "aiohttp", "pydantic_settings", "typer", "rich.live", 
 _PLUGINS = ("hypothesis.strategies", "_hypothesis_pytestplugin", "pytest_asyncio.plugin", "pytest_timeout")
 PATIENCE_S = 30
 """For one test."""
-CPU_MAX_S = 200
+CPU_MAX_S = 600
 MEMORY_MAX = 1 << 30
 """Of one run: without a bound on what a side sends, its test would take the machine's."""
 # The thread ends the process, also where a mutant catches whatever a signal would raise.
@@ -41,7 +41,7 @@ _WRONG_PACKAGE, _BROKEN = 90, 91
 
 @dataclass
 class Run:
-    """A run of tests on a package; its temporary folder goes with :meth:`end`."""
+    """A run of tests on a package in a folder of its own; as a plugin of pytest it looks that no other is imported."""
 
     tests: Sequence[str]
     folder: Path
@@ -122,17 +122,26 @@ def _judged(run: Run) -> bool:
 def _ended(runs: Iterator[Run]) -> Iterator[Run]:
     """The runs as they end, as many at once as there are processors."""
     under_way: dict[int, Run] = {}
-    while True:
-        while len(under_way) < _processors() and (run := next(runs, None)):
-            under_way[_forked(run)] = run
-        if not under_way:
-            return
-        pid, status = os.wait()
-        with suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)  # what its tests left behind
-        run = under_way.pop(pid)
-        run.code = os.waitstatus_to_exitcode(status)
-        yield run
+    try:
+        while True:
+            while len(under_way) < _processors() and (run := next(runs, None)):
+                under_way[_forked(run)] = run
+            if not under_way:
+                return
+            pid, status = os.wait()
+            _kill(pid)
+            run = under_way.pop(pid)
+            run.code = os.waitstatus_to_exitcode(status)
+            yield run
+    finally:
+        for pid in under_way:
+            _kill(pid)
+
+
+def _kill(pid: int) -> None:
+    """End a run with all that its tests began."""
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _processors() -> int:

@@ -19,7 +19,7 @@ from polyb2.remote import source as remote_source
 from polyb2.remote.guards import Bandwidth
 from polyb2.remote.relay import Relay
 from polyb2.remote.target import Target
-from polyb2.sandbox import Answer, Cut, Fault, Sandbox, Shape
+from polyb2.sandbox import Answer, Cut, Fault, Reset, Sandbox, Shape
 from polyb2.sandbox.exchange import Reply
 from polyb2.sandbox.faults import Action
 from tests.conftest import key
@@ -136,12 +136,13 @@ async def test_xml_of_a_stranger_is_no_empty_listing(once: Stores, box: Sandbox)
         assert caught.value.kind is Kind.BAD_ANSWER
 
 
-async def test_a_control_call_is_one_request(once: Stores, box: Sandbox) -> None:
-    """Its retries are the guard's, and nobody else's."""
-    box.source.inject(Fault("list", Answer(500, "InternalError"), times=0))
+@pytest.mark.parametrize(("action", "requests"), [(Answer(500, "InternalError"), 1), (Reset("before"), 2)])
+async def test_a_control_call_is_one_request(once: Stores, box: Sandbox, action: Action, requests: int) -> None:
+    """Its retries are the guard's. But aiohttp asks once more itself where a connection ends without an answer."""
+    box.source.inject(Fault("list", action, times=0))
     with pytest.raises(RemoteError):
         await once.source.folders("")
-    assert box.source.count("list") == 1
+    assert box.source.count("list") == requests
 
 
 # -- what is stored --------------------------------------------------------------------------------------------------
