@@ -1,4 +1,4 @@
-"""Opens what a command works with, as the settings say: the source, the target, the ledger, and all of them as one mirror.
+"""Opens the collaborators of a command from its settings: the source, the target, the ledger, and all of them as one mirror.
 
 Invariant: what is opened is closed with the block, whatever ends it; a ledger is only used with the pair that it is bound to.
 """
@@ -83,7 +83,7 @@ def _bandwidth(settings: Settings, clock: Clock) -> Bandwidth:
 async def open_source(
     settings: Settings, policy: RequestPolicy, meters: Meters | None = None, traffic: Traffic | None = None
 ) -> AsyncIterator[Source]:
-    """The source that the settings name; they are complete as far as it goes."""
+    """Open the source that the settings name; its settings are complete."""
     secret = settings.polygon_s3_secret_access_key
     account = Account(
         settings.polygon_s3_endpoint_url,
@@ -108,7 +108,7 @@ async def open_source(
 async def open_target(
     settings: Settings, policy: RequestPolicy, meters: Meters | None = None, traffic: Traffic | None = None
 ) -> AsyncIterator[Target]:
-    """The target that the settings name; they are complete as far as it goes."""
+    """Open the target that the settings name; its settings are complete."""
     secret = settings.b2_application_key
     account = Account(
         settings.b2_endpoint_url or "",

@@ -56,7 +56,7 @@ class Place:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether the files in flight, twice the slots, are so few that the back-off of a refused one leaves slots idle."""
+        """Tell if the files in flight, twice the slots, are so few that the back-off of a refused one leaves slots idle."""
         return self.slots <= 2
 
     @property
@@ -228,7 +228,7 @@ def grid(places: Iterable[Place], *, whole: bool) -> Iterator[tuple[str, Law, Pl
 
 
 def refusals_anyway(*, whole: bool) -> Iterator[tuple[str, Law]]:
-    """What does not depend on the pace."""
+    """Refuse regardless of the pace."""
     for share in (0.01, 0.05, 0.2, 0.33, 0.6):
         for retry_after_s in (None, 1.0) if whole or share == 0.2 else (None,):
             yield f"a share of {share}, Retry-After {retry_after_s}", share_of_all(share, retry_after_s)
@@ -239,7 +239,7 @@ def refusals_anyway(*, whole: bool) -> Iterator[tuple[str, Law]]:
 
 
 def limits(place: Place, *, whole: bool) -> Iterator[tuple[str, Law]]:
-    """What depends on the pace, where the clients reach it."""
+    """Refuse by the pace, if the clients reach it."""
     for rate in (0.9, 5.0, 50.0, 300.0):
         if place.most > 1.2 * rate:
             for burst_s in (0.2, 1.0) if whole else (0.5,):

@@ -109,7 +109,7 @@ class Both(Model):
 
 
 class Pace(Protocol):
-    """When requests may start, as ``RateLimiter`` says it."""
+    """The interface of ``RateLimiter``: the times at which requests may start."""
 
     def wait_s(self, now_s: float) -> float: ...
 

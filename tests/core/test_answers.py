@@ -1,4 +1,4 @@
-"""What an answer means: the rows of the tables of errors, and the matrix of operations, statuses and bodies by rules."""
+"""The meaning of answers: the rows of the tables of errors, and the matrix of operations, statuses and bodies by rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many bodies move at once: all where thread and line carry them, a few where one of them does not."""
+"""The number of bodies that move at once: all if thread and line carry them, a few otherwise."""
 
 from __future__ import annotations
 

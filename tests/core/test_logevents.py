@@ -1,4 +1,4 @@
-"""What programs may rely on: each event of the code is in the document, and no other."""
+"""The contract with programs that read the log: the document names each event of the code, and no other."""
 
 from __future__ import annotations
 

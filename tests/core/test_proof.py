@@ -1,4 +1,4 @@
-"""What an ETag says and what it does not; the composite of parts."""
+"""The forms of ETags and their meaning; the composite of parts."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def database() -> Iterator[sqlite3.Connection]:
 
 
 def columns(status: str) -> dict[str, object]:
-    """What the CHECKs ask of a row in a status."""
+    """The columns that the CHECKs require of a row in a status."""
     return {
         "status": status,
         "worker": 1 if status == "processing" else None,

@@ -1,4 +1,4 @@
-"""What goes wrong at one step, and what is left: the object, the row, the uploads."""
+"""A fault at one step, and the state it leaves: the object, the row, the uploads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run counts while it works, from real transfers and real faults."""
+"""The counters of a run, from real transfers and real faults."""
 
 from __future__ import annotations
 

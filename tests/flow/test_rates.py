@@ -23,7 +23,7 @@ SIZE = 12 * MIB
 
 
 class Body:
-    """What an entry sees of a relay."""
+    """The part of a relay that an entry reads."""
 
     def __init__(self, seen: int) -> None:
         self.seen = seen

@@ -1,4 +1,4 @@
-"""What verify takes for proof, and where it looks."""
+"""The proofs that verify accepts, and the places where it looks."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from aiohttp import web
 
 @dataclass
 class Mailbox:
-    """What arrived.
+    """The messages that arrived.
 
     Attributes:
         port: on loopback.

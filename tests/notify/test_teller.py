@@ -1,4 +1,4 @@
-"""What a run tells its owner, from real runs between the sandbox's servers: once, in words, and at no cost to the run."""
+"""The messages of real runs between the sandbox's servers: once, in words, and at no cost to the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engine relies on, from both stores, over the sandbox and over a real S3 server: the same suite for each."""
+"""The promises of both stores to the engine, over the sandbox and over a real S3 server: the same suite for each."""
 
 from __future__ import annotations
 

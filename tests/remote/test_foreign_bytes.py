@@ -1,4 +1,4 @@
-"""What parses bytes that others wrote: any bytes come to a value or to an error of ours, never to anything else."""
+"""The parsers of foreign bytes: any bytes become a value or an error of ours, never anything else."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Lister:
     target: Target
 
     def listed(self, page: bytes) -> list[ListedObject]:
-        """What both sides make of a page.
+        """The records that both sides make of a page.
 
         Raises:
             RemoteError: it is no listing.

@@ -1,4 +1,4 @@
-"""What the process trusts: read once, only for TLS, and by nothing else on the way."""
+"""The trusted authorities: read once, only for TLS, and by nothing else on the way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a preflight found: a list of checks, each passed, doubtful, failed or skipped, with what to do."""
+"""The result of a preflight: a list of checks, each passed, doubtful, failed or skipped, with what to do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Level(StrEnum):
-    """``skip`` is a check that could not be made because an earlier one failed, or that does not apply."""
+    """``skip``: the check does not apply, or could not be made because an earlier one failed."""
 
     PASS = "pass"  # noqa: S105 - not a password
     WARN = "warn"
@@ -37,7 +37,7 @@ class Checkup:
 
     @property
     def failure(self) -> Check | None:
-        """The first check that failed: the first thing to cure."""
+        """The first check that failed, which is the first thing to fix."""
         return next((check for check in self.checks if check.level is Level.FAIL), None)
 
     def count(self, level: Level) -> int:

@@ -1,7 +1,8 @@
 """Every error that polyb2 raises, and what each means for a request, a file and the run.
 
-Foreign exceptions become one of these at the edge (``remote/translate.py``); above it nobody knows botocore or aiohttp.
-The table ``HANDLING`` is the one place that says what is retried, what is charged to the file and what stops everything.
+Foreign exceptions become one of these at the edge (``remote/classify.py``); above it there are no others.
+The table ``HANDLING`` says for each kind how often a request is retried, how far the error reaches, and if a retry can
+cure it. ``core/verdict.py`` decides from it if the file is charged, and ``flow/run/breaker.py`` if the run pauses.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from polyb2.core.scrub import one_line
 
 
 class Side(StrEnum):
-    """Which of the two services an error is about."""
+    """The service that an error is about."""
 
     SOURCE = "source"
     TARGET = "target"
 
 
 class Origin(StrEnum):
-    """Who wrote an answer, as far as it shows."""
+    """The author of an answer, as far as it can be told."""
 
     SERVICE = "service"
     """The S3 service itself: an S3 error code, or the request id that it puts on each answer."""
     UNMARKED = "unmarked"
     """The service, most likely: an answer that has no body by its nature, and no request id either."""
     STRANGER = "stranger"
-    """Somebody in between: a proxy, a captive portal, a maintenance page, a redirect."""
+    """An intermediary: a proxy, a captive portal, a maintenance page, a redirect."""
 
 
 class Kind(StrEnum):
@@ -37,7 +38,7 @@ class Kind(StrEnum):
 
     UNREACHABLE = "unreachable"
     NO_OPEN_FILES = "no_open_files"
-    """This machine's own limit: no connection could be made."""
+    """The limit of this machine was reached: no connection could be made."""
     CONNECTION_LOST = "connection_lost"
     STALLED = "stalled"
     TRUNCATED = "truncated"
@@ -63,12 +64,12 @@ class Kind(StrEnum):
 
     @property
     def contradicts(self) -> bool:
-        """Whether an answer is the service's by all that shows, and is not what the listing announces."""
+        """Tell if an answer is the service's own, as far as can be told, and contradicts the listing."""
         return self in {Kind.TRUNCATED, Kind.INCONSISTENT, Kind.CHANGED}
 
 
 class Scope(StrEnum):
-    """How far the meaning of an error reaches."""
+    """The reach of an error."""
 
     FILE = "file"
     """This file's attempt ends; a retry is charged unless the attempt got somewhere."""
@@ -80,7 +81,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Handling:
-    """What to do with a kind of error.
+    """The treatment of a kind of error.
 
     Attributes:
         tries: how often one request may meet it within an attempt; None means the configured ``POLYB2_PART_TRIES``.
@@ -190,7 +191,7 @@ _ADVICE: dict[tuple[Side, Kind], str] = {
 
 
 class Polyb2Error(Exception):
-    """Root of the tree; ``exit_code`` is what the command ends with if nobody handles it."""
+    """Root of the tree; ``exit_code`` is the exit code of the command if the error is not handled."""
 
     exit_code = 1
 
@@ -211,7 +212,7 @@ class LedgerError(Polyb2Error):
     """The ledger cannot be read or written: disk full, read-only, an I/O error.
 
     Attributes:
-        may_pass: waiting can cure it: the disk gets room, the other process lets go.
+        may_pass: waiting can cure it: space is freed, or the other process releases the ledger.
     """
 
     def __init__(self, message: str, *, may_pass: bool = False) -> None:
@@ -235,15 +236,15 @@ class LeaseLostError(Polyb2Error):
 
 
 class RemoteError(Polyb2Error):
-    """An answer, or the lack of one, from the source or the target.
+    """A failed request, or a missing answer, of the source or the target.
 
     Attributes:
-        side: whose it is.
+        side: the side that failed.
         kind: its class; :attr:`handling` says what follows.
         message: what happened, without secrets or signed URLs.
         retry_after_s: what the service asked for, in seconds.
         code: the S3 error code or HTTP status, for people.
-        origin: who answered. A stranger says nothing about a file, so its answer is trouble of the side.
+        origin: the author of the answer. An intermediary says nothing about a file: its answer is trouble of the side.
         advice: what the user can do, in the words of this side's settings.
     """
 
@@ -260,7 +261,7 @@ class RemoteError(Polyb2Error):
         origin: Origin = Origin.SERVICE,
         advice: str = "",
     ) -> None:
-        # Here foreign words become ours: rows, logs, page and notifications get nothing else.
+        # Foreign text becomes ours here: rows, logs, page and notifications get nothing else.
         self.message = one_line(message)
         super().__init__(side, kind, self.message)
         self.side = side
@@ -272,18 +273,18 @@ class RemoteError(Polyb2Error):
 
     @property
     def handling(self) -> Handling:
-        """What to do with it; a stranger's answer reaches no further than an outage of the side, and no less far."""
+        """The treatment of this error; an intermediary's answer is an outage of the side, no less and no more."""
         handling = HANDLING[self.kind]
         return replace(handling, scope=Scope.OUTAGE) if self.origin is Origin.STRANGER else handling
 
     @property
     def is_strange(self) -> bool:
-        """Whether it is no answer of the service at all."""
+        """Tell if an intermediary wrote the answer instead of the service."""
         return self.origin is Origin.STRANGER or self.kind is Kind.BAD_ANSWER
 
     @property
     def found(self) -> str:
-        """What happened, with the service's code."""
+        """A description of the error, with the service's code."""
         return f"{self.message} ({self.code})" if self.code else self.message
 
     def __str__(self) -> str:
@@ -291,7 +292,7 @@ class RemoteError(Polyb2Error):
 
 
 class UnexpectedError(RemoteError):
-    """An error of polyb2's own within a transfer: of neither side, though a failed file has to name one."""
+    """An internal error of polyb2 within a transfer: of neither side, although a failed file has to name one."""
 
     def __init__(self, cause: Exception) -> None:
         steps = traceback.extract_tb(cause.__traceback__)

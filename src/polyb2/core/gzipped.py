@@ -1,6 +1,6 @@
-"""Whether bytes that pass by are a whole gzip stream: every block decodes, and length and checksum at the end are right.
+"""A check that bytes are a whole gzip stream: every block decodes, and length and checksum at the end are right.
 
-Invariant: memory stays below a few hundred KiB, whatever the bytes expand to.
+Invariant: memory stays below a few hundred KiB, however large the decoded data is.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ class GzipCheck:
         self._is_gzip = True
 
     def copy(self) -> GzipCheck:
-        """The same state again: a range that has to be read once more is fed once more."""
+        """A copy of the state, for a range that may have to be read again."""
         twin = GzipCheck()
         twin.become(self)
         twin._decoder = self._decoder.copy()
         return twin
 
     def become(self, other: GzipCheck) -> None:
-        """Take over the state of a copy that was fed."""
+        """Take over the state of a copy."""
         self.__dict__.update(other.__dict__)
 
     @property
     def is_broken(self) -> bool:
-        """Whether it began as gzip and is damaged, or ended too early; other files are never broken."""
+        """Tell if the file began as gzip and is damaged or truncated; a file of another kind is never broken."""
         return self._is_gzip and (self._broken or (self._begun and not self._decoder.eof))
 
     def feed(self, data: bytes | memoryview) -> None:

@@ -1,4 +1,4 @@
-"""What an ETag says, and which proof a transfer can have.
+"""The arithmetic of ETags, and the names of the proofs that a transfer can have.
 
 Invariant: a proof is only as strong as what was compared; nothing is proven by an ETag of unknown form.
 """
@@ -14,7 +14,7 @@ _COMPOSITE = re.compile(r"([0-9a-f]{32})-([1-9]\d{0,4})")
 
 
 class Verification(StrEnum):
-    """How a completed file was proven (``verification`` in the JSON)."""
+    """The way in which a completed file was proven (``verification`` in the JSON)."""
 
     ETAG = "etag"
     PARTS = "parts"
@@ -22,14 +22,14 @@ class Verification(StrEnum):
 
 
 class ProofMark(StrEnum):
-    """``polyb2-proof`` in the object's metadata: whether proof came before publishing."""
+    """``polyb2-proof`` in the object's metadata: proven before or after publishing."""
 
     BEFORE = "before"
     READBACK = "readback"
 
 
 def clean_etag(raw: str) -> str:
-    """An ETag as it is compared: without quotes or weakness mark, hex in lower case where it has the form of an MD5."""
+    """Normalise an ETag for comparison: no quotes, no weakness mark, lower case if it has the form of an MD5."""
     stripped = _as_text(raw).strip()
     bare = (stripped[2:] if stripped.startswith('W/"') else stripped).strip('"')
     lowered = bare.lower()
@@ -37,7 +37,7 @@ def clean_etag(raw: str) -> str:
 
 
 def _as_text(raw: str) -> str:
-    """A header's text: bytes that are no UTF-8 were kept as surrogates, and mean Latin-1 (RFC 9110, 5.5)."""
+    """Decode a header: bytes that are not UTF-8 were kept as surrogates, and mean Latin-1 (RFC 9110, 5.5)."""
     if raw.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in raw):
         return raw
     return raw.encode("utf-8", "surrogateescape").decode("latin-1")

@@ -1,4 +1,4 @@
-"""When to try again: pure arithmetic, with the randomness passed in.
+"""The times of retries: pure arithmetic, with the randomness passed in.
 
 Requests back off as Backblaze asks (1 s x 1.5 up to 64 s, full jitter); files wait in the ledger and double from
 ``POLYB2_RETRY_BASE``. What the service says in Retry-After is never undercut, up to five minutes.
@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from polyb2.core.errors import Kind, RemoteError
 
 FILE_BACKOFF_MAX_S = 3600.0
-"""Where doubling ends; ``POLYB2_RETRY_BASE`` is not longer either."""
+"""The limit of doubling; ``POLYB2_RETRY_BASE`` is not longer either."""
 RETRY_AFTER_MAX_S = 300.0
 
 
@@ -22,8 +22,8 @@ class RequestPolicy:
     """Back-off of one request within an attempt; seconds.
 
     Attributes:
-        silences: how many stall time-outs a silent side gets in all, and no request twice; None: each try gets one.
-        longest_wait_s: a service that asks in Retry-After to wait longer is not asked again.
+        silences: stall time-outs that a silent side gets in all, never two for the same request; None: each try gets one.
+        longest_wait_s: a service whose Retry-After is longer than this is not asked again.
     """
 
     tries: int = 10
@@ -53,7 +53,7 @@ class RequestPolicy:
 
 
 LOOKING = RequestPolicy(tries=6, silences=1.25, longest_wait_s=5.0)
-"""Of a command that only looks, for a person who waits: some seconds, and enough that routine refusals of a fifth of all
+"""For a command that only inspects, while a person waits: some seconds, and enough that random refusals of a fifth of all
 requests fail no check (one request in 16,000)."""
 
 

@@ -1,4 +1,4 @@
-"""How long the engine waits between looks and tries: one object, so that a test of hours passes a faster one."""
+"""The times of the engine's waits: one object, so that a test of hours passes a faster one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Timing:
     Attributes:
         retry_first_s: back-off of a request after its first failure, at most.
         retry_limit_s: back-off of a request, at most.
-        poll_s: between two looks at the queue, for what other processes do.
+        poll_s: between two checks of the queue, for changes by other processes.
         sweep_s: between two sweeps of abandoned uploads.
         probe_first_s: until a side in trouble is probed for the first time; then twice as long each time.
         probe_limit_s: between two probes, at most.

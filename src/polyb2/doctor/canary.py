@@ -1,4 +1,4 @@
-"""An object that is sent in every way that files are, to see what the keys may do and how the service behaves.
+"""An object that is sent in every way that files are, to find out the keys' rights and the behaviour of the service.
 
 It lies under a prefix of its own that no flat file has, and is removed version by version, whatever happens. No object is
 stored before it is known that the key may delete it again.
@@ -33,11 +33,11 @@ _UNKNOWN_VERSION = "4_z000000000000000000000000_f0000000000000000_d20240101_m000
 
 
 class Canary:
-    """The canary, and what has to be removed of it.
+    """The canary, and everything of it that has to be removed.
 
     Attributes:
-        leavings: what it wrote; to be removed at the end.
-        etags_are_md5s: of its parts; None until they were sent.
+        leavings: the objects it wrote; to be removed at the end.
+        etags_are_md5s: property of its parts' ETags; None until they were sent.
         may_delete: the key was not refused to.
     """
 
@@ -53,7 +53,7 @@ class Canary:
         self.leavings = Leavings(notes, target, self._key, self._stamp)
 
     async def ask_to_delete(self) -> None:
-        """Delete a version that is none: only a refusal says something (OpenStack Swift answers 500)."""
+        """Try to delete a version that does not exist: only a refusal is evidence (OpenStack Swift answers 500)."""
         with self._notes.checking("delete", "deleteFiles"):
             try:
                 await self._target.delete_version(self._key, _UNKNOWN_VERSION)
@@ -216,7 +216,7 @@ class Canary:
         try:
             await self._target.complete(upload, receipts)
         except RemoteError as error:
-            # The answer is lost, or the deed.
+            # The answer is lost, or the Complete was.
             if error.handling.scope is not Scope.FILE or await self._target.list_parts(upload) is not None:
                 raise
 

@@ -95,7 +95,7 @@ async def _examine_source(notes: Notes, settings: Settings) -> None:
 
 
 def _step_s(settings: Settings) -> float:
-    """For how long a step of the way to a side may be silent: they come before all that takes the stall time-out."""
+    """Time-out of one step of the way to a side: these steps come before anything that takes the stall time-out."""
     return settings.polyb2_stall_timeout / 4
 
 

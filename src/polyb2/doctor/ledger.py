@@ -1,4 +1,4 @@
-"""The ledger: its place, file system, SQLite and binding; and what the doctor learned is kept in it."""
+"""The ledger: its place, file system, SQLite and binding; the results that a run needs are stored in it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ FREE_BYTES_MIN = 1 << 30
 async def examine_ledger(
     notes: Notes, path: Path, binding: Binding | None, *, part_etags_are_md5s: bool | None
 ) -> None:
-    """Check the ledger's place, make it if it is not there, and keep what was learned.
+    """Check the ledger's place, create it if it does not exist, and store the results.
 
     Args:
         notes: where the checks go.
         path: the ledger's file.
         binding: the pair that the settings name; None where they are incomplete.
-        part_etags_are_md5s: of the target; None where that did not come out.
+        part_etags_are_md5s: property of the target; None if that is not known.
 
     Raises:
         FailedError: no run can work with it.
@@ -52,7 +52,7 @@ async def examine_ledger(
 
 
 def note_sqlite(notes: Notes) -> None:
-    """The version, and what follows from it."""
+    """Note the version and its consequences."""
     version = f"SQLite {SQLITE_VERSION}, WAL, synchronous=FULL"
     if has_wal_reset_bug():
         notes.passed("sqlite", f"{version}; it has the WAL-reset bug, so writes take turns by a lock file")

@@ -1,4 +1,4 @@
-"""How checks are made and written down: a remote error becomes a failed line with the words that a run would fail with."""
+"""The record of checks: a remote error becomes a failed line with the words that a run would fail with."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Notes:
 
     @contextmanager
     def checking(self, name: str, capability: str = "") -> Iterator[None]:
-        """What the block raises becomes a failed check, and :class:`FailedError`.
+        """Turn an error of the block into a failed check, and :class:`FailedError`.
 
         Args:
             name: of the check.
-            capability: what the key lacks if it is refused.
+            capability: the capability that the key lacks if it is refused.
         """
         try:
             yield

@@ -1,4 +1,4 @@
-"""The source: keys, listing, and what the plan lets them read."""
+"""The source: keys, listing, and the plan's right to read it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polyb2.remote.polygon import Source
 
 
 async def examine_source(notes: Notes, source: Source, datasets: Sequence[str]) -> None:
-    """Check what the keys may read.
+    """Check which data the keys may read.
 
     Args:
         notes: where the checks go.
@@ -41,7 +41,7 @@ async def examine_source(notes: Notes, source: Source, datasets: Sequence[str]) 
 
 
 async def _examine_dataset(notes: Notes, source: Source, dataset: str) -> list[ListedObject]:
-    """Probe it; those of its newest and its oldest file that may be read."""
+    """Probe a dataset; return those of its newest and its oldest file that may be read."""
     with notes.checking(dataset):
         found = await probe_dataset(source, dataset)
     newest, oldest = found.newest, found.oldest

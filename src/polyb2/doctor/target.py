@@ -1,4 +1,4 @@
-"""The target: keys, each capability, and the rules of the bucket; the habits of the service are the canary's."""
+"""The target: keys, each capability, and the rules of the bucket; the canary tests the behaviour of the service."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNFINISHED_DAYS = 7
 
 
 async def examine_target(notes: Notes, target: Target) -> bool | None:
-    """Check capabilities, habits and rules; whether the target's part ETags are MD5s, None if that did not come out."""
+    """Check capabilities, behaviour and rules; True if the target's part ETags are MD5s, None if that is not known."""
     with suppress(FailedError):
         await _examine_bucket(notes, target)
     canary = Canary(notes, target)

@@ -1,6 +1,6 @@
-"""Messages through apprise, of ``requirements/notify.txt``: in a thread of their own, as it blocks, and not for long.
+"""Messages through apprise, of ``requirements/notify.txt``: sent in a thread, as it blocks, and within a time limit.
 
-A URL of the library holds tokens: only its scheme is ever shown, and the library's own log lines are not.
+A URL of the library holds tokens: only its scheme is ever shown, and the library's own log lines are suppressed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _TALKATIVE = ("apprise", "requests", "urllib3", "requests_oauthlib")
 
 
 class Carrier:
-    """Carries messages to each of the URLs; what goes wrong with one is said once, until it works again."""
+    """Sends messages to each of the URLs; the failure of a URL is logged once, until it works again."""
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = urls
         self._said: set[str] = set()
 
     async def check(self) -> None:
-        """Say what is wrong with the URLs, or with this installation, before there is anything to tell."""
+        """Report what is wrong with the URLs, or with this installation, before there is a message."""
         found: dict[str, str] = {}
 
         def look() -> None:
@@ -46,7 +46,7 @@ class Carrier:
             self._tell(url, problem)
 
     async def carry(self, message: Digest) -> bool:
-        """Whether it reached one of them at least, within the patience of one message."""
+        """Send a message; True if it reached at least one URL within the time limit."""
         problems: dict[str, str | None] = dict.fromkeys(self._urls, f"no answer within {PATIENCE_S:.0f} s")
 
         def send() -> None:
@@ -67,7 +67,7 @@ class Carrier:
 
 
 def shown(url: str) -> str:
-    """What of a URL may be seen."""
+    """The part of a URL that may be shown."""
     scheme, separator, _ = url.partition("://")
     return f"{scheme}://..." if separator and scheme.isascii() and scheme.replace("+", "").isalnum() else "..."
 
@@ -111,14 +111,14 @@ def _send(url: str, message: Digest) -> str | None:
 
 
 async def _in_a_thread(work: Callable[[], None]) -> None:
-    """Run ``work`` in a thread that nobody has to wait for, not even the end of the process."""
+    """Run ``work`` in a daemon thread, which the end of the process does not wait for."""
     loop, done = asyncio.get_running_loop(), asyncio.Event()
 
     def body() -> None:
         try:
             work()
         finally:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed: no task waits any more
                 loop.call_soon_threadsafe(done.set)
 
     threading.Thread(target=body, name="notify", daemon=True).start()

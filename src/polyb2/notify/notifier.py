@@ -1,4 +1,4 @@
-"""News to the owner, each piece once: what was told before is left out, what could not be told is kept for the next time."""
+"""News to the owner, each item once: a sent item is not repeated, an unsent one is kept for the next time."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ UNSENT_MAX = 1000
 
 
 class Notifier:
-    """Tells news through the carrier and remembers it in the ledger."""
+    """Sends news through the sender, and remembers it in the ledger."""
 
     def __init__(self, settings: Settings, ledger: Ledger | None) -> None:
-        """Without a ``ledger`` there is nothing to remember it by, and everything is new."""
+        """Without a ``ledger`` nothing is remembered, and every item is new."""
         urls = [url.get_secret_value() for url in settings.polyb2_notify_urls]
         self._carrier = Carrier(urls) if urls else None
         self._ledger = ledger
@@ -34,12 +34,12 @@ class Notifier:
         return self._carrier is not None
 
     async def check(self) -> None:
-        """Say at the start what would keep messages from going out."""
+        """Report at the start what would keep messages from going out."""
         if self._carrier is not None:
             await self._carrier.check()
 
     async def tell(self, news: Sequence[News]) -> bool:
-        """Send what is new as one message; whether nothing is left to send."""
+        """Send the new items as one message; True if nothing is left to send."""
         if self._carrier is None:
             return True
         pieces = await self._fresh([*self._unsent, *news])
@@ -55,7 +55,7 @@ class Notifier:
         return True
 
     async def forget(self, standing: str) -> None:
-        """What stood is over: told anew if it comes back."""
+        """Forget a state that is over: it is sent again if it comes back."""
         if self._carrier is not None and self._ledger is not None:
             await self._ledger.forget_told(standing)
 
@@ -66,12 +66,12 @@ class Notifier:
 
 
 async def tell_once(settings: Settings, news: Sequence[News], over: str | None = None) -> None:
-    """Tell the news of a command that has ended. A failure is a line in the log.
+    """Send the news of a command that has ended. A failure is a line in the log.
 
     Args:
-        settings: where to, and which mirror; without a ledger nothing is remembered, and none is made for it.
+        settings: with the URLs and the mirror; without a ledger nothing is remembered, and none is made for it.
         news: what is new.
-        over: the beginning of names that may be told again.
+        over: the beginning of names that may be sent again.
     """
     if not settings.polyb2_notify_urls or not (news or over):
         return

@@ -1,7 +1,7 @@
-"""What a run tells its owner: while it goes on, after each cycle of the watch, and at its end.
+"""Notifications about a run: while it goes on, after each cycle of the watch, and at its end.
 
-It looks on from a task of its own: whatever goes wrong here is a line in the log, and nothing waits for it but the very end
-of the process, and that not for long.
+They come from a task of their own: a failure here is a line in the log, and only the very end
+of the process waits for it, for a limited time.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from polyb2.notify.ping import Pinger
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 5.0
 FINAL_S = 27.0
-"""For how long the end of the process waits for its last message and ping."""
+"""The longest wait of the end of the process for its last message and ping."""
 STOPPING_S = 3.0
-"""And where it was asked to stop: within five seconds of the drain it must be gone."""
+"""The same if it was asked to stop: within five seconds of the drain it must be gone."""
 
 
 @dataclass(slots=True)
 class Scene:
-    """What there is to look at.
+    """The objects that the notifier reads.
 
     Attributes:
-        settings: of the process.
-        ledger: what it knows.
-        breaker: the gate.
-        outcome: what the pool did so far.
-        stays_up: it is a watch, whose end is nothing to tell of.
-        problems: what stands in the way now, in words.
-        signal: the signal that ended it, once there is one.
-        revised: keys that were found replaced since the last message.
+        settings: those of the process.
+        ledger: the ledger.
+        breaker: the circuit breaker.
+        outcome: the pool's result so far.
+        stays_up: it is a watch, whose end is no news.
+        problems: returns the present problems, in words.
+        signal: returns the signal that ended it, once there is one.
+        revised: keys that were replaced at the source since the last message.
     """
 
     settings: Settings
@@ -58,7 +58,7 @@ class Scene:
 
 
 class Teller:
-    """Looks at a scene and tells of it."""
+    """Watches a run and sends news of it."""
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
@@ -70,19 +70,19 @@ class Teller:
         self._unfinished: set[str] = set()
         self._paused_s: float | None = None
         self._may_stand = True
-        """Something may have been told, by this process or one before it, that is over once bytes go through."""
+        """A sent message, by this process or an earlier one, may be over once bytes move again."""
 
     @property
     def is_on(self) -> bool:
         return self._notifier.is_on or self._pinger is not None
 
     def cycle(self) -> None:
-        """A cycle of the watch has ended, well or not."""
+        """Note that a cycle of the watch has ended, well or not."""
         self._cycles += 1
         self._wake.set()
 
     async def look_on(self) -> None:
-        """Until cancelled: tell at once what cannot wait, and the rest after each cycle."""
+        """Run until cancelled: send urgent news at once, and the rest after each cycle."""
         seen = 0
         await self._guarded(self._notifier.check())
         while True:
@@ -94,7 +94,7 @@ class Teller:
             await self._guarded(self._look(ended))
 
     async def end(self, error: BaseException | None) -> None:
-        """Tell how it ended. What nobody waits for any more, after a second signal, is not told."""
+        """Send the news of the end. A second signal ends the wait for it."""
         patience_s = FINAL_S if self._scene.signal() is None else STOPPING_S
         try:
             async with asyncio.timeout(patience_s):
@@ -132,7 +132,7 @@ class Teller:
             await self._pinger.ping(failure or reporter.shortfall(scene.outcome))
 
     async def _found(self) -> list[News]:
-        """What the last cycle, or the whole run, brought."""
+        """The news of the last cycle, or of the whole run."""
         scene = self._scene
         if not self._notifier.is_on:
             return []
@@ -144,7 +144,7 @@ class Teller:
         return news + await reporter.of_days(scene.ledger, scene.settings.datasets)
 
     def _standing(self) -> list[News]:
-        """A side that lets nothing through: keys and caps at once, the rest when it lasts."""
+        """The news of a side that is down: keys and caps at once, other causes when they last."""
         error, now_s = self._scene.breaker.error, time.monotonic()
         if error is None:
             self._paused_s = None
@@ -166,7 +166,7 @@ class Teller:
 
 @asynccontextmanager
 async def telling(scene: Scene) -> AsyncIterator[Teller]:
-    """Tell of a run while the block lasts, in the log and to the owner."""
+    """Notify about a run while the block lasts, in the log and to the owner."""
     began_s = time.monotonic()
     teller = Teller(scene)
     onlooker = asyncio.create_task(teller.look_on(), name="teller") if teller.is_on else None

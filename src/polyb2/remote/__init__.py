@@ -1,4 +1,4 @@
-"""The outside: the source and the target, with their requests signed, paced, retried and their errors classed."""
+"""The network edge: both sides, with their requests signed, rate-limited and retried, and their errors classed."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The bandwidth limit of the process: bytes a second over all body transfers, by the clock."""
+"""The bandwidth limit of the process: bytes a second over all body transfers, by the time of day."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 
 class Bandwidth:
-    """Bytes per second over all streams, by the clock; 0 is no limit. A burst of a tenth of a second is let through.
+    """Bytes per second over all transfers, by the time of day; 0 for no limit. A burst of a tenth of a second is allowed.
 
-    A stream that waits already waits to the end of what it was told; the next chunk follows the limit then in force.
+    A transfer that is waiting already completes its wait; its next chunk follows the limit then in force.
     """
 
     BURST_S = 0.1
@@ -35,7 +35,7 @@ class Bandwidth:
         return self._schedule.words(self._minute())
 
     def delay_s(self, count: int) -> float:
-        """Book ``count`` bytes; the seconds that their stream has to wait."""
+        """Book ``count`` bytes; the seconds that their transfer has to wait."""
         now_s = asyncio.get_running_loop().time() if self._schedule.windows or self.per_second else 0.0
         if self._schedule.windows and now_s >= self._look_s:
             self._look(now_s)
@@ -45,7 +45,7 @@ class Bandwidth:
         return max(0.0, self._free_s - now_s)
 
     def _look(self, now_s: float) -> None:
-        """Follow the clock; what is booked and not yet sent is paid at the new rate."""
+        """Follow the clock; bytes that are booked and not yet sent are paid for at the new rate."""
         self._look_s = now_s + self.LOOK_EVERY_S
         limit = self._schedule.at(self._minute())
         if limit == self.per_second:

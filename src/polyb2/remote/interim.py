@@ -1,7 +1,7 @@
-"""Interim answers (100 Continue, 103 Early Hints) are passed over, and there is an end to them.
+"""Interim answers (100 Continue, 103 Early Hints) are skipped, up to a limit.
 
-aiohttp parses and keeps each of them before the task that waits has its turn: a server that sends nothing else takes the
-event loop for many seconds, and hundreds of megabytes.
+aiohttp parses and keeps each of them before the waiting task gets its turn: a server that sends nothing else would block the
+event loop for many seconds, and take hundreds of megabytes.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import BadHttpMessage
 
 INTERIM_MAX = 100
-"""Answers that wait on one connection, on which one request is under way."""
+"""Unread answers on one connection, which carries one request at a time."""
 
 
 class _Handler(ResponseHandler):
-    """A connection that is dropped where more answers come than anybody asked for."""
+    """A connection that is dropped when more answers arrive than were requested."""
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if len(self._buffer) > INTERIM_MAX:
             self._buffer.clear()
-            self.close()  # which forgets an exception that is set before
+            self.close()  # clears an exception that is set before
             self.set_exception(BadHttpMessage(f"more than {INTERIM_MAX} interim answers"))
 
 
 def bounded(connector: aiohttp.TCPConnector) -> aiohttp.TCPConnector:
-    """The connector, with connections that take a bounded number of answers."""
+    """Limit the number of unread answers on the connections of a connector."""
     handler: type[ResponseHandler] = _Handler
     connector._factory = partial(handler, loop=asyncio.get_running_loop())  # noqa: SLF001 - there is no other way in
     return connector

@@ -1,7 +1,7 @@
-"""Turns at one side: requests wait here for the pace that ``core/rate_limit.py`` decides.
+"""The waiting queue of one side: requests wait here for the pace that ``core/rate_limit.py`` decides.
 
-Invariants: requests start in the order in which they asked; a cancelled waiter does not consume a turn; a pace that changes
-is followed at once, also by the request that waits already.
+Invariants: requests start in the order of their arrival; a cancelled waiter does not consume a turn; a changed pace
+takes effect at once, also for the request that is waiting already.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _BUSY_CODES = {"ServiceUnavailable", "503"}
 
 
 class Limiter:
-    """Turns at one side, evenly spaced: as many a second as are configured (0: any), fewer where the side has a limit."""
+    """Evenly spaced turns at one side: as many a second as are configured (0: any), fewer where the side has a limit."""
 
     def __init__(self, per_second: float) -> None:
         self._rates = RateLimiter(per_second)
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
         self._ticket: ContextVar[Ticket | None] = ContextVar("ticket", default=None)
-        """Of the task's last request, by which its answer is judged."""
+        """The ticket of the task's last request, by which its answer is judged."""
 
     @property
     def per_second(self) -> float | None:
-        """Requests a second that the side is asked at most, for people; None where no limit is known."""
+        """The present limit of requests a second, for people; None if no limit is known."""
         return self._rates.limit
 
     async def wait(self) -> None:
@@ -46,11 +46,11 @@ class Limiter:
             self._ticket.set(self._rates.start(loop.time()))
 
     def accepted(self) -> None:
-        """The side takes the task's request."""
+        """Note that the side accepts the task's request."""
         self._judge(refused=False)
 
     def failed(self, error: RemoteError) -> None:
-        """The task's request failed: refused as one too many, answered about something else, or not answered at all."""
+        """Note that the task's request failed: refused as one too many, failed for another reason, or not answered at all."""
         if error.kind is Kind.THROTTLED or error.code in _BUSY_CODES:
             self._judge(refused=True)
         elif error.code:
@@ -59,7 +59,7 @@ class Limiter:
             self._ticket.set(None)
 
     def _judge(self, *, refused: bool) -> None:
-        """Count the answer, once; a request that was let through without a turn has no ticket and says nothing."""
+        """Count the answer, once; a request that started without a turn has no ticket and gives no evidence."""
         ticket = self._ticket.get()
         if ticket is None:
             return

@@ -1,4 +1,4 @@
-"""Answers of ListObjectsV2 as records: objects and folders; a bad entry costs itself, and a listing without end is cut."""
+"""Answers of ListObjectsV2 as records, objects and folders: a bad entry costs only itself, and an endless listing is cut."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polyb2.core.records import ListedObject
 
 log = logging.getLogger(__name__)
 UNKNOWN = -1
-"""A size or a time that an entry of a listing does not tell."""
+"""A size or a time that is missing from an entry of a listing."""
 FOLDERS_MAX = 10_000
 """Names below a prefix: there are nine prefixes and some thirty types."""
 FOLDER_PAGES_MAX = 200
@@ -21,16 +21,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Folders(list[str]):
-    """Names below a prefix; ``is_whole`` is False where the listing of them had no end, so that what is absent is unknown."""
+    """Names below a prefix; ``is_whole`` is False if their listing did not end, so that an absent name may still exist."""
 
     is_whole = True
 
 
 async def listed_folders(answers: AsyncIterator[Mapping[str, Any]], prefix: str) -> Folders:
-    """The next path segments below ``prefix``, of answers with a delimiter."""
+    """The next path segments below ``prefix``, from answers with a delimiter."""
     names, pages = Folders(), 0
     async for answer in answers:
-        # Whatever is longer is no name of a dataset, and is kept only as far as that shows.
+        # Anything longer is not the name of a dataset, and is kept only as far as needed to show that.
         names += [item["Prefix"][len(prefix) : -1][:_NAME_KEPT] for item in answer.get("CommonPrefixes", [])]
         pages += 1
         if answer.get("IsTruncated") and (len(names) > FOLDERS_MAX or pages >= FOLDER_PAGES_MAX):
@@ -41,7 +41,7 @@ async def listed_folders(answers: AsyncIterator[Mapping[str, Any]], prefix: str)
 
 
 def listed_objects(answer: Mapping[str, Any]) -> list[ListedObject]:
-    """The objects of an answer; what an entry lacks shows as a size, an ETag or a time that cannot be."""
+    """The objects of an answer; a missing field becomes an impossible size, ETag or time."""
     return [_listed(item) for item in answer.get("Contents", []) if item.get("Key")]
 
 
@@ -56,5 +56,5 @@ def _listed(item: Mapping[str, Any]) -> ListedObject:
 
 
 def _sendable(etag: str) -> str:
-    """An ETag as a header can hold it; with a control character in it, it is none."""
+    """An ETag that a header can hold; one with a control character counts as missing."""
     return "" if _CONTROL.search(etag) else etag

@@ -1,8 +1,8 @@
 """Answers in XML, where one bad entry of a listing costs that entry and no other.
 
-botocore's parser gives a page of 1,000 objects up for the one whose size is no number. Here what cannot be read of an object
-is left out of it, as if it had not been said, and ``flow/listing.py`` leaves such an object out by name. Whatever else is
-listed (parts, uploads, versions) is believed whole or not at all: there the parser's ValueError stands for the answer.
+botocore's parser rejects a page of 1,000 objects for one whose size is not a number. Here an unreadable field of an object
+is treated as missing, and ``flow/discover/listed.py`` leaves such an object out by name. Any other
+list (parts, uploads, versions) is accepted whole or not at all: there the parser raises ValueError for the whole answer.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Parsers(AioResponseParserFactory):
 
 
 _Base: Any = AioRestXMLParser
-"""As Any: its type stubs know nothing of how it reads a structure."""
+"""Typed as Any: its type stubs do not describe how it reads a structure."""
 
 
 class _Parser(_Base):  # type: ignore[misc]
-    """What cannot be read of an object of a listing is left out of it; anywhere else it is a ValueError."""
+    """A parser that leaves an unreadable field of a listed object out; anywhere else it raises ValueError."""
 
     def _parse_shape(self, shape: Any, node: Any) -> Any:  # noqa: ANN401 - botocore's
         if isinstance(node, list) and shape.type_name in _SCALARS:
@@ -62,10 +62,10 @@ class _Parser(_Base):  # type: ignore[misc]
 
 
 def parse_timestamp(text: str) -> datetime:
-    """A time of a listing. botocore's own parser guesses the format, which takes half of the time of a long listing.
+    """Parse a time of a listing. botocore's own parser guesses the format, which takes half of the time of a long listing.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the text is not a time.
     """
     if len(text) > _TIME_MAX:
         raise ValueError("a time that is longer than any")

@@ -1,6 +1,6 @@
-"""The tries of one request: the policy's back-off, and one line about a wait that is long.
+"""The tries of one request: the policy's back-off, and one log line about a long wait.
 
-All retries of requests count here, those of control calls (``guard.py``) and those of body transfers (``flow/transfer``).
+Every retry of a request is counted here: those of control calls (``guard.py``) and of body transfers (``flow/transfer``).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from polyb2.meters import Meters
 
 log = logging.getLogger(__name__)
 WAIT_TOLD_S = 15.0
-"""A request that is tried for longer is worth a line."""
+"""A request that is retried for longer than this is logged."""
 WAIT_FORGOTTEN_S = 60.0
-"""After so long without any such wait, the next one is told again."""
+"""After this time without such a wait, the next one is logged again."""
 
 
 class Tries:
@@ -29,7 +29,7 @@ class Tries:
     def __init__(
         self, policy: RequestPolicy, meters: Meters, is_vain: Callable[[RemoteError], bool] = lambda _error: False
     ) -> None:
-        """``is_vain`` says of an error that no further try is worth it, whatever the policy allows."""
+        """``is_vain`` tells if no further try is worth making after an error, whatever the policy allows."""
         self._policy = policy
         self._meters = meters
         self._is_vain = is_vain
@@ -56,7 +56,7 @@ class Tries:
         return delay_s
 
     def _tell_wait(self, error: RemoteError, delay_s: float) -> None:
-        """Say once what is waited for, where that takes long; requests that wait side by side or in turn are one wait."""
+        """Log once the reason of a long wait; requests that wait side by side or in turn are one wait."""
         now_s = asyncio.get_running_loop().time()
         if self._began_s is None:
             self._began_s = now_s

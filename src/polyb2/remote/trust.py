@@ -1,7 +1,7 @@
 """The certificate authorities that this process trusts: the system's, or those of ``SSL_CERT_FILE``, for both HTTP stacks.
 
 Left alone, botocore's stack reads a bundle of its own for each client, and checks no certificate at all through a proxy.
-Invariants: they are read once, and only if an endpoint or its proxy speaks TLS; each connector is given them through here.
+Invariants: they are read once, and only if an endpoint or its proxy speaks TLS; each connector gets them from here.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
 
 _STRICT = ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN if sys.version_info >= (3, 13) else 0
-"""Those of the standard library's own default for a client."""
+"""The flags of the standard library's own default for a client."""
 
 
 def speaks_tls(*urls: object) -> bool:
-    """Whether one of an endpoint and the proxy before it does; None for no proxy."""
+    """Tell if an endpoint or its proxy speaks TLS; None for no proxy."""
     return any(str(url).lower().startswith("https:") for url in urls)
 
 
 def trusted(*urls: object) -> ssl.SSLContext | bool:
-    """What a connector to these takes as its ``ssl``."""
+    """The value of a connector's ``ssl`` argument for these."""
     return authorities() if speaks_tls(*urls) else True
 
 
 @cache
 def authorities() -> ssl.SSLContext:
-    """What a server's certificate is checked against, shared by all connections.
+    """The context that server certificates are checked against, shared by all connections.
 
     A variable that is empty, as an unset one is in a Compose file, counts as not set; OpenSSL would read nothing at all.
 
     Raises:
-        UsageError: the file that ``SSL_CERT_FILE`` names has none; OpenSSL would pass over it without a word.
+        UsageError: the file that ``SSL_CERT_FILE`` names has none; OpenSSL would ignore it silently.
     """
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         if os.environ.get(name) == "":
@@ -89,7 +89,7 @@ class ControlSession(AIOHTTPSession):
         return bounded(aiohttp.TCPConnector(limit=self._max_pool_connections, ssl=allowed, **self._connector_args))
 
     async def send(self, request: AWSPreparedRequest) -> AioAWSResponse:  # type: ignore[override]  # the stubs' are others
-        """Send a control call; nothing is followed, and the answer is bounded and looked at."""
+        """Send a control call; nothing is followed, and the answer is bounded and checked."""
         proxy = self._proxy_config.proxy_url_for(request.url)
         headers = self._proxy_config.proxy_headers_for(request.url)
         return await exchange(await self._get_session(proxy), request, proxy, headers)

@@ -1,4 +1,4 @@
-"""ListObjectsV2 over sorted keys: prefix, delimiter, pages, start-after; what both servers answer alike."""
+"""ListObjectsV2 over sorted keys: prefix, delimiter, pages, start-after; shared by both servers."""
 
 from __future__ import annotations
 

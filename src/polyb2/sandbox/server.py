@@ -1,4 +1,4 @@
-"""What both servers share: sockets, signatures, faults, and a record of every request."""
+"""The base of both servers: sockets, signatures, faults, and a record of every request."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class SandboxServer:
     """One S3-like server on loopback; subclasses have a method ``on_<operation>`` for each operation they know.
 
     Attributes:
-        bucket: the only bucket there is.
+        bucket: the only bucket.
         access_key: the key id; its secret is ``secret_key``.
         keys_revoked: answer every request with InvalidAccessKeyId.
         region: the only one that signatures may name; empty takes any.
-        host: where it listens, an address of loopback.
-        clock_offset_s: by how much this server's clock is off.
-        requests: what was answered, newest last.
+        host: the address it listens on, of loopback.
+        clock_offset_s: seconds by which this server's clock is off.
+        requests: the answered requests, newest last.
         in_flight: requests under way.
     """
 
@@ -81,7 +81,7 @@ class SandboxServer:
     # -- what tests ask -----------------------------------------------------------------------------------------------
 
     def inject(self, fault: Fault) -> Fault:
-        """Put a fault on this server; its ``hits`` tell how often it struck."""
+        """Inject a fault into this server; its ``hits`` count the requests it hit."""
         self._faults.append(fault)
         return fault
 
@@ -89,7 +89,7 @@ class SandboxServer:
         self._faults.clear()
 
     def count(self, operation: str = "*", key: str = "*") -> int:
-        """How many matching requests were answered."""
+        """The number of matching requests that were answered."""
         return sum(operation in {"*", item.operation} and fnmatch.fnmatchcase(item.key, key) for item in self.requests)
 
     # -- requests -----------------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ class SandboxServer:
             reply.headers.setdefault("Date", http_date(time.time() + self.clock_offset_s))
             reply.headers.setdefault("Keep-Alive", "timeout=5")
             if reply.headers.get("Content-Type") != "text/html":
-                # Each answer of an S3 service has one; a page of somebody in between has not.
+                # Each answer of an S3 service has one; an intermediary's page has none.
                 reply.headers.setdefault("x-amz-request-id", f"{len(self.requests):016X}")
             status = reply.status
             return await send(exchange, reply)

@@ -1,4 +1,4 @@
-"""The Polygon-like source: an open listing, and a GET that is answered 403 for whatever the plan or the day does not have."""
+"""The Polygon-like source: an open listing, and a GET that is answered 403 for anything that the plan or the day lacks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SourceServer(SandboxServer):
     """Flat files, read-only to its clients.
 
     Attributes:
-        entitled: which keys the plan includes.
+        entitled: tells which keys the plan includes.
         honours_if_match: answer 412 where If-Match does not match (the real service: not known).
         answers_part_number: answer ``?partNumber=`` for composite objects (the real service: not known).
     """

@@ -1,7 +1,7 @@
-"""A newer revision that a worker meets in mid-transfer: it passes what a listed one passes, or waits for a person.
+"""A newer revision that a worker meets in mid-transfer: it is checked like a listed one, or waits for a person.
 
-Invariant: a revision comes into the queue by this way or by discovery, and both ask whether the target can hold it, and
-whether anybody agreed to so much.
+Invariant: a revision enters the queue by this way or by discovery, and both check that the target can hold it, and
+that its size is within what was agreed to.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Every way that an attempt can end becomes one ledger write.
+"""The settlement: every way in which an attempt can end becomes one ledger write.
 
-A proven file is completed. An error of the source about the file's existence or revision is put to the listing, which
-decides. Any other error is the side's or the file's (``diagnosis.py``); the verdict says what that costs the file.
+A proven file is completed. An error of the source about the file's existence or revision is checked against the
+listing, which decides. Any other error is the side's or the file's (``diagnosis.py``); the verdict decides the cost
+for the file.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _PARKING = {Event.PARK, Event.REFUSE, Event.GONE}
 
 @dataclass(frozen=True, slots=True)
 class SettlementRules:
-    """How a failed attempt is settled.
+    """The rules by which a failed attempt is settled.
 
     Attributes:
         max_retries: ``POLYB2_MAX_RETRIES``.
@@ -64,7 +65,7 @@ class Settlement:
         self._rules = rules
 
     async def work(self, claim: Claim, slot: Slot) -> Event | None:
-        """Transfer a claimed file and settle it; the event, or None if the claim was lost and nothing was settled."""
+        """Transfer a claimed file and settle it; return the event, or None if the claim was lost and nothing was settled."""
         attempt = Attempt(self._mirror, claim, slot)
         self._mirror.in_flight[claim.key] = attempt.progress
         try:
@@ -132,7 +133,7 @@ class Settlement:
             doubted=doubted,
         )
         if verdict.event is Event.PARK:
-            # While the row is ours: a Create whose answer was lost may have left an upload that is on no record.
+            # While the row is ours: a Create whose answer was lost may have left an unrecorded upload.
             await _abort_strangers(attempt)
         if trouble is not None:
             # The breaker opens before the row is free, or it would be claimed again at once.
@@ -141,7 +142,7 @@ class Settlement:
         delay_s = file_delay_s(failures, self._rules.base_s, random.random())  # noqa: S311 - jitter
         event = await ledger.fail(claim, verdict, str(trouble or error), delay_s)
         if trouble is None:
-            # A stranger's answer that came while the side was well is most likely the tail of its trouble.
+            # An intermediary's answer that came while the side was well is most likely the tail of its trouble.
             _log_failure(claim, event, error, quiet=doubted and error.is_strange)
         if event in _PARKING:
             diagnosis.doubts.forget(claim.key)
@@ -177,7 +178,7 @@ class Settlement:
 
 
 def _contradicted(error: RemoteError, listed: ListedObject) -> RemoteError:
-    """The error of a GET beside a listing that still shows the same revision: both figures, both places."""
+    """The error of a GET that the listing contradicts, as it still shows the same revision: both figures, both places."""
     if error.kind is Kind.FORBIDDEN:
         return error
     words = f"{error.message}; the listing still shows {listed.size} bytes with the ETag {listed.etag}"
@@ -195,7 +196,7 @@ async def _abort_strangers(attempt: Attempt) -> None:
 
 
 async def _abort_given_up(attempt: Attempt) -> None:
-    """Abort the uploads of a file that is parked; a later run aborts what cannot be aborted now."""
+    """Abort the uploads of a file that is parked; a later run aborts those that cannot be aborted now."""
     claim = attempt.claim
     try:
         await abort_abandoned(attempt.mirror, claim.file_id)

@@ -38,7 +38,7 @@ class Attempt:
         mirror: the state that all transfers of the process share.
         claim: the right to the row, and the revision that is sent.
         slot: held while bytes move, given back while the attempt waits.
-        progress: the file as others see it at work.
+        progress: the file as progress displays see it.
         upload: the multipart upload under way; None before there is one, and for a single PUT.
         receipts: the confirmed parts of ``upload``, by number.
         refusals: the target's refusals of ``upload``.
@@ -57,12 +57,12 @@ class Attempt:
     # -- the story ----------------------------------------------------------------------------------------------------
 
     async def transfer(self) -> tuple[Mirrored, int]:
-        """Make the target hold the claim's revision; what it holds, and the bytes sent that have no receipt.
+        """Make the target hold the claim's revision; return its copy, and the bytes sent that have no receipt.
 
         Raises:
             RemoteError: of either side, after all tries.
             DrainedError: the process stops.
-            LeaseLostError: the claim is another worker's.
+            LeaseLostError: the claim belongs to another worker.
         """
         size = self.claim.revision.size
         _check_size(size)
@@ -84,8 +84,8 @@ class Attempt:
     async def _settle_earlier(self) -> Mirrored | None:
         """Settle what an earlier attempt published, or take over its upload; None if there is still something to send.
 
-        A new revision is a new attempt and no takeover: where no attempt at it was made, no object can have its token, and
-        where the last attempt completed the file, no Create can have been lost. Nothing is asked then.
+        A new revision is a first attempt and no takeover: if no attempt at it was made, no object can have its token, and
+        if the last attempt completed the file, no Create can have been lost. Nothing is asked then.
         """
         claim = self.claim
         await abort_abandoned(self.mirror, claim.file_id)
@@ -168,11 +168,11 @@ class Attempt:
 
     @property
     def _is_last(self) -> bool:
-        """No further upload is begun in place of this one."""
+        """Tell if no further upload may begin in place of this one."""
         return self._uploads_begun >= UPLOADS_MAX
 
     async def _finish_upload(self) -> Mirrored | None:
-        """Send what is missing, prove, publish; None where the upload was given up and another one is to be begun."""
+        """Send what is missing, prove, publish; None if the upload was given up and another one is to be begun."""
         try:
             return await self._send_and_publish()
         except proof.OpaqueTargetError:
@@ -180,7 +180,7 @@ class Attempt:
         except UploadRefusedError as refused:
             self._note_refused(refused)
         except RemoteError as error:
-            # Aborted behind our back, or completed without effect.
+            # Aborted by another program, or completed without effect.
             if error.kind is not Kind.NO_SUCH_UPLOAD or self._is_last:
                 raise
         await self.give_up()
@@ -202,7 +202,7 @@ class Attempt:
         return Mirrored(stored.etag, stored.version_id, verification)
 
     async def send_again(self, numbers: list[int]) -> None:
-        """Send parts that were found wrong again, each with its MD5 taken on the way."""
+        """Send parts again that were found wrong, each hashed on the way."""
         await self.mirror.ledger.drop_receipts(self.claim, self.own_upload, numbers)
         for number in numbers:
             del self.receipts[number]
@@ -229,7 +229,7 @@ class Attempt:
 
     @property
     def own_upload(self) -> Upload:
-        """The upload under way; only asked for where there is one."""
+        """The current upload; only asked for if there is one."""
         assert self.upload is not None  # noqa: S101 - see transfer()
         return self.upload
 

@@ -33,7 +33,7 @@ async def tried(
 ) -> T:
     """Run ``once``, which moves ``length`` bytes, until it succeeds or the policy says stop.
 
-    It is given True after a failure, and then uses a new connection. ``progress`` is that of the file which is sent.
+    ``once`` gets True after a failure, and then uses a new connection. ``progress`` is that of the file which is sent.
 
     Raises:
         RemoteError: of either side, after all tries.
@@ -57,7 +57,7 @@ async def tried(
 
 
 def _log_refusal(progress: InFlight, error: RemoteError) -> None:
-    """Log once in an attempt that it gets nowhere, and why."""
+    """Log the lack of progress and its cause, once in an attempt."""
     if progress.is_refusal_told:
         return
     progress.is_refusal_told = True
@@ -67,7 +67,7 @@ def _log_refusal(progress: InFlight, error: RemoteError) -> None:
 
 
 async def send_part(attempt: Attempt, part: Part, slot: Slot, *, hashed: bool) -> Receipt:
-    """Carry one part over; the receipt is not in the ledger yet.
+    """Transfer one part; the receipt is not in the ledger yet.
 
     Raises:
         RemoteError: of either side, after all tries.

@@ -37,12 +37,12 @@ def mismatch(found: str) -> RemoteError:
 
 
 def can_be_whole(revision: Revision) -> bool:
-    """Tell if the MD5 of the body can be had before it is sent: the ETag's, or our own where the body fits a buffer."""
+    """Tell if the MD5 of the body can be known before it is sent: the ETag's, or our own if the body fits a buffer."""
     return md5_form(revision.etag) is not None or revision.size <= STREAM_BUFFER_BYTES
 
 
 def whole_verification(revision: Revision, md5: str) -> Verification:
-    """The proof of a body with this MD5, which the target compared: the source's word (``X-1`` is md5(MD5)-1), or ours."""
+    """The proof of a body that the target compared with this MD5: the source's ETag (``X-1`` is md5(MD5)-1), or our hash."""
     return Verification.ETAG if revision.etag in {md5, composite([md5])} else Verification.PARTS
 
 
@@ -67,14 +67,14 @@ async def prove_whole(attempt: Attempt, stored: StoredObject, md5: str) -> Mirro
     if stored.etag == md5 and attempt.claim.is_first:
         await attempt.mirror.part_etags.note(are_opaque=False)
         return Mirrored(stored.etag, stored.version_id, verification)
-    # After a takeover or a new revision an older PUT may have landed late, and an answer's ETag may be bent: HEAD decides.
+    # After a takeover or a new revision an older PUT may have landed late, and an answer's ETag may be altered: HEAD decides.
     current = await attempt.mirror.target.head(attempt.dest_key)
     if current is None or not is_ours(attempt.claim, current):
         raise mismatch("another version than ours is current; it is sent again")
     await attempt.mirror.part_etags.note(are_opaque=current.etag != md5)
     if current.etag == md5:
         return Mirrored(current.etag, current.version_id, verification)
-    # The target's ETags are no MD5s: only reading back tells.
+    # The target's ETags are not MD5s: only reading back can tell.
     part = single_part(attempt.claim.revision.size)
     if await _hash_back(attempt, current, part) != md5:
         await _remove_ours(attempt, current)
@@ -86,7 +86,7 @@ async def prove_whole(attempt: Attempt, stored: StoredObject, md5: str) -> Mirro
 
 
 def part_proof(revision: Revision, plan: PartPlan, source_part_bytes: int | None, *, is_opaque: bool) -> PartProof:
-    """How the parts of a new upload are to be proven; it is stored with the upload.
+    """The rule by which the parts of a new upload are proven; it is stored with the upload.
 
     ``etag`` only where the parts are cut as the source's own were; ``readback`` where the target's part ETags are no MD5s.
     """
@@ -106,7 +106,7 @@ def check_part(upload: Upload, receipt: Receipt, *, is_second_try: bool) -> bool
     """Tell if the target's ETag of a part is good; one that is not is sent once more.
 
     Raises:
-        OpaqueTargetError: it is not that of part 1 the second time either: the upload begins anew as ``readback``.
+        OpaqueTargetError: it is not that of part 1 the second time either: the upload starts again as ``readback``.
         RemoteError: ``mismatch``, of another part.
     """
     if upload.proof is PartProof.READBACK or _agrees(receipt):
@@ -135,7 +135,7 @@ async def prove_parts(attempt: Attempt) -> Verification:
     await _repair(attempt)
     if _composite_is_source(attempt):
         return Verification.ETAG
-    # Every part's MD5 is now that of what the source sends: the composite was believed to be what it is not.
+    # Every part's MD5 is now that of the source's bytes: the composite ETag was read wrongly.
     await attempt.mirror.ledger.note_proof(attempt.claim, attempt.own_upload, PartProof.PARTS)
     return Verification.PARTS
 
@@ -149,7 +149,7 @@ async def note_part_etags(attempt: Attempt) -> None:
 async def _repair(attempt: Attempt) -> None:
     """Read the source's ranges again and hash them; send again only the parts that differ.
 
-    Also those that were hashed on their way: a byte that changed before it came here is in that hash as well.
+    Also those that were hashed on their way: a byte that changed before it arrived is in that hash as well.
     """
     await attempt.slot.rest(0)
     differing: list[int] = []
@@ -169,7 +169,7 @@ def _composite_is_source(attempt: Attempt) -> bool:
 
 
 def _agrees(receipt: Receipt) -> bool:
-    """Tell if the target's ETag is the MD5 of what was sent (true where it was not hashed)."""
+    """Tell if the target's ETag is the MD5 of the bytes sent (true if they were not hashed)."""
     return receipt.md5 is None or md5_form(receipt.etag) == receipt.md5
 
 
@@ -191,7 +191,7 @@ async def prove_published(attempt: Attempt, stored: StoredObject) -> Verificatio
 
 
 async def prove_landed(attempt: Attempt, stored: StoredObject) -> Mirrored:
-    """Prove what an earlier attempt published, as that attempt would have.
+    """Prove an object that an earlier attempt published, as that attempt would have.
 
     Raises:
         RemoteError: ``mismatch``: it is sent again.
