@@ -22,7 +22,7 @@ from polyb2 import __version__, descriptors
 from polyb2.clock import Clock
 from polyb2.config import Settings
 from polyb2.core.errors import AccountStoppedError, LedgerError, RemoteError, Scope, Side
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.selection import Selection
 from polyb2.core.timing import TIMING, Timing
 from polyb2.core.units import format_duration
@@ -38,7 +38,7 @@ from polyb2.flow.run.lease import Lease
 from polyb2.flow.run.pool import Outcome, Pool
 from polyb2.flow.run.settle import Settlement, SettlementRules
 from polyb2.flow.transfer.leftovers import abort_all_abandoned
-from polyb2.notify.teller import Scene, telling
+from polyb2.notify.run_notifier import ObservedRun, notifying
 from polyb2.opening import open_mirror
 from polyb2.signals import STOPPING, answering
 
@@ -174,18 +174,18 @@ class _Run:
         self._options.on_start(self._mirror, self._breaker)
         settings, streams = self._settings, self._settings.polyb2_concurrency
         started = {"worker_id": settings.worker_id, "concurrency": streams, "watch": self._options.watch}
-        extra = told(LogEvent.RUN_STARTED, version=__version__, **started)
+        extra = log_fields(LogEvent.RUN_STARTED, version=__version__, **started)
         log.info("polyb2 %s, %d streams, ledger %s", __version__, streams, settings.database_path, extra=extra)
         began_s = asyncio.get_running_loop().time()
-        async with telling(self._scene()) as teller:
-            self._watch.on_cycle = teller.cycle
+        async with notifying(self._observed()) as notifier:
+            self._watch.on_cycle = notifier.cycle
             result = await self._supervise()
             # Here: the last notifications, which the block's end waits for, are no part of the work.
             result.seconds = asyncio.get_running_loop().time() - began_s
         return result
 
-    def _scene(self) -> Scene:
-        scene = Scene(
+    def _observed(self) -> ObservedRun:
+        observed = ObservedRun(
             settings=self._settings,
             ledger=self._mirror.ledger,
             breaker=self._breaker,
@@ -194,8 +194,8 @@ class _Run:
             problems=self._problems,
             signal=lambda: self._result.signal,
         )
-        self._mirror.on_revised = scene.revised.append
-        return scene
+        self._mirror.on_revised = observed.revised.append
+        return observed
 
     async def _supervise(self) -> RunResult:
         with _signals(self._on_signal):
@@ -220,7 +220,7 @@ class _Run:
         error = self._mirror.ledger.gone
         if error is None or not self._settings.polyb2_http_addr:
             return
-        log.error("stopping, as the ledger is gone", extra=told(LogEvent.LEDGER_GONE))
+        log.error("stopping, as the ledger is gone", extra=log_fields(LogEvent.LEDGER_GONE))
         with suppress(TimeoutError):
             async with asyncio.timeout(GONE_SHOWN_S):
                 await self._mirror.draining.wait()
@@ -262,8 +262,8 @@ class _Run:
                     raise
                 left_s = give_up_s - loop.time()
                 if left_s <= 0:
-                    patience = format_duration(self._settings.polyb2_give_up)
-                    raise AccountStoppedError(f"gave up after {patience}: {error}") from None
+                    waited = format_duration(self._settings.polyb2_give_up)
+                    raise AccountStoppedError(f"gave up after {waited}: {error}") from None
                 log.warning("discovery failed, the next try is in %s: %s", format_duration(wait_s), error)
             await asyncio.sleep(min(wait_s, left_s))
             wait_s = min(wait_s * 2, DISCOVER_AGAIN_LIMIT_S)
@@ -278,7 +278,7 @@ class _Run:
         try:
             await abort_all_abandoned(self._mirror)
         except RemoteError as error:
-            log.warning("abandoned uploads could not be aborted yet: %s", error, extra=told(LogEvent.UPLOAD_LEFT))
+            log.warning("abandoned uploads could not be aborted yet: %s", error, extra=log_fields(LogEvent.UPLOAD_LEFT))
 
     def _waits_for_ledger(self, _error: LedgerError, waited_s: float) -> bool:
         """Tell if the run goes on: a ledger that is busy or full ends it no sooner than an outage of a side does."""
@@ -311,12 +311,12 @@ class _Run:
         for task in self._beside:
             task.cancel()
         if self._result.signal is None:
-            patience_s = self._settings.polyb2_drain_seconds
-            extra = told(LogEvent.RUN_STOPPING, signal=number, seconds=patience_s)
-            log.info("stopping: running parts may end within %.0f s", patience_s, extra=extra)
+            drain_s = self._settings.polyb2_drain_seconds
+            extra = log_fields(LogEvent.RUN_STOPPING, signal=number, seconds=drain_s)
+            log.info("stopping: running parts may end within %.0f s", drain_s, extra=extra)
             self._mirror.draining.set()
         else:
-            log.warning("stopping at once", extra=told(LogEvent.RUN_STOPPING, signal=number, seconds=0))
+            log.warning("stopping at once", extra=log_fields(LogEvent.RUN_STOPPING, signal=number, seconds=0))
             if self._working is not None:
                 self._working.cancel()
         self._result.signal = number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,4 +23,4 @@ def test_every_event_is_told_somewhere() -> None:
 
 
 def test_fields_that_do_not_apply_are_left_out() -> None:
-    assert told(LogEvent.MESSAGE, a=1, b=None)["fields"] == {"a": 1}
+    assert log_fields(LogEvent.MESSAGE, a=1, b=None)["fields"] == {"a": 1}

@@ -13,7 +13,7 @@ from polyb2.core.errors import RemoteError, UsageError
 from polyb2.core.selection import EVERYTHING, Selection, historical
 from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.inspect.verify import Findings, verify
-from polyb2.notify.reporter import verified as news_of
+from polyb2.notify.messages import verified as news_of
 from polyb2.sandbox import Answer, Call, Delay, Fault, GeneratedGzip, Reset, Shape
 from polyb2.sandbox.exchange import Reply
 from polyb2.sandbox.versions import Version

@@ -28,7 +28,7 @@ GAIN = 1.5
 AGAIN_S = 300.0
 """A full line is tried again after this time."""
 
-CROWDED_PATIENCE = 3.0
+CROWDED_FACTOR = 3.0
 """Stall time-outs that a body gets on a full line."""
 TRICKLE = 100.0
 """Bytes a second that count as no progress: the slowest modem had ten times that, and a part would take a day."""
@@ -51,7 +51,7 @@ def stall_factor(others: float | None) -> float:
         others: bytes a second of the bodies beside it. On a full line that they share, TCP may stall one of them for
             a while; what was already sent of it should not be sent again.
     """
-    return CROWDED_PATIENCE if others is not None and TRICKLE < others < ENOUGH else 1.0
+    return CROWDED_FACTOR if others is not None and TRICKLE < others < ENOUGH else 1.0
 
 
 class ThreadLimit:

@@ -113,7 +113,7 @@ HANDLING: dict[Kind, Handling] = {
         3, Scope.OUTAGE, True, "raise the limit of open files (ulimit -n), or lower --concurrency"
     ),
     Kind.CONNECTION_LOST: Handling(None, Scope.FILE, True, _NETWORK),
-    Kind.STALLED: Handling(None, Scope.FILE, True, _NETWORK + " (POLYB2_STALL_TIMEOUT sets the patience)"),
+    Kind.STALLED: Handling(None, Scope.FILE, True, _NETWORK + " (POLYB2_STALL_TIMEOUT sets the time-out)"),
     Kind.TRUNCATED: Handling(None, Scope.FILE, True, _NETWORK),
     Kind.SERVER_ERROR: Handling(None, Scope.FILE, True, "the service has trouble; a run goes on by itself"),
     Kind.THROTTLED: Handling(None, Scope.FILE, True, "lower --concurrency, POLYB2_SOURCE_RPS or POLYB2_B2_RPS"),

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.schedule import NO_LIMIT, Schedule
 
 log = logging.getLogger(__name__)
@@ -53,4 +53,4 @@ class Bandwidth:
         booked = max(0.0, self._free_s - now_s) * self.per_second
         self._free_s = now_s + (booked / limit if limit else 0.0)
         self.per_second = limit
-        log.info("%s", self.words, extra=told(LogEvent.BANDWIDTH_CHANGED, bytes_per_s=limit))
+        log.info("%s", self.words, extra=log_fields(LogEvent.BANDWIDTH_CHANGED, bytes_per_s=limit))

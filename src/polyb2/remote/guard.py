@@ -38,12 +38,12 @@ class Guard:
         side: Side,
         policy: RequestPolicy,
         per_second: float,
-        patience_s: float,
+        stall_timeout_s: float,
         meters: Meters | None = None,
         traffic: Traffic | None = None,
         slots: int = CONTROL_SLOTS,
     ) -> None:
-        """``patience_s`` is the stall time-out; ``meters`` and ``traffic`` are those of both sides."""
+        """``stall_timeout_s`` is the stall time-out; ``meters`` and ``traffic`` are those of both sides."""
         self.side = side
         self.policy = policy
         self.meters = meters or Meters()
@@ -51,7 +51,7 @@ class Guard:
         self._slots = asyncio.Semaphore(slots)
         self._traffic = traffic or Traffic()
         self._fence: Fence = _unfenced
-        self._silence = Silence(side, patience_s, policy.silences, lambda: self._traffic.passed_bytes)
+        self._silence = Silence(side, stall_timeout_s, policy.silences, lambda: self._traffic.passed_bytes)
 
     def fenced(self, fence: Fence) -> Self:
         """The same guard, with the same limiter and slots, for requests that may start only while ``fence`` permits."""
@@ -88,8 +88,8 @@ class Guard:
             await self.pace()
             if onward is not None:
                 await onward.pace()
-            with self._request(operation) as patience_s:
-                async with self._traffic.watch(patience_s, self.side) as watch:
+            with self._request(operation) as stall_timeout_s:
+                async with self._traffic.watch(stall_timeout_s, self.side) as watch:
                     watch.turn = onward
                     yield watch
             return
@@ -104,36 +104,36 @@ class Guard:
     def _request(self, operation: str) -> Iterator[float]:
         """The steps of every request after its turn: fence and error translation; yields the time that it may be silent."""
         self._fence()
-        patience_s = self._silence.patience_s(operation)
+        stall_timeout_s = self._silence.stall_timeout_s(operation)
         failpoint(f"{self.side}.{operation}.before")
         try:
-            yield patience_s
+            yield stall_timeout_s
         except FOREIGN as error:
             # The foreign error is not chained: its text may hold a signed URL.
             translated = self._silence.explained(operation, translate(self.side, operation, error))
-            self._note(operation, patience_s, translated)
+            self._note(operation, stall_timeout_s, translated)
             raise translated from None
         except RemoteError as error:
             if error.side is self.side:
-                self._note(operation, patience_s, error)
+                self._note(operation, stall_timeout_s, error)
             raise
         self.accepted()
         failpoint(f"{self.side}.{operation}.after")
 
-    def _note(self, operation: str, patience_s: float, error: RemoteError) -> None:
+    def _note(self, operation: str, stall_timeout_s: float, error: RemoteError) -> None:
         self._limiter.failed(error)
-        self._silence.failed(operation, error, patience_s)
+        self._silence.failed(operation, error, stall_timeout_s)
 
     async def once(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
         """Make one control call without retries: answered within the stall time-out, or an error (``stalled``)."""
         await self.pace()
         async with self._slots:
-            with self._request(operation) as patience_s:
+            with self._request(operation) as stall_timeout_s:
                 try:
-                    async with asyncio.timeout(patience_s):
+                    async with asyncio.timeout(stall_timeout_s):
                         return await self.meters.answer(self.side, operation, request())
                 except TimeoutError:
-                    words = f"{operation} was not answered within {patience_s:.3g} s"
+                    words = f"{operation} was not answered within {stall_timeout_s:.3g} s"
                     raise RemoteError(self.side, Kind.STALLED, words) from None
 
     async def call(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 
 from polyb2.core.errors import RemoteError
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.units import format_duration
 from polyb2.meters import Meters
@@ -49,7 +49,7 @@ class Tries:
             raise error
         self._tell_wait(error, delay_s)
         self._meters.retries[error.side] += 1
-        extra = told(
+        extra = log_fields(
             LogEvent.REQUEST_RETRIED, attempt=self.failures, seconds=delay_s, side=error.side, reason=error.kind
         )
         log.debug("try %d failed, next in %.1f s: %s", self.failures, delay_s, error, extra=extra)
@@ -66,6 +66,6 @@ class Tries:
         self._meters.waited_for[error.side] = max(told_until_s, now_s + delay_s + WAIT_FORGOTTEN_S)
         if now_s < told_until_s:
             return
-        extra = told(LogEvent.REQUEST_RETRIED, seconds=delay_s, side=error.side, reason=error.kind)
+        extra = log_fields(LogEvent.REQUEST_RETRIED, seconds=delay_s, side=error.side, reason=error.kind)
         words = "waiting for the %s, next try in %s: %s"
         log.warning(words, error.side, format_duration(delay_s), error.found, extra=extra)

@@ -27,17 +27,17 @@ class Silence:
 
     Args:
         side: the side.
-        patience_s: the stall time-out.
+        stall_timeout_s: the stall time-out.
         in_all: stall time-outs that the side gets in all; None: each request gets one.
         moved: bytes of bodies that passed so far; a side whose bodies move is slow, not silent.
     """
 
     def __init__(
-        self, side: Side, patience_s: float, in_all: float | None, moved: Callable[[], int] = lambda: 0
+        self, side: Side, stall_timeout_s: float, in_all: float | None, moved: Callable[[], int] = lambda: 0
     ) -> None:
         self._side = side
-        self._patience_s = patience_s
-        self._left_s = None if in_all is None else in_all * patience_s
+        self._stall_timeout_s = stall_timeout_s
+        self._left_s = None if in_all is None else in_all * stall_timeout_s
         self._silent: dict[str, float] = {}
         """Operations that were not answered, and the time that was waited for each."""
         self._moved = moved
@@ -45,18 +45,18 @@ class Silence:
         """The start of the silence (the loop's clock), and the bytes that had passed by then."""
         self._has_answered = False
 
-    def patience_s(self, operation: str) -> float:
+    def stall_timeout_s(self, operation: str) -> float:
         """The time-out of the next request.
 
         Raises:
             RemoteError: ``stalled``; this operation was not answered before.
         """
         if self._left_s is None:
-            return self._patience_s
+            return self._stall_timeout_s
         if (silent_s := self._silent.get(operation)) is not None:
             words = f"{operation} was not answered within {silent_s:.3g} s before; it is not sent again"
             raise RemoteError(self._side, Kind.STALLED, words)
-        return max(LEAST_SHARE * self._patience_s, min(self._patience_s, self._left_s))
+        return max(LEAST_SHARE * self._stall_timeout_s, min(self._stall_timeout_s, self._left_s))
 
     def answered(self) -> None:
         """Note that a request was answered."""
@@ -77,7 +77,7 @@ class Silence:
     def is_lasting(self, error: RemoteError) -> bool:
         """Tell if the side was silent for so long that the request which met ``error`` is not retried."""
         is_silent = error.kind is Kind.STALLED and error.side is self._side and self._since is not None
-        return is_silent and _now_s() - self._since[0] >= LASTING * self._patience_s  # type: ignore[index]
+        return is_silent and _now_s() - self._since[0] >= LASTING * self._stall_timeout_s  # type: ignore[index]
 
     def explained(self, operation: str, error: RemoteError) -> RemoteError:
         """The error of a connection, in context: if the other end hung up on all so far, it may not be the service."""

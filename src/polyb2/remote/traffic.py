@@ -80,16 +80,16 @@ class Wire:
 
 
 class StallWatch:
-    """Ends a body when no byte of it moved for ``patience_s``, or when it trickles; knows which side held it up.
+    """Ends a body when no byte of it moved for ``stall_timeout_s``, or when it trickles; knows which side held it up.
 
     Made by :class:`Traffic` for ``Guard.body``; a context manager. The request that brings the body and the one that sends it
     on share one.
     """
 
-    def __init__(self, traffic: Traffic, patience_s: float, side: Side) -> None:
+    def __init__(self, traffic: Traffic, stall_timeout_s: float, side: Side) -> None:
         self.turn: object = None
         """The guard of the other side, if its turn was taken together with this side's."""
-        self.patience_s = patience_s
+        self.stall_timeout_s = stall_timeout_s
         self.receiver: Side | None = None
         """The side that the body is sent to, once that request begins."""
         self._traffic = traffic
@@ -211,15 +211,15 @@ class StallWatch:
         beside = median_low(others) if others else None
         if self._rests:
             self._restart(now_s)
-        elif now_s - self._moved_s >= (patience_s := self.patience_s * stall_factor(beside)):
-            self._give_up(f"no byte moved for {patience_s:.3g} s")
-        elif self._window is not None and now_s - self._window[0] >= self.patience_s:
+        elif now_s - self._moved_s >= (stall_timeout_s := self.stall_timeout_s * stall_factor(beside)):
+            self._give_up(f"no byte moved for {stall_timeout_s:.3g} s")
+        elif self._window is not None and now_s - self._window[0] >= self.stall_timeout_s:
             began_s, before = self._window
             rate = (self.passed_bytes - before) / (now_s - began_s)
             self._window = (now_s, self.passed_bytes)
             is_under_way = not self._has_come or (self._outgoing is not None and self._outgoing.is_backed_up)
             if is_under_way and trickles(rate, beside):
-                self._give_up(f"only {rate:.0f} bytes a second came for {self.patience_s:.3g} s")
+                self._give_up(f"only {rate:.0f} bytes a second came for {self.stall_timeout_s:.3g} s")
 
     def _give_up(self, words: str) -> None:
         if not self._words:
@@ -257,9 +257,9 @@ class Traffic:
         self._ended_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self, patience_s: float, side: Side) -> StallWatch:
+    def watch(self, stall_timeout_s: float, side: Side) -> StallWatch:
         """A watch for a body that ``side`` sends, or (``StallWatch.receiver``) takes."""
-        return StallWatch(self, patience_s, side)
+        return StallWatch(self, stall_timeout_s, side)
 
     @property
     def passed_bytes(self) -> int:
@@ -282,7 +282,7 @@ class Traffic:
         self._ended_bytes += watch.final_bytes(went_well=went_well)
 
     def _look_later(self) -> None:
-        every_s = min([LOOK_EVERY_S, *(watch.patience_s / 8 for watch in self._watches)])
+        every_s = min([LOOK_EVERY_S, *(watch.stall_timeout_s / 8 for watch in self._watches)])
         self._timer = asyncio.get_running_loop().call_later(every_s, self._look)
 
     def _look(self) -> None:

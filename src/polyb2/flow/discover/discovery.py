@@ -16,7 +16,7 @@ from datetime import date
 from polyb2.core.compare import Adoption, Change, Plan, adoption, compare, listed_equal, plan_of
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.keys import FileName, parse_key
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.parts import bytes_to_send, plan_parts
 from polyb2.core.proof import Verification
 from polyb2.core.records import ListedObject, Mirrored, Revision, StoredObject
@@ -126,7 +126,7 @@ class Discovery:
             except RemoteError as error:
                 if not isinstance(error, ListingError) and error.kind is not Kind.BAD_ANSWER:
                     raise
-                log.error("%s: left out: %s", dataset, error, extra=told(LogEvent.DISCOVERY_FAILED))  # noqa: TRY400 - no bug of ours
+                log.error("%s: left out: %s", dataset, error, extra=log_fields(LogEvent.DISCOVERY_FAILED))  # noqa: TRY400 - no bug of ours
                 report.failed[dataset] = error
         report.not_published = not_published(self._selection, met)
 

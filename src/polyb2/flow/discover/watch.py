@@ -20,7 +20,7 @@ from datetime import date, timedelta
 from polyb2.core.calendar import due, next_due
 from polyb2.core.coverage import Day
 from polyb2.core.errors import LedgerError, RemoteError, UsageError
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.selection import Mode, Selection, daily
 from polyb2.core.units import format_duration
 from polyb2.flow.discover.consent import Consent, discover, discover_unasked
@@ -98,7 +98,7 @@ class Watch:
         """Log a problem once; return the pause after it."""
         problem = str(error)
         if problem != self.problem:
-            extra = told(LogEvent.DISCOVERY_FAILED, seconds=pause_s)
+            extra = log_fields(LogEvent.DISCOVERY_FAILED, seconds=pause_s)
             log.error("discovery failed, the next one is in %s: %s", format_duration(pause_s), problem, extra=extra)
         self.problem = problem
         return pause_s
@@ -127,7 +127,7 @@ class Watch:
         held = await self._mirror.ledger.held()
         problem = held.words if held.files else None
         if problem is not None and problem != self.problem:
-            log.error("%s", problem, extra=told(LogEvent.DISCOVERY_HELD, files=held.files, bytes=held.bytes))
+            log.error("%s", problem, extra=log_fields(LogEvent.DISCOVERY_HELD, files=held.files, bytes=held.bytes))
         self.problem = problem
 
     async def _note_late(self, datasets: Sequence[str]) -> None:
@@ -135,7 +135,7 @@ class Watch:
         self.late = await coverage.late(self._mirror.ledger, datasets)
         late = {(day.dataset, day.date) for day in self.late}
         for dataset, day in sorted(late - self._told_late):
-            extra = told(LogEvent.FILE_LATE, dataset=dataset, date=day)
+            extra = log_fields(LogEvent.FILE_LATE, dataset=dataset, date=day)
             words = "late: %s of %s is not listed, and should have been by %s"
             log.warning(words, dataset, day, due(day).isoformat(), extra=extra)
         for dataset, day in sorted(self._told_late - late):
@@ -157,6 +157,6 @@ class Watch:
 
 def _log(what: str, report: Report) -> None:
     names = ("listed", "queued", "revised", "adopted", "bytes_queued")
-    extra = told(LogEvent.DISCOVERY_DONE, **{name: report.total(name) for name in names})
+    extra = log_fields(LogEvent.DISCOVERY_DONE, **{name: report.total(name) for name in names})
     found = ", ".join(f"{report.total(name)} {name}" for name in ("listed", "queued", "revised"))
     log.info("%s: %s", what, found, extra=extra)

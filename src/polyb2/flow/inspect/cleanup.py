@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from polyb2.core.errors import RemoteError, Scope
 from polyb2.core.keys import parse_key
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.records import OpenUpload
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.transfer.leftovers import abort_all_abandoned
@@ -59,7 +59,7 @@ async def cleanup(
             if error.handling.scope is not Scope.FILE:
                 raise
             swept.failed += 1
-            extra = told(LogEvent.UPLOAD_LEFT, key=upload.key)
+            extra = log_fields(LogEvent.UPLOAD_LEFT, key=upload.key)
             log.warning("an upload of %s could not be aborted: %s", upload.key, error, extra=extra)
         else:
             swept.aborted += 1

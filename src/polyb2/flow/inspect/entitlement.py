@@ -21,7 +21,7 @@ from polyb2.remote.polygon import Source
 from polyb2.remote.relay import Relay
 
 AGAIN_S = 1.0
-NEAR_PATIENCE_S = 15.0
+NEAR_TIMEOUT_S = 15.0
 NEIGHBOURS = 2
 """Files beside one that are requested: the day before and the day after."""
 CONTRADICTING = 2
@@ -85,7 +85,7 @@ async def neighbours(source: Source, key: str) -> list[ListedObject]:
 async def reads_near(source: Source, key: str) -> bool:
     """Tell if one of the files next to a key by date can be read; a source that cannot tell now leaves it possible."""
     try:
-        async with asyncio.timeout(NEAR_PATIENCE_S):
+        async with asyncio.timeout(NEAR_TIMEOUT_S):
             for item in (await neighbours(source, key))[:NEIGHBOURS]:
                 if await _answers(source, item) is None:
                     return True

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Protocol
 
 from polyb2.core.errors import AccountStoppedError, Kind, RemoteError, Scope, Side
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.timing import TIMING, Timing
 from polyb2.core.units import format_duration
 from polyb2.flow.run.diagnosis import Probed
@@ -74,7 +74,7 @@ class CircuitBreaker:
         if self.error is None or began_s < self._since_s:
             # Its requests may have been answered before the trouble began.
             return
-        extra = told(LogEvent.SIDE_RESUMED, side=self.error.side, seconds=_now_s() - self._since_s)
+        extra = log_fields(LogEvent.SIDE_RESUMED, side=self.error.side, seconds=_now_s() - self._since_s)
         log.info("the %s answers again; going on", self.error.side, extra=extra)
         self.state, self.error, self._probe_s = BreakerState.CLOSED, None, self._timing.probe_first_s
 
@@ -134,7 +134,7 @@ class CircuitBreaker:
             return
         limit_s = self._limit_s(error)
         limit = "" if limit_s is None else f"; giving up after {format_duration(limit_s)}"
-        extra = told(LogEvent.SIDE_PAUSED, side=error.side, reason=error.kind, give_up_seconds=limit_s)
+        extra = log_fields(LogEvent.SIDE_PAUSED, side=error.side, reason=error.kind, give_up_seconds=limit_s)
         log.error("paused: %s%s", error, limit, extra=extra)
 
     def _check_limit(self, error: RemoteError) -> None:

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import NoReturn, Protocol
 
 from polyb2.core.errors import LeaseLostError, LedgerError
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.ledger.leases import Load, Worker
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Lease:
                 await self._renew(load())
             except LeaseLostError as error:
                 words = "%s: stopping its transfers and beginning with a new one"
-                log.warning(words, error, extra=told(LogEvent.LEASE_LOST))
+                log.warning(words, error, extra=log_fields(LogEvent.LEASE_LOST))
                 self._worker, self._state = None, LeaseState.NONE
                 await on_lost()
                 await self.take()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from polyb2.core.compare import HELD, UNUSABLE
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.parts import bytes_to_send
 from polyb2.core.records import Claim, ListedObject
 from polyb2.core.status import Event, Status
@@ -40,7 +40,7 @@ async def queue_revision(attempt: Attempt, listed: ListedObject, agreed_bytes: i
         words = _asks(claim, listed)
         return _parked(claim, await mirror.ledger.hold_revision(claim, listed, HELD, words), HELD, words)
     await mirror.ledger.renew_revision(claim, listed)
-    extra = told(LogEvent.FILE_REVISED, bytes=claim.revision.size, **facts)
+    extra = log_fields(LogEvent.FILE_REVISED, bytes=claim.revision.size, **facts)
     log.info("%s was replaced at the source; the newest revision is queued", claim.key, extra=extra)
     return Event.REVISE
 
@@ -55,7 +55,7 @@ def _asks(claim: Claim, listed: ListedObject) -> str:
 
 def _parked(claim: Claim, event: Event, reason: str, words: str) -> Event:
     if event is Event.PARK:
-        extra = told(
+        extra = log_fields(
             LogEvent.FILE_PARKED,
             key=claim.key,
             dataset=claim.dataset,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from polyb2.core.compare import SOURCE_GONE
 from polyb2.core.errors import Kind, LeaseLostError, Polyb2Error, RemoteError, Scope, Side, UnexpectedError
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.records import Claim, ListedObject
 from polyb2.core.retry import file_delay_s
 from polyb2.core.status import TRANSITIONS, Event, Status
@@ -26,7 +26,7 @@ from polyb2.flow.run.diagnosis import Diagnosis
 from polyb2.flow.run.revised import queue_revision
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer.attempt import Attempt
-from polyb2.flow.transfer.leftovers import abort_abandoned, abort_strangers
+from polyb2.flow.transfer.leftovers import abort_abandoned, abort_orphans
 from polyb2.remote.guard import Fence
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class Settlement:
         )
         if verdict.event is Event.PARK:
             # While the row is ours: a Create whose answer was lost may have left an unrecorded upload.
-            await _abort_strangers(attempt)
+            await _abort_orphans(attempt)
         if trouble is not None:
             # The breaker opens before the row is free, or it would be claimed again at once.
             self._breaker.report(trouble, claim.key, proofs)
@@ -186,10 +186,10 @@ def _contradicted(error: RemoteError, listed: ListedObject) -> RemoteError:
     return RemoteError(error.side, kind, words, code=error.code)
 
 
-async def _abort_strangers(attempt: Attempt) -> None:
+async def _abort_orphans(attempt: Attempt) -> None:
     claim = attempt.claim
     try:
-        await abort_strangers(attempt.mirror, attempt.dest_key, None)
+        await abort_orphans(attempt.mirror, attempt.dest_key, None)
     except RemoteError as error:
         words = "unfinished uploads of %s could not be looked for (polyb2 cleanup does): %s"
         log.warning(words, claim.key, error, extra=_fields(LogEvent.UPLOAD_LEFT, claim))
@@ -217,4 +217,4 @@ def _log_failure(claim: Claim, event: Event, error: RemoteError, *, quiet: bool)
 def _fields(event: LogEvent, claim: Claim, **fields: object) -> dict[str, object]:
     """The fields of a log line about a claimed file."""
     facts = {"dataset": claim.dataset, "bytes": claim.revision.size, "attempt": claim.attempt}
-    return told(event, key=claim.key, **facts, **fields)
+    return log_fields(event, key=claim.key, **facts, **fields)

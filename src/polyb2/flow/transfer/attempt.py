@@ -12,7 +12,7 @@ import logging
 
 from polyb2 import __version__
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.parts import OBJECT_BYTES_MAX, PartPlan, fits_target, plan_parts
 from polyb2.core.proof import ProofMark, composite_parts
 from polyb2.core.records import Claim, Mirrored, PartProof, Receipt, StoredObject, StoredPart, Upload
@@ -22,7 +22,7 @@ from polyb2.core.units import format_size
 from polyb2.flow.mirror import InFlight, Mirror
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer import proof
-from polyb2.flow.transfer.leftovers import abort_abandoned, abort_strangers, look
+from polyb2.flow.transfer.leftovers import abort_abandoned, abort_orphans, look
 from polyb2.flow.transfer.parts import begin_upload, send_missing
 from polyb2.flow.transfer.publish import find_published, publish
 from polyb2.flow.transfer.refusals import UPLOADS_MAX, Refusals, UploadRefusedError
@@ -92,7 +92,7 @@ class Attempt:
         if claim.earlier_tokens and (mirrored := await self._settle_or_take_over()):
             return mirrored
         if self.upload is None and not claim.follows_completion:
-            await abort_strangers(self.mirror, self.dest_key, None)
+            await abort_orphans(self.mirror, self.dest_key, None)
         return None
 
     async def _settle_or_take_over(self) -> Mirrored | None:
@@ -131,7 +131,7 @@ class Attempt:
         dropped = {receipt.part.number for receipt in self.claim.receipts} - {one.part.number for one in receipts}
         if dropped:
             await self.mirror.ledger.drop_receipts(self.claim, upload, dropped)
-        await abort_strangers(self.mirror, upload.dest_key, upload.upload_id)
+        await abort_orphans(self.mirror, upload.dest_key, upload.upload_id)
         self._use(upload, receipts)
 
     # -- the way ------------------------------------------------------------------------------------------------------
@@ -217,7 +217,9 @@ class Attempt:
     def _note_refused(self, refused: UploadRefusedError) -> None:
         """Log that the target refuses this upload; the bytes that are sent again are no progress."""
         self.progress.is_sent_again = True
-        extra = told(LogEvent.UPLOAD_REFUSED, key=self.claim.key, reason=refused.error.kind, attempt=self.claim.attempt)
+        extra = log_fields(
+            LogEvent.UPLOAD_REFUSED, key=self.claim.key, reason=refused.error.kind, attempt=self.claim.attempt
+        )
         words = "%s: the target refuses this upload again and again; it is aborted, and another one begun: %s"
         log.warning(words, self.claim.key, refused.error.found, extra=extra)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from polyb2.core.errors import RemoteError, Side
 from polyb2.core.gzipped import GzipCheck
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.parts import Part
 from polyb2.core.records import Receipt, Revision
 from polyb2.flow.mirror import InFlight, Mirror
@@ -61,7 +61,7 @@ def _log_refusal(progress: InFlight, error: RemoteError) -> None:
     if progress.is_refusal_told:
         return
     progress.is_refusal_told = True
-    extra = told(LogEvent.REQUEST_RETRIED, key=progress.key, side=error.side, reason=error.kind)
+    extra = log_fields(LogEvent.REQUEST_RETRIED, key=progress.key, side=error.side, reason=error.kind)
     words = "%s: the %s refuses parts of it: %s; they are tried again"
     log.warning(words, progress.key, error.side, error.found, extra=extra)
 

@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from polyb2.core.errors import Kind, RemoteError, Scope
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.records import Upload
 from polyb2.core.recovery import Traces
 from polyb2.flow.mirror import Mirror
@@ -51,12 +51,12 @@ async def abort_all_abandoned(mirror: Mirror) -> int:
             if error.handling.scope is not Scope.FILE:
                 raise
             left += 1
-            extra = told(LogEvent.UPLOAD_LEFT, key=upload.dest_key)
+            extra = log_fields(LogEvent.UPLOAD_LEFT, key=upload.dest_key)
             log.warning("an abandoned upload of %s could not be aborted yet: %s", upload.dest_key, error, extra=extra)
     return left
 
 
-async def abort_strangers(mirror: Mirror, dest_key: str, own_upload_id: str | None) -> None:
+async def abort_orphans(mirror: Mirror, dest_key: str, own_upload_id: str | None) -> None:
     """Abort orphaned uploads of a key that this claim owns: a Create whose answer was lost leaves one behind."""
     strangers = [
         found.upload_id

@@ -15,7 +15,7 @@ from polyb2.core.proof import ProofMark
 from polyb2.core.records import PartProof, Receipt, Upload
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer.body import send_part
-from polyb2.flow.transfer.leftovers import abort_strangers
+from polyb2.flow.transfer.leftovers import abort_orphans
 from polyb2.flow.transfer.proof import OpaqueTargetError, check_part, is_hashed
 from polyb2.flow.transfer.refusals import UploadRefusedError
 
@@ -40,7 +40,7 @@ async def begin_upload(attempt: Attempt, plan: PartPlan, proof: PartProof) -> Up
     finally:
         created.cancel()
     upload = created.result()
-    await abort_strangers(attempt.mirror, upload.dest_key, upload.upload_id)
+    await abort_orphans(attempt.mirror, upload.dest_key, upload.upload_id)
     return upload
 
 

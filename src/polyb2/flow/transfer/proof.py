@@ -109,7 +109,7 @@ def check_part(upload: Upload, receipt: Receipt, *, is_second_try: bool) -> bool
         OpaqueTargetError: it is not that of part 1 the second time either: the upload starts again as ``readback``.
         RemoteError: ``mismatch``, of another part.
     """
-    if upload.proof is PartProof.READBACK or _agrees(receipt):
+    if upload.proof is PartProof.READBACK or _etag_matches(receipt):
         return True
     if is_second_try and receipt.part.number == 1:
         raise OpaqueTargetError
@@ -127,7 +127,7 @@ async def prove_parts(attempt: Attempt) -> Verification:
     if sum(receipt.part.length for receipt in attempt.receipts.values()) != attempt.claim.revision.size:
         raise mismatch("the parts do not add up to the file's size")
     if attempt.own_upload.proof is PartProof.PARTS:
-        if not all(receipt.md5 and _agrees(receipt) for receipt in attempt.receipts.values()):
+        if not all(receipt.md5 and _etag_matches(receipt) for receipt in attempt.receipts.values()):
             raise mismatch("a part was not proven by its MD5")
         return Verification.PARTS
     if _composite_is_source(attempt):
@@ -168,7 +168,7 @@ def _composite_is_source(attempt: Attempt) -> bool:
     return composite([receipt.etag for receipt in attempt.ordered_receipts]) == attempt.claim.revision.etag
 
 
-def _agrees(receipt: Receipt) -> bool:
+def _etag_matches(receipt: Receipt) -> bool:
     """Tell if the target's ETag is the MD5 of the bytes sent (true if they were not hashed)."""
     return receipt.md5 is None or md5_form(receipt.etag) == receipt.md5
 
@@ -184,7 +184,7 @@ async def prove_published(attempt: Attempt, stored: StoredObject) -> Verificatio
             for the object for minutes.
     """
     await _compare_published(attempt, stored, attempt.ordered_receipts)
-    if all(_agrees(receipt) for receipt in attempt.receipts.values()):
+    if all(_etag_matches(receipt) for receipt in attempt.receipts.values()):
         # The target's part ETags are MD5s after all.
         await attempt.mirror.part_etags.note(are_opaque=False)
     return Verification.READBACK

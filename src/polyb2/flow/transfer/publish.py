@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from polyb2.core.errors import Kind, RemoteError, Scope
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.records import StoredObject, Upload, UploadState
 from polyb2.core.recovery import is_ours
 from polyb2.core.units import format_duration
@@ -95,5 +95,7 @@ def _log_wait(attempt: Attempt, lost: RemoteError | None, waited_s: float) -> No
         "%s: all bytes are stored and the target %s the Complete, but does not show the object yet; "
         "polyb2 looks for it for up to %s (large files take time to assemble)"
     )
-    extra = told(LogEvent.FILE_AWAITED, key=claim.key, dataset=claim.dataset, seconds=waited_s, attempt=claim.attempt)
+    extra = log_fields(
+        LogEvent.FILE_AWAITED, key=claim.key, dataset=claim.dataset, seconds=waited_s, attempt=claim.attempt
+    )
     log.info(words, claim.key, answer, format_duration(attempt.mirror.timing.publish_limit_s), extra=extra)

@@ -9,20 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from polyb2.config import Settings
-from polyb2.core.errors import Kind, Polyb2Error, Scope
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.errors import Kind, Scope
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.news import News
 from polyb2.flow.run.breaker import CircuitBreaker
 from polyb2.flow.run.pool import Outcome
 from polyb2.ledger.ledger import Ledger
-from polyb2.notify import reporter
-from polyb2.notify.notifier import Notifier
-from polyb2.notify.ping import Pinger
+from polyb2.notify import messages
+from polyb2.notify.heartbeat import Heartbeat
+from polyb2.notify.notifier import Notifier, harmless
 
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 5.0
@@ -33,7 +33,7 @@ STOPPING_S = 3.0
 
 
 @dataclass(slots=True)
-class Scene:
+class ObservedRun:
     """The objects that the notifier reads.
 
     Attributes:
@@ -57,141 +57,137 @@ class Scene:
     revised: list[str] = field(default_factory=list)
 
 
-class Teller:
+class RunNotifier:
     """Watches a run and sends news of it."""
 
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._notifier = Notifier(scene.settings, scene.ledger)
-        url = scene.settings.polyb2_ping_url
-        self._pinger = Pinger(url.get_secret_value()) if url is not None else None
+    def __init__(self, run: ObservedRun) -> None:
+        self._run = run
+        self._notifier = Notifier(run.settings, run.ledger)
+        url = run.settings.polyb2_ping_url
+        self._heartbeat = Heartbeat(url.get_secret_value()) if url is not None else None
         self._wake = asyncio.Event()
         self._cycles = 0
         self._unfinished: set[str] = set()
         self._paused_s: float | None = None
-        self._may_stand = True
+        self._may_be_over = True
         """A sent message, by this process or an earlier one, may be over once bytes move again."""
 
     @property
     def is_on(self) -> bool:
-        return self._notifier.is_on or self._pinger is not None
+        return self._notifier.is_on or self._heartbeat is not None
 
     def cycle(self) -> None:
         """Note that a cycle of the watch has ended, well or not."""
         self._cycles += 1
         self._wake.set()
 
-    async def look_on(self) -> None:
+    async def watch(self) -> None:
         """Run until cancelled: send urgent news at once, and the rest after each cycle."""
         seen = 0
-        await self._guarded(self._notifier.check())
+        with harmless():
+            await self._notifier.check()
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY_S):
                     await self._wake.wait()
             self._wake.clear()
             ended, seen = self._cycles > seen, self._cycles
-            await self._guarded(self._look(ended))
+            with harmless():
+                await self._look(ended)
 
     async def end(self, error: BaseException | None) -> None:
         """Send the news of the end. A second signal ends the wait for it."""
-        patience_s = FINAL_S if self._scene.signal() is None else STOPPING_S
+        timeout_s = FINAL_S if self._run.signal() is None else STOPPING_S
         try:
-            async with asyncio.timeout(patience_s):
-                await self._guarded(self._end(error))
+            async with asyncio.timeout(timeout_s):
+                with harmless():
+                    await self._end(error)
         except TimeoutError:
-            log.warning("no notification within %.0f s", patience_s, extra=told(LogEvent.NOTIFY_FAILED))
+            log.warning("no notification within %.0f s", timeout_s, extra=log_fields(LogEvent.NOTIFY_FAILED))
 
     async def _look(self, ended: bool) -> None:
-        news = self._standing()
+        news = self._stopped()
         if ended:
             news += await self._found()
         if news or ended:
-            await self._notifier.tell(news)
-        if self._may_stand and self._scene.breaker.error is None and self._scene.outcome.bytes:
-            self._may_stand = False
+            await self._notifier.send(news)
+        if self._may_be_over and self._run.breaker.error is None and self._run.outcome.bytes:
+            self._may_be_over = False
             await self._notifier.forget("stopped ")
-        if ended and self._pinger is not None:
-            problems = [words for words in self._scene.problems() if words != "draining"]
-            await self._pinger.ping("; ".join(problems) or None)
+        if ended and self._heartbeat is not None:
+            problems = [words for words in self._run.problems() if words != "draining"]
+            await self._heartbeat.ping("; ".join(problems) or None)
 
     async def _end(self, error: BaseException | None) -> None:
-        scene = self._scene
+        run = self._run
         failure = str(error) or type(error).__name__ if error is not None else None
         news = await self._found()
         if failure is not None:
-            news.append(reporter.failed(failure))
-        elif not scene.stays_up:
-            news += reporter.ended(scene.outcome)
-        if failure is None and scene.outcome.bytes:
+            news.append(messages.failed(failure))
+        elif not run.stays_up:
+            news += messages.ended(run.outcome)
+        if failure is None and run.outcome.bytes:
             await self._notifier.forget("stopped ")
             await self._notifier.forget("failed ")
-        await self._notifier.tell(news)
-        interrupted = scene.signal() is not None
-        if self._pinger is not None and (failure is not None or not (interrupted or scene.stays_up)):
-            await self._pinger.ping(failure or reporter.shortfall(scene.outcome))
+        await self._notifier.send(news)
+        interrupted = run.signal() is not None
+        if self._heartbeat is not None and (failure is not None or not (interrupted or run.stays_up)):
+            await self._heartbeat.ping(failure or messages.shortfall(run.outcome))
 
     async def _found(self) -> list[News]:
         """The news of the last cycle, or of the whole run."""
-        scene = self._scene
+        run = self._run
         if not self._notifier.is_on:
             return []
-        revised, scene.revised[:] = [*scene.revised], []
-        news = [reporter.revised(key) for key in revised]
-        fresh = {key: event for key, event in scene.outcome.unfinished.items() if key not in self._unfinished}
+        revised, run.revised[:] = [*run.revised], []
+        news = [messages.revised(key) for key in revised]
+        fresh = {key: event for key, event in run.outcome.unfinished.items() if key not in self._unfinished}
         self._unfinished |= set(fresh)
-        news += [reporter.unfinished(key, event) for key, event in fresh.items()]
-        return news + await reporter.of_days(scene.ledger, scene.settings.datasets)
+        news += [messages.unfinished(key, event) for key, event in fresh.items()]
+        return news + await messages.of_days(run.ledger, run.settings.datasets)
 
-    def _standing(self) -> list[News]:
+    def _stopped(self) -> list[News]:
         """The news of a side that is down: keys and caps at once, other causes when they last."""
-        error, now_s = self._scene.breaker.error, time.monotonic()
+        error, now_s = self._run.breaker.error, time.monotonic()
         if error is None:
             self._paused_s = None
             return []
         self._paused_s = self._paused_s or now_s
-        lasts = now_s - self._paused_s >= self._scene.settings.polyb2_give_up
+        lasts = now_s - self._paused_s >= self._run.settings.polyb2_give_up
         if error.kind is Kind.CAP_EXCEEDED or error.handling.scope is Scope.ACCOUNT or lasts:
-            self._may_stand = True
-            return [reporter.stopped(error)]
+            self._may_be_over = True
+            return [messages.stopped(error)]
         return []
-
-    async def _guarded(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except Exception as error:  # noqa: BLE001 - telling never fails what is told of
-            words = str(error) if isinstance(error, Polyb2Error) else type(error).__name__
-            log.warning("no notification: %s", words, extra=told(LogEvent.NOTIFY_FAILED))
 
 
 @asynccontextmanager
-async def telling(scene: Scene) -> AsyncIterator[Teller]:
+async def notifying(run: ObservedRun) -> AsyncIterator[RunNotifier]:
     """Notify about a run while the block lasts, in the log and to the owner."""
     began_s = time.monotonic()
-    teller = Teller(scene)
-    onlooker = asyncio.create_task(teller.look_on(), name="teller") if teller.is_on else None
+    notifier = RunNotifier(run)
+    watcher = asyncio.create_task(notifier.watch(), name="notifier") if notifier.is_on else None
     error: BaseException | None = None
     try:
-        yield teller
+        yield notifier
     except Exception as caught:
         error = caught
         raise
     finally:
-        _log_end(scene, time.monotonic() - began_s)
-        if onlooker is not None:
-            onlooker.cancel()
-            await asyncio.gather(onlooker, return_exceptions=True)
-            await teller.end(error)
+        _log_end(run, time.monotonic() - began_s)
+        if watcher is not None:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+            await notifier.end(error)
 
 
-def _log_end(scene: Scene, seconds: float) -> None:
-    outcome = scene.outcome
-    ended = told(
+def _log_end(run: ObservedRun, seconds: float) -> None:
+    outcome = run.outcome
+    ended = log_fields(
         LogEvent.RUN_ENDED,
         completed=outcome.completed,
         bytes=outcome.bytes,
         seconds=seconds,
         unfinished=len(outcome.unfinished),
-        signal=scene.signal(),
+        signal=run.signal(),
     )
     log.info("ended: %d files completed, %d not", outcome.completed, len(outcome.unfinished), extra=ended)

@@ -15,20 +15,20 @@ from urllib.parse import urlsplit, urlunsplit
 import aiohttp
 
 from polyb2.core.errors import UsageError
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.scrub import shown
 from polyb2.remote.proxies import proxy_of
 from polyb2.remote.sessions import open_session
 
 log = logging.getLogger(__name__)
-PATIENCE_S = 5.0
+TIMEOUT_S = 5.0
 """For all tries together, as the end of a run waits for its ping."""
 TRIES = 3
 _PAUSE_S = 0.5
 _WORDS_MAX = 2000
 
 
-class Pinger:
+class Heartbeat:
     """Pings one URL; a failure is logged once, until it works again."""
 
     def __init__(self, url: str) -> None:
@@ -37,12 +37,12 @@ class Pinger:
 
     async def ping(self, problem: str | None) -> bool:
         """Report success, or the ``problem``; True if the monitor received it."""
-        words = f"no answer within {PATIENCE_S:.0f} s"
+        words = f"no answer within {TIMEOUT_S:.0f} s"
         with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 words = await self._tried(problem)
         if words and not self._is_said:
-            extra = told(LogEvent.NOTIFY_FAILED)
+            extra = log_fields(LogEvent.NOTIFY_FAILED)
             log.warning("the monitor of POLYB2_PING_URL was not reached: %s; check the URL", words, extra=extra)
         self._is_said = bool(words)
         return not words
@@ -62,7 +62,7 @@ class Pinger:
         """Make one try; return the failure, or nothing."""
         method, url, body = ("GET", self._url, None)
         if problem is not None:
-            method, url, body = "POST", failing(self._url), shown(problem)[:_WORDS_MAX].encode()
+            method, url, body = "POST", failure_url(self._url), shown(problem)[:_WORDS_MAX].encode()
         try:
             async with (
                 open_session(url, proxy_of(url)) as session,
@@ -76,7 +76,7 @@ class Pinger:
             return f"no answer ({type(error).__name__})"
 
 
-def failing(url: str) -> str:
+def failure_url(url: str) -> str:
     """The URL for failures: the same with ``/fail`` at the end of its path."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/fail"))

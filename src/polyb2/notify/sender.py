@@ -12,19 +12,19 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.news import Digest
 
 if TYPE_CHECKING:
     import apprise
 
 log = logging.getLogger(__name__)
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 INSTALL = "pip install --no-deps --require-hashes -r requirements/notify.txt"
 _TALKATIVE = ("apprise", "requests", "urllib3", "requests_oauthlib")
 
 
-class Carrier:
+class AppriseSender:
     """Sends messages to each of the URLs; the failure of a URL is logged once, until it works again."""
 
     def __init__(self, urls: Sequence[str]) -> None:
@@ -45,9 +45,9 @@ class Carrier:
         for url, problem in dict(found).items():
             self._tell(url, problem)
 
-    async def carry(self, message: Digest) -> bool:
+    async def send(self, message: Digest) -> bool:
         """Send a message; True if it reached at least one URL within the time limit."""
-        problems: dict[str, str | None] = dict.fromkeys(self._urls, f"no answer within {PATIENCE_S:.0f} s")
+        problems: dict[str, str | None] = dict.fromkeys(self._urls, f"no answer within {TIMEOUT_S:.0f} s")
 
         def send() -> None:
             for url in self._urls:
@@ -63,7 +63,7 @@ class Carrier:
             self._said.discard(url)
         elif url not in self._said:
             self._said.add(url)
-            log.warning("no notification to %s: %s", shown(url), problem, extra=told(LogEvent.NOTIFY_FAILED))
+            log.warning("no notification to %s: %s", shown(url), problem, extra=log_fields(LogEvent.NOTIFY_FAILED))
 
 
 def shown(url: str) -> str:
@@ -82,10 +82,10 @@ def _load(url: str) -> apprise.Apprise | str:
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     asset = apprise.AppriseAsset(app_id="polyb2", app_desc="polyb2", async_mode=False, http_redirects=False)
-    carrier = apprise.Apprise(asset=asset)
+    library = apprise.Apprise(asset=asset)
     try:
-        if carrier.add(url):
-            return carrier
+        if library.add(url):
+            return library
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and its words may hold the token
         return f"{type(error).__name__}; check the URL in POLYB2_NOTIFY_URLS"
     return "it is not a URL of apprise: see its list of services, and correct POLYB2_NOTIFY_URLS"
@@ -100,11 +100,11 @@ def _read_no_netrc() -> None:
 
 def _send(url: str, message: Digest) -> str | None:
     """Send to one URL, blocking; the problem in words, None if it went out."""
-    carrier = _load(url)
-    if isinstance(carrier, str):
-        return carrier
+    library = _load(url)
+    if isinstance(library, str):
+        return library
     try:
-        sent = carrier.notify(title=message.title, body=message.body, body_format="text")
+        sent = library.notify(title=message.title, body=message.body, body_format="text")
     except Exception as error:  # noqa: BLE001 - see above
         return f"{type(error).__name__}; check the URL in POLYB2_NOTIFY_URLS"
     return None if sent else "the service did not take it; check the URL in POLYB2_NOTIFY_URLS, and the service"
@@ -123,5 +123,5 @@ async def _in_a_thread(work: Callable[[], None]) -> None:
 
     threading.Thread(target=body, name="notify", daemon=True).start()
     with suppress(TimeoutError):
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await done.wait()
