@@ -23,8 +23,8 @@ from polyb2.clock import Clock
 from polyb2.config import Settings
 from polyb2.core.errors import AccountStoppedError, LedgerError, RemoteError, Scope, Side
 from polyb2.core.logevents import LogEvent, log_fields
+from polyb2.core.retry import TIMING, Timing
 from polyb2.core.selection import Selection
-from polyb2.core.timing import TIMING, Timing
 from polyb2.core.units import format_duration
 from polyb2.flow.discover.consent import Consent, discover
 from polyb2.flow.discover.discovery import Discovery

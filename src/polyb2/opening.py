@@ -12,17 +12,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from polyb2.clock import Clock, minute_of_day, time_zone, unknown_local_zone
 from polyb2.config import Settings
 from polyb2.core.errors import Side
-from polyb2.core.retry import RequestPolicy
-from polyb2.core.timing import TIMING, Timing
+from polyb2.core.retry import TIMING, RequestPolicy, Timing
 from polyb2.flow.mirror import Mirror, PartEtags
 from polyb2.flow.run.slots import Slots
 from polyb2.ledger.binding import Binding
 from polyb2.ledger.ledger import Ledger
 from polyb2.meters import Meters
 from polyb2.remote.b2 import Target
-from polyb2.remote.bandwidth import Bandwidth
 from polyb2.remote.bucket import Bucket
 from polyb2.remote.guard import Guard
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.polygon import Source
 from polyb2.remote.sessions import Account, Http, open_client
 from polyb2.remote.traffic import Traffic

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyb2.core.gzipped import GzipCheck
+from polyb2.core.integrity import GzipCheck
 
 
 def fed(data: bytes, piece: int = 1000) -> GzipCheck:

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from polyb2.config import Settings
-from polyb2.core.checkup import Check, Checkup, Level
 from polyb2.core.retry import LOOKING
 from polyb2.doctor.canary import FOLDER
+from polyb2.doctor.checks import Check, Checkup, Level
 from polyb2.doctor.examine import examine
 from polyb2.flow.inspect import entitlement
 from polyb2.flow.mirror import OPAQUE

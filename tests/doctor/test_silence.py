@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from polyb2.core.checkup import Level
+from polyb2.doctor.checks import Level
 from polyb2.doctor.examine import examine
 from polyb2.sandbox import Delay, Fault, Stall
 from polyb2.sandbox.faults import Action

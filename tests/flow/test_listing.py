@@ -144,7 +144,7 @@ def other_names() -> Bend:
 async def test_an_endless_listing_of_datasets_does_not_say_that_one_is_absent(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, shows: Bend
 ) -> None:
-    monkeypatch.setattr("polyb2.remote.listing.FOLDER_PAGES_MAX", 5)
+    monkeypatch.setattr("polyb2.remote.parsing.FOLDER_PAGES_MAX", 5)
     bench.box.source.put(GOOD, b"x")
     bench.box.source.inject(Fault("list", Bent(Endless(shows)), times=0))
     with pytest.raises(RemoteError, match=r"the listing of datasets does not end, and .* is not among those"):

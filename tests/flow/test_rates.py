@@ -11,7 +11,7 @@ import pytest
 
 from polyb2.clock import Clock
 from polyb2.config import Settings
-from polyb2.core.timing import Timing
+from polyb2.core.retry import Timing
 from polyb2.flow.mirror import InFlight, Mirror
 from polyb2.opening import open_mirror
 from polyb2.sandbox import Answer, Drip, Fault, GeneratedGzip, Stall

@@ -16,13 +16,13 @@ import pytest
 from polyb2.clock import FAKE_NOW, Clock
 from polyb2.core.coverage import Day, DayState
 from polyb2.core.errors import UsageError
+from polyb2.core.retry import TIMING
 from polyb2.core.selection import DateRange, Mode, Selection, daily, named_dates
-from polyb2.core.timing import TIMING
 from polyb2.engine import RunResult
 from polyb2.flow.discover import watch
 from polyb2.flow.discover.consent import Consent, discover
 from polyb2.flow.discover.discovery import Discovery
-from polyb2.flow.inspect.coverage import days_of
+from polyb2.flow.inspect.completeness import days_of
 from polyb2.flow.mirror import Mirror
 from polyb2.ledger.binding import DISCOVERED, FULL_LISTING
 from polyb2.ledger.ledger import Ledger

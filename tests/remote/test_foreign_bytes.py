@@ -23,7 +23,7 @@ from polyb2.remote.b2 import Target
 from polyb2.remote.bucket import Bucket
 from polyb2.remote.classify import from_body
 from polyb2.remote.guard import Guard
-from polyb2.remote.listing import UNKNOWN
+from polyb2.remote.parsing import UNKNOWN
 from polyb2.remote.polygon import Source, _is_range
 from polyb2.remote.sessions import Account, Http, open_client
 from polyb2.sandbox import Fault, Sandbox, Shape

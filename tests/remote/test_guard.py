@@ -12,9 +12,8 @@ from polyb2.core.errors import Kind, LeaseLostError, RemoteError, Side
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.schedule import parse_schedule
 from polyb2.meters import Meters
-from polyb2.remote.bandwidth import Bandwidth
 from polyb2.remote.guard import Guard
-from polyb2.remote.limiter import Limiter
+from polyb2.remote.limiter import Bandwidth, Limiter
 from polyb2.remote.retries import Tries
 from polyb2.remote.traffic import Traffic
 

@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.pump import BUFFER_BYTES, Incoming
 from polyb2.remote.relay import Relay
 from polyb2.remote.traffic import Traffic

@@ -13,9 +13,9 @@ from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.parts import Part
 from polyb2.core.records import Revision
 from polyb2.core.retry import RequestPolicy
-from polyb2.remote.bandwidth import Bandwidth
 from polyb2.remote.bucket import Bucket
 from polyb2.remote.guard import Guard
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.polygon import Source
 from polyb2.remote.relay import Relay
 from polyb2.remote.sessions import Account, Http, open_client

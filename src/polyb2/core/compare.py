@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from polyb2.core.proof import ProofMark
+from polyb2.core.integrity import ProofMark
 from polyb2.core.records import KnownFile, ListedObject, StoredObject
 from polyb2.core.status import Status
 

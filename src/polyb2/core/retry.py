@@ -1,7 +1,8 @@
-"""The times of retries: pure arithmetic, with the randomness passed in.
+"""The times of retries and waits: pure arithmetic, with the randomness passed in.
 
 Requests back off as Backblaze asks (1 s x 1.5 up to 64 s, full jitter); files wait in the ledger and double from
-``POLYB2_RETRY_BASE``. What the service says in Retry-After is never undercut, up to five minutes.
+``POLYB2_RETRY_BASE``. The service's Retry-After is never undercut, up to five minutes. The waits of the engine are one
+object, so that a test of hours passes a faster one.
 """
 
 from __future__ import annotations
@@ -76,3 +77,47 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - now).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds.
+
+    Attributes:
+        retry_first_s: back-off of a request after its first failure, at most.
+        retry_limit_s: back-off of a request, at most.
+        poll_s: between two checks of the queue, for changes by other processes.
+        sweep_s: between two sweeps of abandoned uploads.
+        probe_first_s: until a side in trouble is probed for the first time; then twice as long each time.
+        probe_limit_s: between two probes, at most.
+        probe_fresh_s: the outcome of a probe serves for all attempts that fail together.
+        near_fresh_s: whether the neighbours of a file can be read is asked again after so long.
+        moved_limit_s: a redirect may last so long: a network's login page goes away, an endpoint that moved does not.
+        publish_limit_s: an object that was completed may stay unseen so long; assembling 172 GB takes time.
+        publish_logged_s: a wait for such an object is logged after so long.
+        refusal_logged_s: a part that is refused for so long is logged.
+        discover_again_s: after a discovery of a watch that failed, the next one is not later.
+        late_again_s: while a file is late, the next discovery is not later.
+        pause_min_s: between two discoveries of a watch, at least.
+        full_listing_s: between two full listings of a watch.
+    """
+
+    retry_first_s: float = 1.0
+    retry_limit_s: float = 64.0
+    poll_s: float = 1.0
+    sweep_s: float = 300.0
+    probe_first_s: float = 1.0
+    probe_limit_s: float = 60.0
+    probe_fresh_s: float = 0.9
+    near_fresh_s: float = 60.0
+    moved_limit_s: float = 20.0
+    publish_limit_s: float = 300.0
+    publish_logged_s: float = 3.0
+    refusal_logged_s: float = 60.0
+    discover_again_s: float = 60.0
+    late_again_s: float = 300.0
+    pause_min_s: float = 1.0
+    full_listing_s: float = 86_400.0
+
+
+TIMING = Timing()

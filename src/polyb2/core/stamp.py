@@ -13,7 +13,7 @@ from email.errors import HeaderParseError
 from email.header import decode_header
 from urllib.parse import quote, unquote
 
-from polyb2.core.proof import ProofMark, clean_etag
+from polyb2.core.integrity import ProofMark, clean_etag
 
 _TOKEN, _SOURCE_ETAG, _PROOF, _VERSION = "polyb2-token", "polyb2-source-etag", "polyb2-proof", "polyb2-version"
 _MTIME, _MODIFIED = "mtime", "src_last_modified_millis"

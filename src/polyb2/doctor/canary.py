@@ -14,14 +14,14 @@ from functools import partial
 
 from polyb2 import __version__
 from polyb2.core.errors import Kind, RemoteError, Scope, Side
+from polyb2.core.integrity import ProofMark, composite
 from polyb2.core.parts import PART_BYTES_MIN, Part, PartPlan, single_part
-from polyb2.core.proof import ProofMark, composite
 from polyb2.core.records import PartProof, Receipt, StoredObject, Upload, UploadState
 from polyb2.core.stamp import Stamp
+from polyb2.doctor.checks import FailedError, Notes
 from polyb2.doctor.leavings import Leavings
-from polyb2.doctor.notes import FailedError, Notes
 from polyb2.remote.b2 import Target
-from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.relay import Relay
 
 FOLDER = ".polyb2-doctor/"

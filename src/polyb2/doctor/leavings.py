@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from polyb2.core.errors import HANDLING, Kind, RemoteError
 from polyb2.core.retry import LOOKING
 from polyb2.core.stamp import Stamp
-from polyb2.doctor.notes import FailedError, Notes
+from polyb2.doctor.checks import FailedError, Notes
 from polyb2.remote.b2 import Target
 
 _SHOWN_MAX = 2 * LOOKING.tries

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from polyb2.core.errors import Kind, Origin, RemoteError, Side
+from polyb2.core.integrity import clean_etag
 from polyb2.core.parts import Part
-from polyb2.core.proof import clean_etag
 from polyb2.core.records import ListedObject, OpenUpload, Receipt, StoredObject, StoredPart, Upload
 from polyb2.core.stamp import Stamp
 from polyb2.remote.bucket import Bucket

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from polyb2.core.errors import Side
 from polyb2.core.records import ListedObject
 from polyb2.remote.guard import Fence, Guard
-from polyb2.remote.listing import Folders, listed_folders, listed_objects
+from polyb2.remote.parsing import Folders, listed_folders, listed_objects
 from polyb2.remote.pump import Incoming
 from polyb2.remote.relay import Relay
 from polyb2.remote.route import Check, Route

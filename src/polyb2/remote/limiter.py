@@ -1,18 +1,23 @@
-"""The waiting queue of one side: requests wait here for the pace that ``core/rate_limit.py`` decides.
+"""The limits of requests and bytes: turns at one side, and the bandwidth of the process.
 
-Invariants: requests start in the order of their arrival; a cancelled waiter does not consume a turn; a changed pace
-takes effect at once, also for the request that is waiting already.
+Requests wait here for the pace that ``core/rate_limit.py`` decides. Invariants: they start in the order of their arrival; a
+cancelled waiter does not consume a turn; a changed pace takes effect at once, also for the request that is waiting already.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 
 from polyb2.core.errors import Kind, RemoteError
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.rate_limit import RateLimiter, Ticket
+from polyb2.core.schedule import NO_LIMIT, Schedule
 
+log = logging.getLogger(__name__)
 _BUSY_CODES = {"ServiceUnavailable", "503"}
 
 
@@ -68,3 +73,47 @@ class Limiter:
         self._rates.answered(asyncio.get_running_loop().time(), ticket, refused=refused)
         if self._rates.per_second != before:
             self._changed.set()
+
+
+class Bandwidth:
+    """Bytes per second over all transfers, by the time of day; 0 for no limit. A burst of a tenth of a second is allowed.
+
+    A transfer that is waiting already completes its wait; its next chunk follows the limit then in force.
+    """
+
+    BURST_S = 0.1
+    LOOK_EVERY_S = 1.0
+
+    def __init__(self, schedule: Schedule = NO_LIMIT, minute: Callable[[], int] = lambda: 0) -> None:
+        """``minute`` reads the clock: the minute of the day in the schedule's time zone, 0 to 1439."""
+        self._schedule = schedule
+        self._minute = minute
+        self._free_s = 0.0
+        self._look_s = 0.0
+        self.per_second = schedule.at(minute())
+
+    @property
+    def words(self) -> str:
+        """The limit in force, for people; empty where there is none."""
+        return self._schedule.words(self._minute())
+
+    def delay_s(self, count: int) -> float:
+        """Book ``count`` bytes; the seconds that their transfer has to wait."""
+        now_s = asyncio.get_running_loop().time() if self._schedule.windows or self.per_second else 0.0
+        if self._schedule.windows and now_s >= self._look_s:
+            self._look(now_s)
+        if not self.per_second:
+            return 0.0
+        self._free_s = max(self._free_s, now_s - self.BURST_S) + count / self.per_second
+        return max(0.0, self._free_s - now_s)
+
+    def _look(self, now_s: float) -> None:
+        """Follow the clock; bytes that are booked and not yet sent are paid for at the new rate."""
+        self._look_s = now_s + self.LOOK_EVERY_S
+        limit = self._schedule.at(self._minute())
+        if limit == self.per_second:
+            return
+        booked = max(0.0, self._free_s - now_s) * self.per_second
+        self._free_s = now_s + (booked / limit if limit else 0.0)
+        self.per_second = limit
+        log.info("%s", self.words, extra=log_fields(LogEvent.BANDWIDTH_CHANGED, bytes_per_s=limit))

@@ -16,8 +16,8 @@ from polyb2 import descriptors
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.meters import Meters
 from polyb2.remote.classify import FOREIGN
+from polyb2.remote.connectors import authorities
 from polyb2.remote.proxies import proxy_of
-from polyb2.remote.trust import authorities
 
 T = TypeVar("T")
 STEP_TIMEOUT_S = 10.0

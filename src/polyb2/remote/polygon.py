@@ -11,13 +11,13 @@ from contextlib import AbstractAsyncContextManager
 import aiohttp
 
 from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.integrity import clean_etag
 from polyb2.core.parts import Part
-from polyb2.core.proof import clean_etag
 from polyb2.core.records import ListedObject, Revision
 from polyb2.remote.bucket import Bucket
 from polyb2.remote.classify import from_response, is_page
 from polyb2.remote.guard import Fence
-from polyb2.remote.listing import listed_objects
+from polyb2.remote.parsing import listed_objects
 from polyb2.remote.pump import Incoming
 
 _NOT_TOLD = {

@@ -18,8 +18,8 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_writer import StreamWriter
 
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.remote.bandwidth import Bandwidth
 from polyb2.remote.classify import FOREIGN, translate
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.pump import BUFFER_BYTES, Incoming, Pump
 from polyb2.remote.traffic import StallWatch
 

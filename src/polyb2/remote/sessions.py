@@ -20,11 +20,10 @@ from aiobotocore.config import AioConfig
 from yarl import URL
 
 from polyb2 import __version__
-from polyb2.remote.interim import bounded
+from polyb2.remote.connectors import ControlSession, bounded, speaks_tls, trusted
 from polyb2.remote.isolated import IsolatedSession
 from polyb2.remote.parsing import Parsers
 from polyb2.remote.proxies import proxy_of
-from polyb2.remote.trust import ControlSession, speaks_tls, trusted
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from polyb2.core.errors import AccountStoppedError, Kind, Origin, RemoteError, Side
-from polyb2.core.timing import TIMING
+from polyb2.core.retry import TIMING
 from polyb2.flow.run.breaker import BreakerState, CircuitBreaker
 from polyb2.flow.run.diagnosis import Probed
 from tests.virtual import play

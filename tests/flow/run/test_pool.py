@@ -21,7 +21,7 @@ from polyb2.flow.run.slots import Slot, Slots
 from polyb2.ledger.claims import QueueState
 from polyb2.ledger.leases import Load, Worker
 from polyb2.meters import Meters
-from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.limiter import Bandwidth
 from tests.virtual import play
 
 LEASE_S = 60.0

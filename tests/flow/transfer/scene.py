@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.integrity import ProofMark
 from polyb2.core.parts import PartPlan
-from polyb2.core.proof import ProofMark
 from polyb2.core.records import (
     Claim,
     OpenUpload,
@@ -27,7 +27,7 @@ from polyb2.flow.mirror import Mirror, PartEtags
 from polyb2.flow.run.slots import Slots
 from polyb2.flow.transfer.attempt import Attempt
 from polyb2.meters import Meters
-from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.limiter import Bandwidth
 
 KEY = "us_stocks_sip/trades_v1/2024/01/2024-01-02.csv.gz"
 SIZE = 11_000_000

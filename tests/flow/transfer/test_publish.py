@@ -9,7 +9,7 @@ from collections import deque
 import pytest
 
 from polyb2.core.errors import Kind, RemoteError
-from polyb2.core.timing import TIMING
+from polyb2.core.retry import TIMING
 from polyb2.flow.mirror import DrainedError
 from polyb2.flow.transfer.publish import publish
 from tests.flow.transfer.scene import SIZE, Bucket, Scene, lost, made_by

@@ -15,15 +15,15 @@ from datetime import date
 
 from polyb2.core.compare import Adoption, Change, Plan, adoption, compare, listed_equal, plan_of
 from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.integrity import Verification
 from polyb2.core.keys import FileName, parse_key
 from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.parts import bytes_to_send, plan_parts
-from polyb2.core.proof import Verification
 from polyb2.core.records import ListedObject, Mirrored, Revision, StoredObject
 from polyb2.core.selection import DateRange, Selection
-from polyb2.flow.discover.chosen import resolve_datasets
 from polyb2.flow.discover.findings import DatasetReport, Report, not_published
 from polyb2.flow.discover.listed import ListingError, Sieve, bounded
+from polyb2.flow.discover.resolve import resolve_datasets
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.transfer.proof import equals_source
 from polyb2.ledger.binding import DISCOVERED

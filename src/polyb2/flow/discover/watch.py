@@ -26,7 +26,7 @@ from polyb2.core.units import format_duration
 from polyb2.flow.discover.consent import Consent, discover, discover_unasked
 from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.discover.findings import Report
-from polyb2.flow.inspect import coverage
+from polyb2.flow.inspect import completeness
 from polyb2.flow.mirror import Mirror
 from polyb2.ledger.binding import FULL_LISTING, FULL_LISTING_DAY
 
@@ -132,7 +132,7 @@ class Watch:
 
     async def _note_late(self, datasets: Sequence[str]) -> None:
         """Log each late day once, and once when it is no longer late."""
-        self.late = await coverage.late(self._mirror.ledger, datasets)
+        self.late = await completeness.late(self._mirror.ledger, datasets)
         late = {(day.dataset, day.date) for day in self.late}
         for dataset, day in sorted(late - self._told_late):
             extra = log_fields(LogEvent.FILE_LATE, dataset=dataset, date=day)

@@ -16,7 +16,7 @@ from polyb2.core.keys import parse_key
 from polyb2.core.parts import Part
 from polyb2.core.records import ListedObject, Revision
 from polyb2.remote.b2 import Target
-from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.polygon import Source
 from polyb2.remote.relay import Relay
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from polyb2.core.errors import AccountStoppedError, Kind, RemoteError, Scope, Side
 from polyb2.core.logevents import LogEvent, log_fields
-from polyb2.core.timing import TIMING, Timing
+from polyb2.core.retry import TIMING, Timing
 from polyb2.core.units import format_duration
 from polyb2.flow.run.diagnosis import Probed
 

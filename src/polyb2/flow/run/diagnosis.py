@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from polyb2.core.answers import refused_by_proxy
 from polyb2.core.errors import Kind, RemoteError, Scope, Side
-from polyb2.core.timing import TIMING, Timing
+from polyb2.core.retry import TIMING, Timing
 from polyb2.flow.run.doubts import Doubts
 
 PROBE_TIMEOUT_S = 15.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.records import Claim
-from polyb2.core.timing import TIMING
+from polyb2.core.retry import TIMING
 from polyb2.flow.inspect.entitlement import reads_near
 from polyb2.remote.polygon import Source
 

@@ -12,9 +12,9 @@ import logging
 
 from polyb2 import __version__
 from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.integrity import ProofMark, composite_parts
 from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.parts import OBJECT_BYTES_MAX, PartPlan, fits_target, plan_parts
-from polyb2.core.proof import ProofMark, composite_parts
 from polyb2.core.records import Claim, Mirrored, PartProof, Receipt, StoredObject, StoredPart, Upload
 from polyb2.core.recovery import Finding, assess, confirmed
 from polyb2.core.stamp import Stamp
@@ -23,9 +23,9 @@ from polyb2.flow.mirror import InFlight, Mirror
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer import proof
 from polyb2.flow.transfer.leftovers import abort_abandoned, abort_orphans, look
-from polyb2.flow.transfer.parts import begin_upload, send_missing
 from polyb2.flow.transfer.publish import find_published, publish
 from polyb2.flow.transfer.refusals import UPLOADS_MAX, Refusals, UploadRefusedError
+from polyb2.flow.transfer.upload import begin_upload, send_missing
 from polyb2.flow.transfer.whole import send_whole
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from polyb2.core.errors import RemoteError, Side
-from polyb2.core.gzipped import GzipCheck
+from polyb2.core.integrity import GzipCheck
 from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.parts import Part
 from polyb2.core.records import Receipt, Revision

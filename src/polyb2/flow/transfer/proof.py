@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from polyb2.core.compare import Adoption, adoption
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.core.gzipped import GzipCheck
+from polyb2.core.integrity import GzipCheck, Verification, composite, composite_parts, md5_form
 from polyb2.core.parts import AUTOMATIC_MAX, STREAM_BUFFER_BYTES, Part, PartPlan, single_part
-from polyb2.core.proof import Verification, composite, composite_parts, md5_form
 from polyb2.core.records import Mirrored, PartProof, Receipt, Revision, StoredObject, Upload
 from polyb2.core.recovery import is_ours
 from polyb2.flow.mirror import Mirror

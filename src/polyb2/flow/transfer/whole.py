@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyb2.core.errors import Kind, RemoteError
+from polyb2.core.integrity import ProofMark, md5_form
 from polyb2.core.parts import STREAM_BUFFER_BYTES
-from polyb2.core.proof import ProofMark, md5_form
 from polyb2.core.records import Mirrored, StoredObject
 from polyb2.core.stamp import Stamp
 from polyb2.flow.transfer.body import tried

@@ -1,27 +1,34 @@
-"""The certificate authorities that this process trusts: the system's, or those of ``SSL_CERT_FILE``, for both HTTP stacks.
+"""The connectors of both HTTP stacks: the authorities that they trust, and a bound on interim answers.
 
-Left alone, botocore's stack reads a bundle of its own for each client, and checks no certificate at all through a proxy.
-Invariants: they are read once, and only if an endpoint or its proxy speaks TLS; each connector gets them from here.
+The authorities are the system's, or those of ``SSL_CERT_FILE``. Left alone, botocore's stack reads a bundle of its
+own for each client, and checks no certificate at all through a proxy. Invariants: they are read once, and only if an
+endpoint or its proxy speaks TLS; each connector gets them from here.
+
+Interim answers (100 Continue, 103 Early Hints) are skipped, up to a limit: aiohttp parses and keeps each of them before the
+waiting task gets its turn, so a server that sends nothing else would block the event loop for many seconds, and take hundreds
+of megabytes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 import sys
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import BadHttpMessage
 from botocore.httpsession import ProxyConfiguration
 
 from polyb2 import descriptors
 from polyb2.core.errors import UsageError
 from polyb2.remote.control import exchange
-from polyb2.remote.interim import bounded
 
 if TYPE_CHECKING:
     from aiobotocore.awsrequest import AioAWSResponse
@@ -29,6 +36,8 @@ if TYPE_CHECKING:
 
 _STRICT = ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN if sys.version_info >= (3, 13) else 0
 """The flags of the standard library's own default for a client."""
+INTERIM_MAX = 100
+"""Unread answers on one connection, which carries one request at a time."""
 
 
 def speaks_tls(*urls: object) -> bool:
@@ -93,3 +102,21 @@ class ControlSession(AIOHTTPSession):
         proxy = self._proxy_config.proxy_url_for(request.url)
         headers = self._proxy_config.proxy_headers_for(request.url)
         return await exchange(await self._get_session(proxy), request, proxy, headers)
+
+
+class _Handler(ResponseHandler):
+    """A connection that is dropped when more answers arrive than were requested."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if len(self._buffer) > INTERIM_MAX:
+            self._buffer.clear()
+            self.close()  # clears an exception that is set before
+            self.set_exception(BadHttpMessage(f"more than {INTERIM_MAX} interim answers"))
+
+
+def bounded(connector: aiohttp.TCPConnector) -> aiohttp.TCPConnector:
+    """Limit the number of unread answers on the connections of a connector."""
+    handler: type[ResponseHandler] = _Handler
+    connector._factory = partial(handler, loop=asyncio.get_running_loop())  # noqa: SLF001 - there is no other way in
+    return connector

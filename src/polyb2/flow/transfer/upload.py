@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from polyb2.core.errors import LeaseLostError
+from polyb2.core.integrity import ProofMark
 from polyb2.core.parts import Part, PartPlan
-from polyb2.core.proof import ProofMark
 from polyb2.core.records import PartProof, Receipt, Upload
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer.body import send_part

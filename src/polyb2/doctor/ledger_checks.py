@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from polyb2.core.units import format_size
-from polyb2.doctor.notes import Notes
+from polyb2.doctor.checks import Notes
 from polyb2.flow.mirror import OPAQUE
 from polyb2.ledger.binding import TARGET_ETAGS, Binding
 from polyb2.ledger.files import open_to_others
