@@ -33,7 +33,8 @@ async def test_a_limiter_spaces_requests_evenly() -> None:
     loop = asyncio.get_running_loop()
     limiter, began_s = Limiter(100), loop.time()
     await asyncio.gather(*(limiter.wait() for _ in range(12)))
-    assert loop.time() - began_s >= 0.1
+    # A timer that fires late is made up for by one request at the most.
+    assert loop.time() - began_s >= 0.09
 
 
 async def test_who_is_cancelled_in_line_takes_nobodys_turn() -> None:
