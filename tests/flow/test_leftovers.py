@@ -33,7 +33,7 @@ async def test_a_parked_file_leaves_no_upload_whose_create_was_never_answered(be
 
 
 async def test_an_upload_created_after_the_claim_was_lost_is_aborted(bench: Bench) -> None:
-    """The answer to a Create comes so late that another runner, which saw no stranger, has sent the file by then."""
+    """The answer to a Create comes so late that another runner, which saw no orphan, has sent the file by then."""
     bench.box.source.put(LARGE, GeneratedGzip(11 * MIB))
     await bench.discover()
     gate = Gate()

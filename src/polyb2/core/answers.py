@@ -149,12 +149,12 @@ class Answer:
         if self.form is Form.ERROR:
             return Origin.SERVICE
         if self.status in _REDIRECTS or self.form is not Form.EMPTY:
-            return Origin.STRANGER
+            return Origin.INTERMEDIARY
         if self.marked:
             return Origin.SERVICE
         believed = _HEAD_ERRORS if self.operation in _HEADS else _BARE_ERRORS
         is_own = self.status in believed or (self.operation in _HEADS and self.status in _SERVER_ERRORS)
-        return Origin.UNMARKED if is_own else Origin.STRANGER
+        return Origin.UNMARKED if is_own else Origin.INTERMEDIARY
 
     @property
     def expected_region(self) -> str:
@@ -166,7 +166,7 @@ class Answer:
 def classify(answer: Answer) -> RemoteError:
     """Turn an answer into its error."""
     origin = answer.origin
-    kind = _of_stranger(answer) if origin is Origin.STRANGER else _of_service(answer)
+    kind = _of_intermediary(answer) if origin is Origin.INTERMEDIARY else _of_service(answer)
     return RemoteError(
         answer.side,
         kind,
@@ -193,7 +193,7 @@ def refused_by_proxy(error: RemoteError) -> RemoteError:
 # -- the class --------------------------------------------------------------------------------------------------------
 
 
-def _of_stranger(answer: Answer) -> Kind:
+def _of_intermediary(answer: Answer) -> Kind:
     status = answer.status
     if status in _REDIRECTS or status == _PROXY_LOGIN:
         return Kind.MISCONFIGURED
@@ -243,7 +243,7 @@ def _words(answer: Answer, origin: Origin) -> str:
     if answer.status in _REDIRECTS:
         return f": the endpoint moved to {answer.moved_to}" if answer.moved_to else ": a redirect that names no host"
     message = answer.message.strip()[:MESSAGE_MAX]
-    if origin is not Origin.STRANGER:
+    if origin is not Origin.INTERMEDIARY:
         return f": {message}" if message else ""
     if answer.form is Form.PAGE:
         return f' with a web page ("{message}")' if message else " with a web page"

@@ -29,7 +29,7 @@ class Origin(StrEnum):
     """The S3 service itself: an S3 error code, or the request id that it puts on each answer."""
     UNMARKED = "unmarked"
     """The service, most likely: an answer that has no body by its nature, and no request id either."""
-    STRANGER = "stranger"
+    INTERMEDIARY = "intermediary"
     """An intermediary: a proxy, a captive portal, a maintenance page, a redirect."""
 
 
@@ -275,12 +275,12 @@ class RemoteError(Polyb2Error):
     def handling(self) -> Handling:
         """The treatment of this error; an intermediary's answer is an outage of the side, no less and no more."""
         handling = HANDLING[self.kind]
-        return replace(handling, scope=Scope.OUTAGE) if self.origin is Origin.STRANGER else handling
+        return replace(handling, scope=Scope.OUTAGE) if self.origin is Origin.INTERMEDIARY else handling
 
     @property
-    def is_strange(self) -> bool:
+    def by_intermediary(self) -> bool:
         """Tell if an intermediary wrote the answer instead of the service."""
-        return self.origin is Origin.STRANGER or self.kind is Kind.BAD_ANSWER
+        return self.origin is Origin.INTERMEDIARY or self.kind is Kind.BAD_ANSWER
 
     @property
     def found(self) -> str:

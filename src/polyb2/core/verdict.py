@@ -67,5 +67,5 @@ def judge(
     if made_progress or doubted or error.kind is Kind.UNREACHABLE:
         return Verdict(failed, reason, charged=False, waits=True)
     # An intermediary's answer is never charged; one that is not doubted has come too often while the side was well.
-    parks = error.is_strange or retry_count >= max_retries
-    return Verdict(Event.PARK if parks else failed, reason, charged=not error.is_strange, waits=not parks)
+    parks = error.by_intermediary or retry_count >= max_retries
+    return Verdict(Event.PARK if parks else failed, reason, charged=not error.by_intermediary, waits=not parks)

@@ -236,8 +236,8 @@ class Target:
 
 async def _check_read(response: aiohttp.ClientResponse, part: Part) -> None:
     """Raise the error of an answer to a GET, unless it is the service's own and as long as requested."""
-    is_strange = not response.headers.get("ETag") or is_page("", response.headers)
-    if response.status not in {_OK, _PARTIAL} or is_strange:
+    is_foreign = not response.headers.get("ETag") or is_page("", response.headers)
+    if response.status not in {_OK, _PARTIAL} or is_foreign:
         raise await from_response(Side.TARGET, "get", response)
     if response.content_length is not None and response.content_length != part.length:
         words = f"get of {part.length} bytes was answered with {response.content_length}"

@@ -225,7 +225,7 @@ def _kind_of(error: Exception) -> Kind:
         return Kind.UNREACHABLE
     if isinstance(error, TimeoutError):
         return Kind.STALLED
-    if _origin_of(error) is Origin.STRANGER:
+    if _origin_of(error) is Origin.INTERMEDIARY:
         return Kind.BAD_ANSWER
     if isinstance(error, (aiohttp.ClientPayloadError, asyncio.IncompleteReadError)):
         return Kind.TRUNCATED
@@ -234,8 +234,8 @@ def _kind_of(error: Exception) -> Kind:
 
 def _origin_of(error: Exception) -> Origin:
     """The author of an error: an intermediary wrote what is not HTTP, or not what S3 ever sends."""
-    strange = isinstance(error, (aiohttp.ClientResponseError, *_UNREADABLE, UnusableError))
-    return Origin.STRANGER if strange else Origin.SERVICE
+    is_foreign = isinstance(error, (aiohttp.ClientResponseError, *_UNREADABLE, UnusableError))
+    return Origin.INTERMEDIARY if is_foreign else Origin.SERVICE
 
 
 def _words(error: Exception) -> str:

@@ -131,8 +131,8 @@ async def _check_answer(response: aiohttp.ClientResponse, revision: Revision, pa
         RemoteError: an intermediary's answer, an error, another revision, or figures that contradict the listing.
     """
     etag = clean_etag(response.headers.get("ETag", ""))
-    is_strange = etag != revision.etag and is_page("", response.headers)
-    if response.status not in {_OK, _PARTIAL} or is_strange:
+    is_foreign = etag != revision.etag and is_page("", response.headers)
+    if response.status not in {_OK, _PARTIAL} or is_foreign:
         raise await from_response(Side.SOURCE, "get", response)
     if not etag:
         words = "get was answered without an ETag, as a proxy does that changes answers"

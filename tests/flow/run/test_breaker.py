@@ -16,7 +16,7 @@ from tests.virtual import play
 
 AWAY = RemoteError(Side.SOURCE, Kind.UNREACHABLE, "the source cannot be reached")
 REFUSED = RemoteError(Side.TARGET, Kind.KEYS_REFUSED, "the keys are refused")
-MOVED = RemoteError(Side.TARGET, Kind.MISCONFIGURED, "a redirect", origin=Origin.STRANGER)
+MOVED = RemoteError(Side.TARGET, Kind.MISCONFIGURED, "a redirect", origin=Origin.INTERMEDIARY)
 GIVE_UP_S = 600.0
 
 

@@ -147,7 +147,7 @@ async def _answers(source: Source, item: ListedObject) -> RemoteError | None:
     try:
         await _read_byte(source, item)
     except RemoteError as error:
-        if error.is_strange or error.kind not in _ABOUT_ONE_FILE:
+        if error.by_intermediary or error.kind not in _ABOUT_ONE_FILE:
             raise
         return error
     return None

@@ -146,7 +146,7 @@ class CircuitBreaker:
         """The longest trouble of the side that is waited out; None for no limit."""
         if self._for_ever:
             return None
-        has_moved = error.is_strange and error.kind is Kind.MISCONFIGURED
+        has_moved = error.by_intermediary and error.kind is Kind.MISCONFIGURED
         return min(self._give_up_s, self._timing.moved_limit_s) if has_moved else self._give_up_s
 
     def _left_s(self, error: RemoteError) -> float:

@@ -85,8 +85,8 @@ class Diagnosis:
             began_s: when the attempt began, by the loop's clock.
             known: the trouble for which the run is paused already.
         """
-        if error.is_strange:
-            return await self._behind_strange(error, key)
+        if error.by_intermediary:
+            return await self._behind_intermediary(error, key)
         if error.kind is Kind.KEYS_REFUSED:
             listing = await self.probe(error.side, "")
             return refused_by_proxy(error) if listing.problem is None else error
@@ -103,10 +103,10 @@ class Diagnosis:
             return None
         return await self._behind_failing(error, key, known)
 
-    async def _behind_strange(self, error: RemoteError, key: str) -> RemoteError | None:
+    async def _behind_intermediary(self, error: RemoteError, key: str) -> RemoteError | None:
         """Treat an intermediary's answer as the side's trouble, unless only this file meets it while others succeed."""
         probed = await self.probe(error.side, key)
-        self.doubts.note_strange(key, proofs=self.proofs, side_is_well=probed.proven)
+        self.doubts.note_intermediary(key, proofs=self.proofs, side_is_well=probed.proven)
         if probed.proven or self.doubts.is_settled(key):
             return None
         is_account = probed.problem is not None and probed.problem.handling.scope is Scope.ACCOUNT

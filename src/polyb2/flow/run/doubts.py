@@ -17,7 +17,7 @@ from polyb2.core.retry import TIMING
 from polyb2.flow.inspect.entitlement import reads_near
 from polyb2.remote.polygon import Source
 
-STRANGE_MAX = 6
+INTERMEDIARY_MAX = 6
 """An intermediary's answers to the same file, each while the side was well, after which it is parked: a quarter of an
 hour."""
 TRIES, TRIES_YOUNG = 6, 8
@@ -28,7 +28,7 @@ _DOUBTFUL = {Kind.FORBIDDEN, Kind.NOT_FOUND}
 
 
 @dataclass(slots=True)
-class _Strange:
+class _Met:
     """The number of an intermediary's answers to a file while the side was well, and the proofs at the time of the last."""
 
     count: int = 0
@@ -40,21 +40,21 @@ class Doubts:
     """Doubts by key, for files that failed and are not completed or parked."""
 
     near_fresh_s: float = TIMING.near_fresh_s
-    _strange: dict[str, _Strange] = field(default_factory=dict)
+    _met: dict[str, _Met] = field(default_factory=dict)
     _refused: dict[str, int] = field(default_factory=dict)
     _near: dict[str, tuple[float, bool]] = field(default_factory=dict)
 
     def count(self, key: str) -> int:
         """The number of doubted answers about a file; its back-off grows with them."""
-        strange = self._strange.get(key)
-        return self._refused.get(key, 0) + (strange.count if strange else 0)
+        met = self._met.get(key)
+        return self._refused.get(key, 0) + (met.count if met else 0)
 
     def forget(self, key: str) -> None:
         """Drop the doubts about a file: it is completed, parked, or another revision."""
-        self._strange.pop(key, None)
+        self._met.pop(key, None)
         self._refused.pop(key, None)
 
-    def note_strange(self, key: str, *, proofs: int, side_is_well: bool) -> None:
+    def note_intermediary(self, key: str, *, proofs: int, side_is_well: bool) -> None:
         """Count an intermediary's answer, unless the side itself may be away.
 
         Args:
@@ -62,18 +62,18 @@ class Doubts:
             proofs: files that were completed in this process.
             side_is_well: another file was just seen to get the service's own answer.
         """
-        strange = self._strange.setdefault(key, _Strange(proofs=proofs))
-        strange.count += side_is_well or proofs > strange.proofs
-        strange.proofs = proofs
+        met = self._met.setdefault(key, _Met(proofs=proofs))
+        met.count += side_is_well or proofs > met.proofs
+        met.proofs = proofs
 
     def is_settled(self, key: str) -> bool:
         """Tell if an intermediary has answered about a file too often to wait for another answer."""
-        strange = self._strange.get(key)
-        return strange is not None and strange.count >= STRANGE_MAX
+        met = self._met.get(key)
+        return met is not None and met.count >= INTERMEDIARY_MAX
 
     async def about(self, source: Source, claim: Claim, error: RemoteError, now_ms: int) -> bool:
         """Tell if the answer is to be doubted still; counts it."""
-        if error.is_strange:
+        if error.by_intermediary:
             return not self.is_settled(claim.key)
         if error.side is not Side.SOURCE or error.kind not in _DOUBTFUL:
             return False

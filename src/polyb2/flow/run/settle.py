@@ -143,7 +143,7 @@ class Settlement:
         event = await ledger.fail(claim, verdict, str(trouble or error), delay_s)
         if trouble is None:
             # An intermediary's answer that came while the side was well is most likely the tail of its trouble.
-            _log_failure(claim, event, error, quiet=doubted and error.is_strange)
+            _log_failure(claim, event, error, quiet=doubted and error.by_intermediary)
         if event in _PARKING:
             diagnosis.doubts.forget(claim.key)
             await _abort_given_up(attempt)

@@ -58,12 +58,12 @@ async def abort_all_abandoned(mirror: Mirror) -> int:
 
 async def abort_orphans(mirror: Mirror, dest_key: str, own_upload_id: str | None) -> None:
     """Abort orphaned uploads of a key that this claim owns: a Create whose answer was lost leaves one behind."""
-    strangers = [
+    orphans = [
         found.upload_id
         async for found in mirror.target.open_uploads(dest_key)
         if found.key == dest_key and found.upload_id != own_upload_id
     ]
-    for upload_id in strangers:
+    for upload_id in orphans:
         log.info("aborting an unfinished upload of %s", dest_key)
         await mirror.target.abort(dest_key, upload_id)
 

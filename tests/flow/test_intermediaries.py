@@ -161,7 +161,7 @@ async def test_a_file_that_alone_meets_a_stranger_holds_up_nobody_and_is_parked_
     assert (result.outcome.completed, result.outcome.unfinished) == (5, {SMALL: Event.PARK})
     row = await bench.row(SMALL)
     assert (row["status"], row["reason"], row["retry_count"]) == ("permanent_failure", "bad_answer", 0)
-    assert row["attempt"] == doubts.STRANGE_MAX
+    assert row["attempt"] == doubts.INTERMEDIARY_MAX
     assert "with a web page" in row["error_message"]
 
 
@@ -415,7 +415,7 @@ async def test_an_error_of_polyb2_itself_is_booked_on_nobody_else(
     assert set(result.outcome.unfinished.values()) == {Event.PARK}
     row = await bench.row(SMALL)
     assert (row["status"], row["reason"], row["retry_count"]) == ("permanent_failure", "internal", 2)
-    assert row["error_message"].startswith("unexpected KeyError in polyb2 itself (test_strangers.py:")
+    assert row["error_message"].startswith("unexpected KeyError in polyb2 itself (test_intermediaries.py:")
     assert "please report" in row["error_message"]
     traced = [record for record in caplog.records if record.exc_info]
     assert traced
