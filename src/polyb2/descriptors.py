@@ -39,7 +39,7 @@ def raise_limit() -> int:
     return hard
 
 
-def streams_that_fit(files: int) -> int:
+def slots_that_fit(files: int) -> int:
     """The number of slots that this many open files allow; at least one."""
     return max(1, (files - _RESERVED) // _PER_STREAM)
 

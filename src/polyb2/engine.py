@@ -100,7 +100,7 @@ async def run(
 def _fitting(settings: Settings) -> Settings:
     """The settings, with no more slots than the limit of open files allows once it is raised as far as possible."""
     files, wanted = descriptors.raise_limit(), settings.polyb2_concurrency
-    streams = descriptors.streams_that_fit(files)
+    streams = descriptors.slots_that_fit(files)
     if wanted <= streams:
         return settings
     log.warning(

@@ -65,7 +65,7 @@ def answering(answer: Callable[[int], Any], *numbers: signal.Signals) -> Iterato
             signal.signal(number, _after(requests, was))
 
 
-def _after(requests: _Requests, was: Any) -> Any:  # noqa: ANN401 - whatever stands in the table of signals
+def _after(requests: _Requests, was: Any) -> Any:  # noqa: ANN401 - any entry of the table of signals
     """The former handler, which does not receive echoes of a request that was handled meanwhile."""
     was = signal.SIG_DFL if was is None else was
     if requests.heard_s is None:

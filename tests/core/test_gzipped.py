@@ -1,4 +1,4 @@
-"""Whole gzip streams are told from cut and damaged ones, at any cut and in any pieces."""
+"""Whole gzip streams are distinguished from cut and damaged ones, at any cut and in any pieces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The preflight against a real S3 server, which answers some questions as nobody expected."""
+"""The preflight against a real S3 server, which answers some requests unexpectedly."""
 
 from __future__ import annotations
 

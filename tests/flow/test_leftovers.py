@@ -1,4 +1,4 @@
-"""Uploads that nobody goes on with: none outlives the file it was for, and none is aborted that is not ours."""
+"""Abandoned uploads: none outlives its file, and only our own are aborted."""
 
 from __future__ import annotations
 

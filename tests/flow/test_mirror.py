@@ -293,7 +293,7 @@ async def test_sync_mirrors_while_it_lists(bench: Bench) -> None:
 
 
 async def test_a_run_that_lost_its_lease_goes_on_with_a_new_one(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """The process stands still for longer than its lease; what it had in hand is not left behind, and is told of once."""
+    """The process is suspended for longer than its lease; its files are not left behind, and are logged once."""
     for day in range(1, 6):
         bench.box.source.put(key(f"2024-01-{day:02}"), b"x" * 1000)
     await bench.discover()

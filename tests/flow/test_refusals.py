@@ -1,4 +1,4 @@
-"""An upload that the target refuses for ever, as a full vault of B2 does: another one is begun, and nobody is charged."""
+"""An upload that the target refuses for ever, as a full vault of B2 does: another one is begun, and no file is charged."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ async def test_a_part_that_is_never_taken_is_not_excused_by_the_parts_of_each_ne
     bench.assert_clean()
 
 
-async def test_a_share_of_all_requests_refused_at_random_begins_nothing_anew(bench: Bench) -> None:
+async def test_a_share_of_all_requests_refused_at_random_begins_nothing_again(bench: Bench) -> None:
     @dataclass
     class AtRandom(Action):
         share: float

@@ -1,4 +1,4 @@
-"""A real HTTP server that takes messages and pings, and can be told to refuse or to keep silent."""
+"""A real HTTP server that takes messages and pings, and refuses or keeps silent on request."""
 
 from __future__ import annotations
 

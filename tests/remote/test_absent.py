@@ -1,4 +1,4 @@
-"""A HEAD that shows no object: when that means that there is none, and when it means that nobody may know."""
+"""A HEAD that shows no object: the cases in which there is none, and those in which that is unknown."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_page_is_never_absent(box: Sandbox, status: int) -> None:
 async def test_a_404_that_anybody_may_have_written_is_believed_if_the_service_lists(
     box: Sandbox, is_service: bool
 ) -> None:
-    """No body, no type, no request id; the listing behind it is the service's, or is that of the same nobody."""
+    """No body, no type, no request id; the listing behind it is the service's, or the same intermediary's."""
     listing = b"<ListBucketResult><Name>mirror</Name><IsTruncated>false</IsTruncated></ListBucketResult>"
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

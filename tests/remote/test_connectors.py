@@ -103,7 +103,7 @@ async def test_a_certificate_is_checked_behind_a_proxy_as_well() -> None:
 def test_a_bundle_that_is_none_is_said_and_not_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, words: str
 ) -> None:
-    """OpenSSL trusts nobody then, and each side fails as if its certificate were bad."""
+    """OpenSSL would trust no authority then, and each side would fail as if its certificate were bad."""
     named = tmp_path / "ca.pem"
     if text is not None:
         named.write_text(text)

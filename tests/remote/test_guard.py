@@ -1,4 +1,4 @@
-"""Pacing, patience and retries of requests, without a server."""
+"""Rate limit, time-outs and retries of requests, without a server."""
 
 from __future__ import annotations
 

@@ -152,8 +152,8 @@ class Answer:
             return Origin.INTERMEDIARY
         if self.marked:
             return Origin.SERVICE
-        believed = _HEAD_ERRORS if self.operation in _HEADS else _BARE_ERRORS
-        is_own = self.status in believed or (self.operation in _HEADS and self.status in _SERVER_ERRORS)
+        accepted = _HEAD_ERRORS if self.operation in _HEADS else _BARE_ERRORS
+        is_own = self.status in accepted or (self.operation in _HEADS and self.status in _SERVER_ERRORS)
         return Origin.UNMARKED if is_own else Origin.INTERMEDIARY
 
     @property

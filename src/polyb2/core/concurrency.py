@@ -57,9 +57,9 @@ def stall_factor(others: float | None) -> float:
 class ThreadLimit:
     """Follows the thread's load while bodies wait: doubles where it has time to spare, and falls one by one."""
 
-    def __init__(self, streams: int) -> None:
-        self._most = streams
-        self._few = min(FEW, streams)
+    def __init__(self, slots: int) -> None:
+        self._most = slots
+        self._few = min(FEW, slots)
         self._share: float | None = None
         self.bodies = self._few
         """Bodies that may move at once now."""
@@ -80,9 +80,9 @@ class LineLimit:
     Short bodies are limited only until the first has ended in a moment, and on a line that is known to be crowded.
     """
 
-    def __init__(self, streams: int) -> None:
-        self._most = streams
-        self.bodies = min(FIRST, streams)
+    def __init__(self, slots: int) -> None:
+        self._most = slots
+        self.bodies = min(FIRST, slots)
         """Long bodies that may move at once now."""
         self.is_crowded = True
         """Short bodies are limited as well."""

@@ -128,7 +128,7 @@ HANDLING: dict[Kind, Handling] = {
         "again",
     ),
     Kind.NOT_FOUND: Handling(1, Scope.FILE, True, "the object is not there; polyb2 verify compares source and bucket"),
-    Kind.NO_SUCH_UPLOAD: Handling(1, Scope.FILE, True, "polyb2 starts the upload anew"),
+    Kind.NO_SUCH_UPLOAD: Handling(1, Scope.FILE, True, "polyb2 starts the upload again"),
     Kind.CHANGED: Handling(1, Scope.FILE, True, "the source replaced the file; polyb2 takes the newest revision"),
     Kind.KEYS_REFUSED: Handling(2, Scope.ACCOUNT, True, "check the access key and its secret"),
     Kind.NOT_PERMITTED: Handling(

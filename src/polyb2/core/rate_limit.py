@@ -55,7 +55,7 @@ EVIDENCE = 2.5
 """Refusals beyond the ordinary and the tolerated share that begin an experiment. Half: single refusals of a found limit do,
 and 3 % are refused."""
 CERTAIN = 3.0
-"""Of the sequential test: what is e^3 times as likely is believed, as Wald's bound for one error
+"""Of the sequential test: a hypothesis e^3 times as likely is accepted, as Wald's bound for one error
 of twenty. Double: goodput under a limit of 0.9 a second is 89.6 %."""
 MEASURED = 100
 REFUSALS = 2 * CERTAIN

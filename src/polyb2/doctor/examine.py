@@ -61,7 +61,7 @@ async def examine(settings: Settings) -> Checkup:
 def _note_open_files(notes: Notes, streams: int) -> None:
     files = descriptors.raise_limit()
     words = f"{files} for this process"
-    if (fits := descriptors.streams_that_fit(files)) < streams:
+    if (fits := descriptors.slots_that_fit(files)) < streams:
         notes.doubtful("open_files", f"{words}, enough for {fits} of {streams} streams", descriptors.ADVICE)
     else:
         notes.passed("open_files", words)
@@ -155,7 +155,7 @@ async def _examine_steps(notes: Notes, endpoint: Endpoint) -> None:
 
 
 def note_clock(notes: Notes, clock: AnswerClock) -> None:
-    """Compare this machine's clock with the service's, as far as its answers told; an unknown one is no failure."""
+    """Compare this machine's clock with the service's, if its answers showed it; an unknown one is no failure."""
     offset_s = clock.offset_s
     if not clock.answered:
         notes.skipped("clock", "no answer came that could tell the time")

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from polyb2.sandbox.exchange import Exchange, Reply, S3Error, http_date
-from polyb2.sandbox.listing import list_objects
 from polyb2.sandbox.objects import Content, InMemory, SourceObject
-from polyb2.sandbox.server import SandboxServer
+from polyb2.sandbox.server import SandboxServer, list_objects
 
 
 class SourceServer(SandboxServer):

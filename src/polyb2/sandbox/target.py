@@ -17,9 +17,8 @@ from typing import Literal
 from xml.sax.saxutils import escape
 
 from polyb2.sandbox.exchange import Exchange, Reply, S3Error, xml_reply
-from polyb2.sandbox.listing import list_objects
 from polyb2.sandbox.multipart import Upload, listed_parts, listed_uploads, wanted_parts
-from polyb2.sandbox.server import SandboxServer
+from polyb2.sandbox.server import SandboxServer, list_objects
 from polyb2.sandbox.source import ranged
 from polyb2.sandbox.storage import Blob, Store
 from polyb2.sandbox.versions import Version, entry_xml, headers_of, metadata_of, version_xml

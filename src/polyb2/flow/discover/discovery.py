@@ -49,7 +49,7 @@ class Discovery:
         """Take the selection to list.
 
         Args:
-            mirror: into whose ledger.
+            mirror: the mirror whose ledger is filled.
             selection: of which files.
             only_known: files that the ledger does not have are left out,
             since: but for those dated so or later, by dataset.

@@ -77,7 +77,7 @@ async def in_order(
 
     Args:
         pages: lists a prefix.
-        side: whose listing it is.
+        side: the side that lists.
         prefix: what is listed.
         has: tells which of its objects are wanted.
 

@@ -17,7 +17,7 @@ async def resolve_datasets(source: Source, patterns: tuple[str, ...], refused: l
     """The datasets that the patterns name in the source's own listing.
 
     Args:
-        source: whose listing.
+        source: the source.
         patterns: names or globs; none means all.
         refused: receives the listed names that no dataset can have.
 

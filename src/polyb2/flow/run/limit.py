@@ -24,11 +24,11 @@ class ConcurrencyLimit:
     """Admits bodies, as many at once as thread and line can carry."""
 
     def __init__(
-        self, streams: int, traffic: Traffic | None = None, worked_s: Callable[[], float] = time.thread_time
+        self, slots: int, traffic: Traffic | None = None, worked_s: Callable[[], float] = time.thread_time
     ) -> None:
         """``traffic`` knows the moving bodies; ``worked_s`` reads the processor time of the event loop's thread."""
-        self._level = ThreadLimit(streams)
-        self._line = LineLimit(streams)
+        self._thread = ThreadLimit(slots)
+        self._line = LineLimit(slots)
         self._traffic = traffic or Traffic()
         self._worked_s = worked_s
         self._long = self._short = 0
@@ -61,7 +61,7 @@ class ConcurrencyLimit:
     def _may_pass(self, is_long: bool) -> bool:
         if is_long:
             moving = self._moving if self._line.is_crowded else self._long
-            return moving < min(self._level.bodies, self._line.bodies)
+            return moving < min(self._thread.bodies, self._line.bodies)
         return not self._line.is_crowded or self._moving < self._line.bodies
 
     @property
@@ -109,7 +109,7 @@ class ConcurrencyLimit:
             if not self._long + self._short:
                 return
             if self._turns:
-                self._level.look((self._worked_s() - worked_s) / (time.monotonic() - began_s))
+                self._thread.look((self._worked_s() - worked_s) / (time.monotonic() - began_s))
             traffic = self._traffic
             self._line.look(loop.time(), traffic.passed_bytes, self._moving, traffic.lasting)
             self._grant()

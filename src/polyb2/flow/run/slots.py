@@ -20,8 +20,8 @@ RESERVED_SHARE = 4
 class Slot:
     """The right to one body transfer; given back by :meth:`release`, any number of times."""
 
-    def __init__(self, streams: Slots, *, extra: bool, idle: bool) -> None:
-        self._streams = streams
+    def __init__(self, slots: Slots, *, extra: bool, idle: bool) -> None:
+        self._slots = slots
         self.extra = extra
         self.idle = idle
         self._held = True
@@ -30,19 +30,19 @@ class Slot:
         """Mark it as used by a file; until then it is held, but no transfer is busy."""
         if self.idle:
             self.idle = False
-            self._streams.idle -= 1
+            self._slots.idle -= 1
 
     def release(self) -> None:
         if self._held:
             self.begin()
             self._held = False
-            self._streams.give_back(self)
+            self._slots.give_back(self)
 
     async def rest(self, delay_s: float) -> None:
         """Back off without holding the slot, then get one again."""
         self.release()
         await asyncio.sleep(delay_s)
-        again = await self._streams.for_part()
+        again = await self._slots.for_part()
         self.extra, self._held = again.extra, True
 
 
