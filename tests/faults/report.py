@@ -50,7 +50,7 @@ newest revision, no upload left over, no part with a receipt sent twice while it
 
 ## What cannot be known without a live account
 
-- The words and codes of some refusals: `core/answers.py` takes the documented and the reported ones, and judges unknown ones
+- The words and codes of some refusals: `core/classification.py` takes the documented and the reported ones; unknown ones are judged
   by their status.
 - Whether the source honours If-Match: the ETag of every answer is compared as well, and a 501 turns the header off.
 - Whether B2's part ETags are MD5s: part 1 of every upload is hashed; where they are none, the object is read back.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from polyb2.core.answers import refused_by_proxy
+from polyb2.core.classification import refused_by_proxy
 from polyb2.core.errors import HANDLING, Kind, LedgerError, RemoteError, UsageError
 
 

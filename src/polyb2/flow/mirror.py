@@ -38,7 +38,7 @@ class InFlight:
         settled_bytes: with receipts, of earlier attempts or of this one.
         relays: the bodies in transfer.
         again: those of them whose bytes are sent again after a failure.
-        is_refusal_told: the refusal of its parts has been logged.
+        is_refusal_logged: the refusal of its parts has been logged.
         is_sent_again: an upload of this attempt was refused, so that all its bytes are sent again.
         began_s: when this attempt began, on the monotonic clock.
     """
@@ -51,7 +51,7 @@ class InFlight:
     settled_bytes: int = 0
     relays: set[Relay] = field(default_factory=set)
     again: set[Relay] = field(default_factory=set)
-    is_refusal_told: bool = False
+    is_refusal_logged: bool = False
     is_sent_again: bool = False
     began_s: float = field(default_factory=time.monotonic)
 

@@ -33,7 +33,7 @@ class Heartbeat:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._is_said = False
+        self._is_logged = False
 
     async def ping(self, problem: str | None) -> bool:
         """Report success, or the ``problem``; True if the monitor received it."""
@@ -41,10 +41,10 @@ class Heartbeat:
         with suppress(TimeoutError):
             async with asyncio.timeout(TIMEOUT_S):
                 words = await self._tried(problem)
-        if words and not self._is_said:
+        if words and not self._is_logged:
             extra = log_fields(LogEvent.NOTIFY_FAILED)
             log.warning("the monitor of POLYB2_PING_URL was not reached: %s; check the URL", words, extra=extra)
-        self._is_said = bool(words)
+        self._is_logged = bool(words)
         return not words
 
     async def _tried(self, problem: str | None) -> str:

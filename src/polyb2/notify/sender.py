@@ -29,7 +29,7 @@ class AppriseSender:
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = urls
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
 
     async def check(self) -> None:
         """Report what is wrong with the URLs, or with this installation, before there is a message."""
@@ -43,7 +43,7 @@ class AppriseSender:
 
         await _in_a_thread(look)
         for url, problem in dict(found).items():
-            self._tell(url, problem)
+            self._log(url, problem)
 
     async def send(self, message: Digest) -> bool:
         """Send a message; True if it reached at least one URL within the time limit."""
@@ -55,14 +55,14 @@ class AppriseSender:
 
         await _in_a_thread(send)
         for url, problem in dict(problems).items():
-            self._tell(url, problem)
+            self._log(url, problem)
         return None in problems.values()
 
-    def _tell(self, url: str, problem: str | None) -> None:
+    def _log(self, url: str, problem: str | None) -> None:
         if problem is None:
-            self._said.discard(url)
-        elif url not in self._said:
-            self._said.add(url)
+            self._logged.discard(url)
+        elif url not in self._logged:
+            self._logged.add(url)
             log.warning("no notification to %s: %s", shown(url), problem, extra=log_fields(LogEvent.NOTIFY_FAILED))
 
 

@@ -1,7 +1,7 @@
 """Foreign errors become ours here and only here: above this package there are no botocore and no aiohttp exceptions.
 
-Both HTTP stacks come through: an answer of either becomes an ``Answer`` for ``core/answers.py``, which finds its author.
-Exception texts can hold a URL, and a presigned URL holds a signature: every message is scrubbed.
+Both HTTP stacks come through: an answer of either becomes an ``Answer`` for ``core/classification.py``, which finds
+its author. Exception texts can hold a URL, and a presigned URL holds a signature: every message is scrubbed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from polyb2 import descriptors
-from polyb2.core.answers import Answer, Form, classify
+from polyb2.core.classification import Answer, Form, classify
 from polyb2.core.errors import Kind, Origin, RemoteError, Side
 from polyb2.core.retry import parse_retry_after
 from polyb2.core.scrub import scrub

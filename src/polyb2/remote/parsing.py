@@ -51,7 +51,7 @@ class _Parser(_Base):  # type: ignore[misc]
 
     def _parse_shape(self, shape: Any, node: Any) -> Any:  # noqa: ANN401 - botocore's
         if isinstance(node, list) and shape.type_name in _SCALARS:
-            raise ValueError(f"{shape.name} is said {len(node)} times")
+            raise ValueError(f"{shape.name} occurs {len(node)} times")
         return super()._parse_shape(shape, node)
 
     def _handle_structure(self, shape: Any, node: Any) -> Any:  # noqa: ANN401 - botocore's
@@ -63,10 +63,10 @@ class _Parser(_Base):  # type: ignore[misc]
         return self._readable(shape, node)
 
     def _readable(self, shape: Any, node: Any) -> dict[str, Any]:  # noqa: ANN401 - botocore's
-        said = self._build_name_to_xml_node(node)
+        elements = self._build_name_to_xml_node(node)
         found: dict[str, Any] = {}
         for name, member in shape.members.items():
-            part = said.get(self._member_key_name(member, name))
+            part = elements.get(self._member_key_name(member, name))
             if part is not None:
                 with suppress(ValueError):
                     found[name] = self._parse_shape(member, part)

@@ -20,7 +20,7 @@ from polyb2.remote.guard import Fence
 from polyb2.remote.parsing import listed_objects
 from polyb2.remote.pump import Incoming
 
-_NOT_TOLD = {
+_UNSUPPORTED = {
     Kind.REFUSED,
     Kind.UNSUPPORTED,
     Kind.INCONSISTENT,
@@ -71,7 +71,7 @@ class Source:
         try:
             answer = await self._bucket.call("head", Key=key, PartNumber=1)
         except RemoteError as error:
-            if error.kind in _NOT_TOLD:
+            if error.kind in _UNSUPPORTED:
                 return None
             raise
         length = int(answer["ContentLength"])

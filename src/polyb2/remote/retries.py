@@ -17,9 +17,9 @@ from polyb2.core.units import format_duration
 from polyb2.meters import Meters
 
 log = logging.getLogger(__name__)
-WAIT_TOLD_S = 15.0
+WAIT_LOGGED_S = 15.0
 """A request that is retried for longer than this is logged."""
-WAIT_FORGOTTEN_S = 60.0
+WAIT_APART_S = 60.0
 """After this time without such a wait, the next one is logged again."""
 
 
@@ -47,7 +47,7 @@ class Tries:
         delay_s = self._policy.delay_s(self.failures, error, random.random())  # noqa: S311 - jitter
         if delay_s is None or self._is_vain(error):
             raise error
-        self._tell_wait(error, delay_s)
+        self._log_wait(error, delay_s)
         self._meters.retries[error.side] += 1
         extra = log_fields(
             LogEvent.REQUEST_RETRIED, attempt=self.failures, seconds=delay_s, side=error.side, reason=error.kind
@@ -55,16 +55,16 @@ class Tries:
         log.debug("try %d failed, next in %.1f s: %s", self.failures, delay_s, error, extra=extra)
         return delay_s
 
-    def _tell_wait(self, error: RemoteError, delay_s: float) -> None:
+    def _log_wait(self, error: RemoteError, delay_s: float) -> None:
         """Log once the reason of a long wait; requests that wait side by side or in turn are one wait."""
         now_s = asyncio.get_running_loop().time()
         if self._began_s is None:
             self._began_s = now_s
-        if now_s + delay_s - self._began_s < WAIT_TOLD_S:
+        if now_s + delay_s - self._began_s < WAIT_LOGGED_S:
             return
-        told_until_s = self._meters.waited_for.get(error.side, 0.0)
-        self._meters.waited_for[error.side] = max(told_until_s, now_s + delay_s + WAIT_FORGOTTEN_S)
-        if now_s < told_until_s:
+        logged_until_s = self._meters.waited_for.get(error.side, 0.0)
+        self._meters.waited_for[error.side] = max(logged_until_s, now_s + delay_s + WAIT_APART_S)
+        if now_s < logged_until_s:
             return
         extra = log_fields(LogEvent.REQUEST_RETRIED, seconds=delay_s, side=error.side, reason=error.kind)
         words = "waiting for the %s, next try in %s: %s"

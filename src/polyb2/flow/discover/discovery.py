@@ -22,7 +22,7 @@ from polyb2.core.parts import bytes_to_send, plan_parts
 from polyb2.core.records import ListedObject, Mirrored, Revision, StoredObject
 from polyb2.core.selection import DateRange, Selection
 from polyb2.flow.discover.findings import DatasetReport, Report, not_published
-from polyb2.flow.discover.listed import ListingError, Sieve, bounded
+from polyb2.flow.discover.listed import ListingError, ListingFilter, bounded
 from polyb2.flow.discover.resolve import resolve_datasets
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.transfer.proof import equals_source
@@ -133,15 +133,15 @@ class Discovery:
     async def _of_dataset(self, dataset: str, report: Report, met: set[DateRange]) -> AsyncIterator[_Findings]:
         for prefix in self._selection.prefixes(dataset):
             began = self._mirror.ledger.clock.utc()
-            sieve = Sieve(dataset, prefix, report.ignore)
-            async for page in self._pages(prefix, sieve):
+            accepted = ListingFilter(dataset, prefix, report.ignore)
+            async for page in self._pages(prefix, accepted):
                 yield await self._compare(page, report, report.datasets[dataset])
             month = prefix.removeprefix(dataset).strip("/").replace("/", "-")
-            seen = ListedDays(dataset, month, frozenset(sieve.days), began)
+            seen = ListedDays(dataset, month, frozenset(accepted.days), began)
             yield _Findings(report.datasets[dataset], listed=seen)
-            met |= {span for span in self._selection.ranges if any(day in span for day in sieve.days)}
+            met |= {span for span in self._selection.ranges if any(day in span for day in accepted.days)}
 
-    async def _pages(self, prefix: str, sieve: Sieve) -> AsyncIterator[_Page]:
+    async def _pages(self, prefix: str, accepted: ListingFilter) -> AsyncIterator[_Page]:
         """Listing pages of a prefix with the files of the selection, each beside the bucket's objects of the same keys."""
         bucket = _Merge(bounded(self._mirror.target.pages(prefix), Side.TARGET, prefix))
         after = prefix
@@ -153,7 +153,7 @@ class Discovery:
                 ordered = ordered and listed.key > previous
                 previous = listed.key
                 page.keys.add(listed.key)
-                name = sieve.name_of(listed)
+                name = accepted.name_of(listed)
                 if name is not None and self._selection.has_date(name.date):
                     page.files.append(Discovered(name, listed))
             after = page.last

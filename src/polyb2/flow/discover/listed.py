@@ -160,7 +160,7 @@ async def in_turn(jobs: AsyncIterator[Coroutine[Any, Any, T]], width: int) -> As
 
 
 @dataclass(slots=True)
-class Sieve:
+class ListingFilter:
     """Lets the files of one dataset through, each once.
 
     Attributes:

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from polyb2.core.answers import refused_by_proxy
+from polyb2.core.classification import refused_by_proxy
 from polyb2.core.errors import Kind, RemoteError, Scope, Side
 from polyb2.core.retry import TIMING, Timing
 from polyb2.flow.run.doubts import Doubts

@@ -58,9 +58,9 @@ async def tried(
 
 def _log_refusal(progress: InFlight, error: RemoteError) -> None:
     """Log the lack of progress and its cause, once in an attempt."""
-    if progress.is_refusal_told:
+    if progress.is_refusal_logged:
         return
-    progress.is_refusal_told = True
+    progress.is_refusal_logged = True
     extra = log_fields(LogEvent.REQUEST_RETRIED, key=progress.key, side=error.side, reason=error.kind)
     words = "%s: the %s refuses parts of it: %s; they are tried again"
     log.warning(words, progress.key, error.side, error.found, extra=extra)

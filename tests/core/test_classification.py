@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyb2.core.answers import Answer, Form, classify, refused_by_proxy
+from polyb2.core.classification import Answer, Form, classify, refused_by_proxy
 from polyb2.core.errors import HANDLING, Kind, Origin, RemoteError, Scope, Side
 from polyb2.core.status import Event
 from polyb2.core.verdict import judge

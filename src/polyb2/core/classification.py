@@ -16,7 +16,7 @@ from polyb2.core.errors import Kind, Origin, RemoteError, Side
 from polyb2.core.units import format_duration
 
 MESSAGE_MAX = 300
-WAIT_TOLD_S = 5
+WAIT_LOGGED_S = 5
 """A longer Retry-After is mentioned in the message, to explain the long wait."""
 _HEADS = {"head", "head_bucket"}
 """Operations whose errors have no body."""
@@ -252,7 +252,7 @@ def _words(answer: Answer, origin: Origin) -> str:
 
 def _wait(answer: Answer) -> str:
     wait_s = answer.retry_after_s or 0
-    return f", asking to wait {format_duration(wait_s)}" if wait_s > WAIT_TOLD_S else ""
+    return f", asking to wait {format_duration(wait_s)}" if wait_s > WAIT_LOGGED_S else ""
 
 
 def _advice(answer: Answer, kind: Kind) -> str:
