@@ -92,20 +92,26 @@ async def test_a_page_in_place_of_any_one_operation_charges_nobody(bench: Bench,
     await assert_all_done_and_nothing_charged(bench)
 
 
+async def assert_side_stops_run(bench: Bench, wall: Fault, match: str, failed: str) -> None:
+    """The run gives up in the words of ``match`` without charging a file, and completes all of them once ``wall`` is gone."""
+    async with asyncio.timeout(30):
+        with pytest.raises(AccountStoppedError, match=match):
+            await bench.run(polyb2_give_up=1.0)
+    rows = (await bench.rows()).values()
+    assert {row["retry_count"] for row in rows} == {0}
+    assert {row["status"] for row in rows} <= {"pending", failed}
+    wall.times = -1
+    await bench.run()
+    await assert_all_done_and_nothing_charged(bench)
+
+
 @pytest.mark.parametrize("status", [403, 405, 421])
 async def test_where_only_reading_meets_a_stranger_the_probe_reads(bench: Bench, status: int) -> None:
     """The listing works all the while: to ask for it would park every file."""
     fill(bench, large=False)
     await bench.discover()
     wall = bench.box.source.inject(Fault("get", page(status), times=0))
-    with pytest.raises(AccountStoppedError, match=r"gave up after.*get was answered \d+ with a web page"):
-        await bench.run(polyb2_give_up=1.0)
-    rows = (await bench.rows()).values()
-    assert {row["retry_count"] for row in rows} == {0}
-    assert {row["status"] for row in rows} <= {"pending", "failed_download"}
-    wall.times = -1
-    await bench.run()
-    await assert_all_done_and_nothing_charged(bench)
+    await assert_side_stops_run(bench, wall, r"gave up after.*get was answered \d+ with a web page", "failed_download")
 
 
 @pytest.mark.parametrize("status", [400, 405, 501])
@@ -114,14 +120,7 @@ async def test_a_source_that_refuses_every_get_in_its_own_words_parks_nobody(ben
     fill(bench, large=False)
     await bench.discover()
     wall = bench.box.source.inject(Fault("get", Answer(status, "MethodNotAllowed"), times=0))
-    with pytest.raises(AccountStoppedError, match=r"gave up after.*get.* was answered"):
-        await bench.run(polyb2_give_up=1.0)
-    rows = (await bench.rows()).values()
-    assert {row["retry_count"] for row in rows} == {0}
-    assert {row["status"] for row in rows} <= {"pending", "failed_download"}
-    wall.times = -1
-    await bench.run()
-    await assert_all_done_and_nothing_charged(bench)
+    await assert_side_stops_run(bench, wall, r"gave up after.*get.* was answered", "failed_download")
 
 
 async def test_where_only_writing_meets_a_stranger_no_file_is_parked(bench: Bench) -> None:
@@ -129,15 +128,7 @@ async def test_where_only_writing_meets_a_stranger_no_file_is_parked(bench: Benc
     fill(bench, large=False)
     await bench.discover()
     wall = bench.box.target.inject(Fault("put", page(403), times=0))
-    async with asyncio.timeout(30):
-        with pytest.raises(AccountStoppedError, match=r"gave up after.*put was answered 403 with a web page"):
-            await bench.run(polyb2_give_up=1.0)
-    rows = (await bench.rows()).values()
-    assert {row["retry_count"] for row in rows} == {0}
-    assert {row["status"] for row in rows} <= {"pending", "failed_upload"}
-    wall.times = -1
-    await bench.run()
-    await assert_all_done_and_nothing_charged(bench)
+    await assert_side_stops_run(bench, wall, r"gave up after.*put was answered 403 with a web page", "failed_upload")
 
 
 def without_etag(reply: Reply) -> None:
