@@ -78,7 +78,7 @@ class Place:
     def knowing(self, rate: float, seconds: float, seed: int) -> float:
         """Requests that are accepted of clients which know the limit, if as many are refused besides as may be.
 
-        With few slots that is less than the limit: whoever is refused backs off, and nobody else is there.
+        With few slots that is less than the limit: a refused file backs off, and no other one takes its place.
         """
         played = self._play(Share(MOST_REFUSED, random.Random(seed)), Fixed(rate / (1 - MOST_REFUSED)), seconds, seed)
         return min(rate * seconds, played.accepted.total())
@@ -131,7 +131,7 @@ def requests_a_second(rate: float, burst: float, unit: float = 1.0) -> Law:
 
 
 def at_once(limit: int) -> Law:
-    """So many requests at once."""
+    """A number of requests at once."""
 
     def law(place: Place, seeds: Sequence[int]) -> Iterator[str]:
         # A request is inside for half of the round trip.
@@ -146,7 +146,7 @@ def at_once(limit: int) -> Law:
 
 
 def one_file(place: Place, seeds: Sequence[int]) -> Iterator[str]:
-    """One file is refused for ever; the others do not mind."""
+    """One file is always refused; the others are not affected."""
     for seed in seeds:
         seconds = place.seconds(place.most, 60)
         with_it, without = (place.play(OneFile(7), seconds, seed, limited=limited) for limited in (True, False))
@@ -256,7 +256,7 @@ def limits(place: Place, *, whole: bool) -> Iterator[tuple[str, Law]]:
 
 
 def large_grid(seeds: Sequence[int]) -> tuple[int, list[str]]:
-    """Play every law from 1 to 128 slots and from 1 to 200 ms: how many, and where one does not hold."""
+    """Play every law from 1 to 128 slots and from 1 to 200 ms; return their number, and the failures."""
     places = [Place(slots, ms / 1000) for ms in (1, 30, 200) for slots in (1, 2, 4, 16, 32, 128)]
     laws = list(grid(places, whole=True))
     return len(laws), [

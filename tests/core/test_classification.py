@@ -153,7 +153,7 @@ MATRIX = matrix()
 
 
 def is_written_by_the_service(answer: Answer) -> bool:
-    """The rule, said once more in other words than the code's."""
+    """The rule, stated once more in other words than the code's."""
     if answer.form is Form.ERROR:
         return True
     if answer.form is not Form.EMPTY or answer.status in REDIRECTS:
@@ -342,7 +342,7 @@ def test_every_answer_is_classed_in_words_of_bounded_length(
     st.integers(400, 499).filter(lambda status: status not in {401, 403, 404, 405, 408, 409, 410, 412, 413, 414, 416})
 )
 def test_a_refusal_that_nobody_knows_is_asked_again_a_few_times_and_then_charged(status: int) -> None:
-    """B2 was seen to answer InvalidRequest once, to a part that it took the next time."""
+    """B2 was seen to answer InvalidRequest once, to a part that it accepted the next time."""
     if status in {407, 425, 429}:
         return
     error = own(Side.TARGET, "put", status, "Unheard")

@@ -1,4 +1,4 @@
-"""One table says what every kind of error means; the contract's sentences about it are checked row by row."""
+"""One table defines the meaning of every kind of error; the contract's sentences about it are checked row by row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our marks on an object: what is written comes back, whatever a server does to names and values on the way."""
+"""Our marks on an object: they come back as written, whatever a server does to names and values on the way."""
 
 from __future__ import annotations
 

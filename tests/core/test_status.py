@@ -1,4 +1,4 @@
-"""The transition table of the code, the CHECKs and the trigger of the SQL and the diagram say the same."""
+"""The transition table of the code, the CHECKs and the trigger of the SQL and the diagram agree."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ async def test_a_discovery_tells_chosen_days_from_listed_ones_and_from_gaps(benc
     for day in ("2023-12-29", "2024-01-02", "2024-01-03", "2024-01-06"):
         bench.box.source.put(key(day), b"x")
     await bench.discover(named_dates(["2024-01-02,2024-01-05"], (DAY_AGGS,)))
-    # The month was listed as a whole: chosen, chosen by nobody, late twice, a file of a Saturday, a Sunday, late.
+    # The month was listed as a whole: chosen, not chosen, late twice, a file of a Saturday, a Sunday, late.
     assert await states(bench) == "cqAllAcl"
     assert await states(bench, DateRange(date(2023, 12, 28), date(2024, 1, 2))) == "uucccq"
     await bench.run()

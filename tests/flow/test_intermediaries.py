@@ -1,4 +1,4 @@
-"""Answers that are not the service's, and those of its own that cannot be believed: whose trouble, and what is charged."""
+"""Answers that are not the service's, and those of its own that are doubted: trouble of the side or the file."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def test_where_only_reading_meets_a_stranger_the_probe_reads(bench: Bench,
 
 @pytest.mark.parametrize("status", [400, 405, 501])
 async def test_a_source_that_refuses_every_get_in_its_own_words_parks_nobody(bench: Bench, status: int) -> None:
-    """No retry cures such an answer about one file; about all of them it is the side's."""
+    """No retry cures such an answer about one file; if it is about all of them, the side is at fault."""
     fill(bench, large=False)
     await bench.discover()
     wall = bench.box.source.inject(Fault("get", Answer(status, "MethodNotAllowed"), times=0))

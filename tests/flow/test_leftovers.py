@@ -27,7 +27,7 @@ async def test_a_parked_file_leaves_no_upload_whose_create_was_never_answered(be
     bench.box.target.inject(Fault("create", Reset("after"), times=0))
     result = await bench.mirror_all(polyb2_part_tries=2)
     assert result.outcome.unfinished == {LARGE: Event.PARK}
-    # The first two are charged to nobody: nothing on that port had answered yet.
+    # The first two are not charged: nothing on that port had answered yet.
     assert bench.box.target.count("create") == 8
     bench.assert_clean()
 

@@ -1,4 +1,4 @@
-"""Listings as no side should send them: one bad entry, one listing without end, one odd name hold up nothing else."""
+"""Malformed listings: one bad entry, one endless listing, one odd name hold up nothing else."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_one_entry_that_cannot_be_is_named_and_the_others_go_on(
 
 @dataclass
 class Endless:
-    """Each page leads to a next one; what it shows is the test's."""
+    """Each page leads to a next one; the test provides its content."""
 
     shows: Bend = lambda xml: xml
     pages: count[int] = field(default_factory=count)

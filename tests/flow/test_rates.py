@@ -1,4 +1,4 @@
-"""No rate and no progress from bytes that were sent in vain; and a stream that gets nowhere is asked for again."""
+"""No rate and no progress from bytes that were sent in vain; and a body without progress is requested again."""
 
 from __future__ import annotations
 

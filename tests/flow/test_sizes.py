@@ -1,4 +1,4 @@
-"""Sizes that the target cannot hold: said by name and parked, at no cost of memory or time, and nothing else is held up."""
+"""Sizes that the target cannot hold: reported by name and parked, at no cost, and nothing else is held up."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def kinds(findings: Findings) -> list[str]:
 
 
 def damage(version: Version | None, at: int = 0) -> None:
-    """A bit that the store lost; its ETag stays."""
+    """A bit that the store lost; its ETag is unchanged."""
     assert version is not None
     assert version.blobs
     blob = version.blobs[-1]
@@ -187,7 +187,7 @@ async def test_deep_trusts_gzip_where_nothing_else_is_left_to_compare_with(bench
 
 @pytest.mark.parametrize("becomes", ["replaced", "taken away", "locked"])
 async def test_deep_goes_on_when_the_source_changes_under_it(bench: Bench, becomes: str) -> None:
-    """Listed, and no longer there when it is read for comparison: the record is compared with, and the next file."""
+    """Listed, and gone when it is read for comparison: the record is compared with, and then the next file."""
     source = bench.box.source
     for name in (SMALL, key("2024-01-04")):
         source.put(name, os.urandom(1000), opaque_etag=f"token-{name}")

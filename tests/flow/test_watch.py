@@ -1,4 +1,4 @@
-"""The discovery coroutine of a run that stays up: nothing but wrong words ends it."""
+"""The discovery coroutine of a run that stays up: only wrong arguments end it."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ class Onlooker:
     watch: watch.Watch
 
     async def look(self) -> str | None:
-        """One round; what is in the way then."""
+        """Make one round; return the problem after it."""
         await self.watch._look_around()
         return self.watch.problem
 
@@ -274,7 +274,7 @@ class Onlooker:
 
 @pytest.fixture
 async def onlooker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Onlooker]:
-    """Three mirrored files, an old one and two of the last days; more than 1500 bytes need a yes."""
+    """Three mirrored files, an old one and two of the last days; more than 1500 bytes need confirmation."""
     monkeypatch.setenv(FAKE_NOW, NOON)
     bench.hurry(full_listing_s=0.0)
     for name in (OLD, MONDAY, RECENT):

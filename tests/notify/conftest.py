@@ -19,10 +19,10 @@ class Mailbox:
     Attributes:
         port: on loopback.
         messages: the bodies of apprise's JSON service.
-        pings: method, path and body of what came to the monitor's path.
-        status: what messages and pings are answered.
-        elsewhere: where a redirect leads.
-        logins: the Authorization headers that came.
+        pings: method, path and body of the requests to the monitor's path.
+        status: the answer to messages and pings.
+        elsewhere: the target of a redirect.
+        logins: the Authorization headers that arrived.
         answers: while it is cleared, nothing is answered.
     """
 

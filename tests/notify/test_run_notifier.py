@@ -106,7 +106,7 @@ async def test_an_account_that_stops_everything_is_told_once_until_it_works_agai
             with pytest.raises(AccountStoppedError):
                 await sync(bench, mailbox)
         assert [ping_[1] for ping_ in mailbox.pings] == ["/ping/t0ken/fail"] * 2
-        # A slow machine looks before the end, and tells of the side that stopped in a message of its own.
+        # A slow machine looks before the end, and reports the side that stopped in a message of its own.
         assert sum("run failed" in title for title in mailbox.titles) == 1
         assert all("check B2_KEY_ID" in message["message"] for message in mailbox.messages)
         bench.box.target.clear_faults()

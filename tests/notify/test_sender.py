@@ -1,4 +1,4 @@
-"""Messages and pings over a real connection: what arrives, what a failure says, and how long it may take."""
+"""Messages and pings over a real connection: their content, the report of a failure, and their time limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Foreign errors in our words: both stacks' exceptions, and answers as they come over the wire."""
+"""Foreign errors in our words: the exceptions of both stacks, and raw answers."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ MANY = RequestPolicy(tries=10, first_s=0.001)
 
 
 class Moving(Traffic):
-    """Bodies that are on their way."""
+    """Bodies in transfer."""
 
     @property
     def passed_bytes(self) -> int:
@@ -51,7 +51,7 @@ async def test_who_is_cancelled_in_line_takes_nobodys_turn() -> None:
 
 
 async def test_a_call_is_sent_twice_to_a_side_that_says_nothing_and_is_stalled_then() -> None:
-    """A third time would be three stall time-outs for a person who waits."""
+    """A third time would be three stall time-outs for a waiting person."""
     tries = []
 
     async def never() -> None:
@@ -112,7 +112,7 @@ async def test_who_only_hangs_up_is_not_known_to_be_the_service(before: bool) ->
 
 
 async def test_a_long_wait_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever asks beside the first, or after it, waits for the same."""
+    """A request beside the first, or after it, waits for the same reason."""
     meters = Meters()
     busy = RemoteError(Side.SOURCE, Kind.THROTTLED, "list was answered 503: slow down", retry_after_s=100)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""One way out: no request of either side can be made beside the guards."""
+"""One way out: no request of either side can bypass the guards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes are counted as the sockets take them, and a body that gets nowhere is given up: by real sockets."""
+"""Bytes are counted as the sockets take them, and a body without progress is given up: by real sockets."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ async def test_a_sender_that_trickles_is_given_up_and_named(pair: Pair) -> None:
 
 
 async def test_a_sender_far_slower_than_those_beside_it_is_given_up(pair: Pair) -> None:
-    """Two kilobytes a second are a line for one that is alone."""
+    """Two kilobytes a second are a line for a body that is alone."""
     length = 10**8
 
     async def read(url: str) -> None:

@@ -21,7 +21,7 @@ GIVE_UP_S = 600.0
 
 
 class Sides:
-    """Both sides; ``problem`` is what a probe finds."""
+    """Both sides; ``problem`` is the result of a probe."""
 
     def __init__(self) -> None:
         self.proofs = 0

@@ -54,8 +54,8 @@ class Bucket:
     Attributes:
         answers: to Complete, one after the other: an error, or None.
         takes_effect: a Complete that fails has published all the same.
-        unseen: so many HEADs do not show the object yet.
-        survives: so many aborts leave the upload where it is.
+        unseen: the number of HEADs that do not show the object yet.
+        survives: the number of aborts that leave the upload in place.
         asked: requests by name.
     """
 
@@ -107,7 +107,7 @@ class Bucket:
 
 @dataclass
 class Books:
-    """A ledger, as far as uploads go; ``written`` is what was written, in order."""
+    """The upload operations of a ledger; ``written`` has its writes, in order."""
 
     abandoned: list[Upload] = field(default_factory=list)
     written: list[str] = field(default_factory=list)

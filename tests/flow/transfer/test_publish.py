@@ -1,4 +1,4 @@
-"""Complete and what may become of it, on protocols and in virtual time."""
+"""Complete and its possible outcomes, on protocols and in virtual time."""
 
 from __future__ import annotations
 
