@@ -74,7 +74,7 @@ def _bandwidth(settings: Settings, clock: Clock) -> Bandwidth:
     schedule = settings.polyb2_max_bandwidth
     zone = time_zone(schedule.zone)
     if schedule.windows and schedule.zone is None and (unknown := unknown_local_zone()):
-        log.warning("TZ=%s is not a known time zone: POLYB2_MAX_BANDWIDTH goes by UTC", unknown)
+        log.warning("TZ=%s is not a known time zone: POLYB2_MAX_BANDWIDTH uses UTC", unknown)
     return Bandwidth(schedule, lambda: minute_of_day(clock.utc(), zone))
 
 

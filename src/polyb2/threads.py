@@ -43,6 +43,6 @@ def none_left(error: RuntimeError) -> UsageError | None:
     if _PYTHONS_WORDS not in str(error):
         return None
     return UsageError(
-        "the system lets this process start no more threads: raise the limit of processes (ulimit -u; TasksMax= of systemd; "
-        "the pids limit of a container), or that of memory (ulimit -v)"
+        "the system does not let this process start more threads: raise the limit of processes (ulimit -u; TasksMax= of "
+        "systemd; the pids limit of a container), or that of memory (ulimit -v)"
     )

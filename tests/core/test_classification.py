@@ -242,7 +242,7 @@ def test_every_message_says_what_came_and_what_to_do_in_the_words_of_its_side() 
             assert 'a web page ("Hotel")' in error.message
         if answer.status in REDIRECTS:
             assert "moved to login.example" in error.message
-            assert "follows no redirect" in error.advice
+            assert "does not follow redirects" in error.advice
             assert error.kind is Kind.MISCONFIGURED
         assert ("a web page" in error.message) <= error.by_intermediary
         assert ("not an answer of the service" in error.advice) <= error.by_intermediary

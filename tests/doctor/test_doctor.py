@@ -243,7 +243,7 @@ async def test_what_the_source_does_not_know_is_told(filled: Bench) -> None:
     filled.box.source.answers_part_number = False
     checkup = await examined(filled)
     assert "is ignored" in named(checkup, "source.if_match").found
-    assert "part size is not told" in named(checkup, "source.etags").found
+    assert "part size is not known" in named(checkup, "source.etags").found
     assert checkup.failure is None
 
 

@@ -209,7 +209,7 @@ async def test_a_poisoned_file_is_parked_and_the_others_go_on(bench: Bench) -> N
         2,
         3,
     )
-    assert "a run goes on by itself" in row["error_message"]
+    assert "a run continues by itself" in row["error_message"]
 
 
 async def test_failed_says_which_side(bench: Bench) -> None:

@@ -159,7 +159,7 @@ async def test_a_file_that_alone_meets_a_stranger_holds_up_nobody_and_is_parked_
 async def test_a_body_that_a_proxy_does_not_take_is_told_as_such_while_the_others_go(bench: Bench) -> None:
     fill(bench)
     bench.box.target.inject(Fault("upload_part", page(413), times=0))
-    with pytest.raises(AccountStoppedError, match="takes no body of this size"):
+    with pytest.raises(AccountStoppedError, match="refuses a body of this size"):
         await bench.mirror_all(polyb2_give_up=1.0, polyb2_concurrency=1)
     assert {row["status"] for name, row in (await bench.rows()).items() if name != LARGE} == {"completed"}
     assert (await bench.row(LARGE))["retry_count"] == 0

@@ -163,11 +163,11 @@ async def test_a_late_file_is_told_of_once_and_again_when_it_came(
     async with watching(bench, None):
         await until(lambda: bench.box.source.count("list") > 40)
         bench.box.source.put(RECENT, b"at last")
-        await until(lambda: "late no longer" in caplog.text)
+        await until(lambda: "no longer late" in caplog.text)
     told = [record.message for record in caplog.records if record.message.startswith("late")]
     assert told == [
         f"late: {DAY_AGGS} of 2024-01-09 is not listed, and should have been by 2024-01-10T16:00:00+00:00",
-        f"late no longer: {DAY_AGGS} of 2024-01-09 is listed now, or has to be called missing",
+        f"no longer late: {DAY_AGGS} of 2024-01-09 is listed now, or counts as missing",
     ]
 
 

@@ -30,7 +30,7 @@ async def test_what_goes_wrong_with_a_url_is_said_once_and_never_shows_it(
     sender_ = AppriseSender([mailbox.url])
     assert [await sender_.send(HELLO) for _ in range(3)] == [False] * 3
     (record,) = caplog.records
-    assert record.getMessage().startswith("no notification to json://...: the service did not take it")
+    assert record.getMessage().startswith("no notification to json://...: the service did not accept it")
     mailbox.status = 200
     assert await sender_.send(HELLO)
     mailbox.status = 500

@@ -302,6 +302,6 @@ def test_what_is_sent_or_stored_is_believed_whole_or_not_at_all(
 
     assert count_of(page) == 1
     for instead in ("", "x", "9" * 5000, f"1</{named}><{named}>2"):
-        with pytest.raises(RemoteError, match=r"list_.* was answered with something that cannot be") as caught:
+        with pytest.raises(RemoteError, match=r"list_.* was answered with something impossible") as caught:
             count_of(re.sub(f"<{named}>[^<]*<", f"<{named}>{instead}<", page))
         assert caught.value.kind is Kind.BAD_ANSWER

@@ -94,7 +94,7 @@ _EXPECTED_REGION = re.compile(r"expecting '([A-Za-z0-9-]{1,40})'")
 _ENDPOINT = {Side.SOURCE: "POLYGON_S3_ENDPOINT_URL", Side.TARGET: "B2_ENDPOINT_URL"}
 _ADVICE_BY_STATUS = {
     _PROXY_LOGIN: "the proxy wants a login: HTTPS_PROXY=http://user:password@host:port",
-    _TOO_LARGE: "the service, or a proxy before it, takes no body of this size: raise its limit, or lower POLYB2_PART_SIZE",
+    _TOO_LARGE: "the service, or a proxy before it, refuses a body of this size: raise its limit, or lower POLYB2_PART_SIZE",
 }
 _ADVISED = {Kind.MISCONFIGURED, Kind.BAD_ANSWER, Kind.UNSUPPORTED}
 _SIGNED_CODE = "SignatureDoesNotMatch"
@@ -259,7 +259,7 @@ def _advice(answer: Answer, kind: Kind) -> str:
     """Advice for this very case, where the advice for the kind would mislead the reader."""
     setting = _ENDPOINT[answer.side]
     if answer.status in _REDIRECTS:
-        return f"polyb2 follows no redirect: set {setting} to the endpoint itself, or log in to the network"
+        return f"polyb2 does not follow redirects: set {setting} to the endpoint itself, or log in to the network"
     known = _ADVICE_BY_CODE.get(answer.code) or (_ADVICE_BY_STATUS.get(answer.status) if kind in _ADVISED else None)
     if known is not None:
         return known
@@ -272,7 +272,7 @@ def _advice(answer: Answer, kind: Kind) -> str:
             else f"{setting} is of the region {region}, which polyb2 does not sign for"
         )
     if kind is Kind.CAP_EXCEEDED and not _CAP.search(answer.message):
-        return "the quota or the room of the bucket is used up: raise it at the target, then the run goes on"
+        return "the quota or the space of the bucket is used up: raise it at the target, and the run continues"
     if kind is Kind.UNSUPPORTED and answer.operation == "delete" and _LOCK.search(answer.message):
         return "the version is locked until its retention ends; it stays, and is billed until then"
     return ""

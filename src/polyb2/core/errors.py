@@ -96,10 +96,12 @@ class Handling:
     advice: str
 
 
-_NETWORK = "check the network between this machine and the endpoint; a run goes on by itself, the rest can be run again"
-_STRANGER = (
+_NETWORK = (
+    "check the network between this machine and the endpoint; a run continues by itself, run other commands again"
+)
+_INTERMEDIARY = (
     "this is not an answer of the service: check {}, the proxy (HTTPS_PROXY), and whether the network wants a login; "
-    "a run goes on by itself once the service answers"
+    "a run continues by itself once the service answers"
 )
 HANDLING: dict[Kind, Handling] = {
     Kind.UNREACHABLE: Handling(
@@ -115,10 +117,10 @@ HANDLING: dict[Kind, Handling] = {
     Kind.CONNECTION_LOST: Handling(None, Scope.FILE, True, _NETWORK),
     Kind.STALLED: Handling(None, Scope.FILE, True, _NETWORK + " (POLYB2_STALL_TIMEOUT sets the time-out)"),
     Kind.TRUNCATED: Handling(None, Scope.FILE, True, _NETWORK),
-    Kind.SERVER_ERROR: Handling(None, Scope.FILE, True, "the service has trouble; a run goes on by itself"),
+    Kind.SERVER_ERROR: Handling(None, Scope.FILE, True, "the service has trouble; a run continues by itself"),
     Kind.THROTTLED: Handling(None, Scope.FILE, True, "lower --concurrency, POLYB2_SOURCE_RPS or POLYB2_B2_RPS"),
-    Kind.BAD_ANSWER: Handling(3, Scope.OUTAGE, True, _STRANGER.format("the endpoint URL")),
-    Kind.BAD_DIGEST: Handling(1, Scope.FILE, True, "bytes changed on the way; polyb2 reads them afresh"),
+    Kind.BAD_ANSWER: Handling(3, Scope.OUTAGE, True, _INTERMEDIARY.format("the endpoint URL")),
+    Kind.BAD_DIGEST: Handling(1, Scope.FILE, True, "data was corrupted in transit; polyb2 reads it again"),
     Kind.CLOCK_SKEW: Handling(2, Scope.ACCOUNT, True, "set this machine's clock (NTP)"),
     Kind.FORBIDDEN: Handling(
         1,
@@ -167,8 +169,8 @@ HANDLING: dict[Kind, Handling] = {
     Kind.MISMATCH: Handling(1, Scope.FILE, True, "what arrived is not what was sent; polyb2 starts over"),
 }
 _ADVICE: dict[tuple[Side, Kind], str] = {
-    (Side.SOURCE, Kind.BAD_ANSWER): _STRANGER.format("POLYGON_S3_ENDPOINT_URL"),
-    (Side.TARGET, Kind.BAD_ANSWER): _STRANGER.format("B2_ENDPOINT_URL"),
+    (Side.SOURCE, Kind.BAD_ANSWER): _INTERMEDIARY.format("POLYGON_S3_ENDPOINT_URL"),
+    (Side.TARGET, Kind.BAD_ANSWER): _INTERMEDIARY.format("B2_ENDPOINT_URL"),
     (Side.SOURCE, Kind.KEYS_REFUSED): (
         "check POLYGON_S3_ACCESS_KEY_ID and POLYGON_S3_SECRET_ACCESS_KEY: the flat-files keys of your dashboard, "
         "not the REST key"

@@ -94,7 +94,7 @@ def parse_schedule(text: str) -> Schedule:
             raise ValueError(f"{entry.strip()!r} has no figure: {_SHAPE}")
         if span == "*":
             if otherwise is not None:
-                raise ValueError("* is there twice: it is the whole rest of the day")
+                raise ValueError("* is given twice: it is the rest of the day")
             otherwise = _limit(figure)
         else:
             windows.append(_window(span, _limit(figure)))
@@ -124,7 +124,7 @@ def _window(span: str, per_second: int) -> Window:
 def _minute(hour: str, minute: str) -> int:
     moment = int(hour) * 60 + int(minute)
     if int(minute) > 59 or moment > DAY_MINUTES:  # noqa: PLR2004 - the last minute of an hour
-        raise ValueError(f"{hour}:{minute} is no time of the day: write 00:00 to 24:00")
+        raise ValueError(f"{hour}:{minute} is not a time of day: write 00:00 to 24:00")
     return moment
 
 

@@ -166,7 +166,9 @@ class Canary:
         if gone:
             self._notes.passed("abort", "an aborted upload is gone")
         else:
-            self._notes.doubtful("abort", "an upload is still there after its abort", "polyb2 cleanup looks after such")
+            self._notes.doubtful(
+                "abort", "an upload is still there after its abort", "polyb2 cleanup removes such uploads"
+            )
 
     async def _create(self, name: str) -> Upload:
         with self._notes.checking(name or "abort", "writeFiles"):
@@ -187,7 +189,7 @@ class Canary:
         if self.etags_are_md5s:
             self._notes.passed("upload_part", "part ETags are MD5s: files are proven before they are published")
         else:
-            words = "part ETags are no MD5s: every file is read back after it was published"
+            words = "part ETags are not MD5s: every file is read back after it was published"
             self._notes.doubtful("upload_part", words, "nothing to do; it costs as many bytes of download as of upload")
         return receipts
 

@@ -133,7 +133,7 @@ async def examine_network(notes: Notes, endpoint: Endpoint) -> None:
     with notes.checking("network"):
         proxy = endpoint.proxy
     if proxy is not None:
-        notes.passed("network", f"{endpoint.host} is asked through the proxy {proxy}")
+        notes.passed("network", f"{endpoint.host} is reached through the proxy {proxy}")
     else:
         await _examine_steps(notes, endpoint)
 
@@ -158,17 +158,17 @@ def note_clock(notes: Notes, clock: AnswerClock) -> None:
     """Compare this machine's clock with the service's, if its answers showed it; an unknown one is no failure."""
     offset_s = clock.offset_s
     if not clock.answered:
-        notes.skipped("clock", "no answer came that could tell the time")
+        notes.skipped("clock", "no answer showed the time")
         return
     if offset_s is None:
-        advice = "make sure that this machine's clock is set (NTP): from 15 minutes on signatures are refused"
-        notes.doubtful("clock", "the service's answers tell no time", advice)
+        advice = "make sure that this machine's clock is set (NTP): beyond 15 minutes signatures are refused"
+        notes.doubtful("clock", "the service's answers do not show the time", advice)
         return
     ahead = "behind" if offset_s > 0 else "ahead of"
     words = f"this machine's clock is {format_duration(abs(offset_s))} {ahead} the service's"
     if abs(offset_s) > CLOCK_FAIL_S:
         notes.failed("clock", words, "set this machine's clock (NTP): signatures are refused")
     elif abs(offset_s) > CLOCK_WARN_S:
-        notes.doubtful("clock", words, "set this machine's clock (NTP): from 15 minutes on signatures are refused")
+        notes.doubtful("clock", words, "set this machine's clock (NTP): beyond 15 minutes signatures are refused")
     else:
         notes.passed("clock", f"differs by {abs(offset_s):.0f} s")

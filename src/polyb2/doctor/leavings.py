@@ -77,9 +77,7 @@ class Leavings:
             if error.kind is Kind.NOT_PERMITTED:
                 self._notes.failed("versions_listed", f"the key lacks listFiles: {error.found}", error.advice)
             else:
-                advice = (
-                    "nothing to do: polyb2 needs it for nothing but this check, which removes its object by its own ids"
-                )
+                advice = "nothing to do: polyb2 needs it only for this check, which removes its object by its own ids"
                 self._notes.doubtful("versions_listed", words, advice)
             return None
 

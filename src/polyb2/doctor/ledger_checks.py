@@ -63,7 +63,7 @@ def note_sqlite(notes: Notes) -> None:
 def _note_file_system(notes: Notes, path: Path) -> None:
     found = file_system_of(path)
     if found is None:
-        notes.skipped("file_system", "this system does not tell")
+        notes.skipped("file_system", "this system does not say")
     elif found.is_passing:
         words = f"{path} lies on {found.kind}: it goes with the container or the next boot"
         notes.doubtful(
@@ -76,7 +76,7 @@ def _note_file_system(notes: Notes, path: Path) -> None:
 def _note_others(notes: Notes, path: Path) -> None:
     real = path.resolve()
     if words := open_to_others(real):
-        cure = f"chmod o-rw {real}, and o-w for its folder: it tells what you mirror, and a run does what it says"
+        cure = f"chmod o-rw {real}, and o-w for its folder: it shows what you mirror, and a run obeys it"
         notes.doubtful("others", f"{real}: {words}", cure)
     else:
         notes.passed("others", "no other user may read or write it")

@@ -92,7 +92,7 @@ async def _examine_etag(notes: Notes, source: Source, largest: ListedObject) -> 
     if part_bytes:
         notes.passed("etags", f"{of_size} are composites of parts of {format_size(part_bytes)}: proof without hashing")
     else:
-        notes.passed("etags", f"{of_size} are composites, but their part size is not told; proven part by part")
+        notes.passed("etags", f"{of_size} are composites, but their part size is not known; proven part by part")
 
 
 async def examine_target(notes: Notes, target: Target) -> bool | None:

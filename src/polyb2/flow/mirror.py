@@ -152,4 +152,4 @@ class Mirror:
     def check_draining(self) -> None:
         """Raise :class:`DrainedError` if nothing new may begin."""
         if self.draining.is_set():
-            raise DrainedError("stopped before the file was done; the next run goes on from here")
+            raise DrainedError("stopped before the file was done; the next run continues from here")

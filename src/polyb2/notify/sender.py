@@ -107,7 +107,7 @@ def _send(url: str, message: Digest) -> str | None:
         sent = library.notify(title=message.title, body=message.body, body_format="text")
     except Exception as error:  # noqa: BLE001 - see above
         return f"{type(error).__name__}; check the URL in POLYB2_NOTIFY_URLS"
-    return None if sent else "the service did not take it; check the URL in POLYB2_NOTIFY_URLS, and the service"
+    return None if sent else "the service did not accept it; check the URL in POLYB2_NOTIFY_URLS, and the service"
 
 
 async def _in_a_thread(work: Callable[[], None]) -> None:

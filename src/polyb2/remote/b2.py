@@ -252,5 +252,5 @@ async def _check_stored(response: aiohttp.ClientResponse, operation: str) -> Non
     if status != _OK or is_page(text, response.headers):
         raise from_body(Side.TARGET, operation, status, response.headers, body)
     if not clean_etag(response.headers.get("ETag", "")):
-        words = f"{operation} was answered 200 without an ETag, as a proxy does that changes answers"
+        words = f"{operation} was answered 200 without an ETag, as from a proxy that changes answers"
         raise RemoteError(Side.TARGET, Kind.BAD_ANSWER, words)

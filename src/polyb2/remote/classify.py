@@ -243,7 +243,7 @@ def _words(error: Exception) -> str:
         # aiohttp's message, without the URL.
         if too_long := _TOO_LONG.match(error.message):
             return f"was answered with a header line of more than {too_long[1]} bytes"
-        return f"what came back is no HTTP that can be read: {_one_line(error.message)[:200]}"
+        return f"the answer is not readable HTTP: {_one_line(error.message)[:200]}"
     if isinstance(error, UnusableError):
         return f"was answered with {error}"
     if isinstance(error, _UNREADABLE):

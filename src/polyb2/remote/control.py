@@ -93,7 +93,7 @@ async def _checked(response: aiohttp.ClientResponse) -> bytes:
     body = await _bounded(response)
     if body and (coding := response.headers.get("Content-Encoding", "").strip().lower()) not in _PLAIN:
         raise UnusableError(
-            f"a body that is compressed ({one_line(coding)[:30]}), as a proxy does that changes answers"
+            f"a body that is compressed ({one_line(coding)[:30]}), as from a proxy that changes answers"
         )
     text = text_of(body)
     if is_page(text, response.headers) or _DECLARATION in body:

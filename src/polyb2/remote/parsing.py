@@ -92,7 +92,7 @@ def _guessed(text: str) -> datetime:
     try:
         return botocore_timestamp(text)
     except (RuntimeError, ArithmeticError, TypeError, LookupError):
-        raise ValueError(f"{text[:30]!r} is no time") from None
+        raise ValueError(f"{text[:30]!r} is not a time") from None
 
 
 class Folders(list[str]):

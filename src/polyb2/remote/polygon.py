@@ -135,7 +135,7 @@ async def _check_answer(response: aiohttp.ClientResponse, revision: Revision, pa
     if response.status not in {_OK, _PARTIAL} or is_foreign:
         raise await from_response(Side.SOURCE, "get", response)
     if not etag:
-        words = "get was answered without an ETag, as a proxy does that changes answers"
+        words = "get was answered without an ETag, as from a proxy that changes answers"
         raise RemoteError(Side.SOURCE, Kind.BAD_ANSWER, words)
     if etag != revision.etag:
         raise RemoteError(Side.SOURCE, Kind.CHANGED, f"the file's ETag is {etag}, not {revision.etag}")
@@ -156,7 +156,7 @@ def _check_range(response: aiohttp.ClientResponse, revision: Revision, part: Par
         return
     wanted = f"bytes {part.offset}-{part.offset + part.length - 1}"
     if response.status == _OK and not header:
-        found = f"get of {wanted} was answered 200, with the whole file, as a server or proxy does that ignores Range"
+        found = f"get of {wanted} was answered 200, with the whole file, as from a server or proxy that ignores Range"
     else:
         found = f"get of {wanted} of {revision.size} was answered {header[:100] or 'without a Content-Range'}"
     raise RemoteError(Side.SOURCE, Kind.INCONSISTENT, found)

@@ -59,7 +59,7 @@ def validated(side: Side, operation: str) -> Iterator[Check]:
     except _LackError as error:
         raise RemoteError(side, Kind.BAD_ANSWER, f"{operation} was answered {error}") from None
     except ValueError as error:  # the library's own as well, of an invalid number or time
-        words = f"{operation} was answered with something that cannot be: {str(error)[:100]}"
+        words = f"{operation} was answered with something impossible: {str(error)[:100]}"
         raise RemoteError(side, Kind.BAD_ANSWER, words) from None
     except LookupError as error:  # the library's own, of an entry without a name
         words = f"{operation} was answered with an entry without {str(error)[:100]}"
@@ -69,9 +69,9 @@ def validated(side: Side, operation: str) -> Iterator[Check]:
 def _check(operation: str, answer: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
     for fact in _FACTS.get(operation, ()):
         if fact not in answer:
-            raise _LackError(f"without {_HEADERS.get(fact, fact)}, as a proxy does that changes answers")
+            raise _LackError(f"without {_HEADERS.get(fact, fact)}, as from a proxy that changes answers")
     if (some := _SOME_FACT.get(operation)) and not any(fact in answer for fact in some):
-        raise _LackError("with something that is no listing")
+        raise _LackError("with something other than a listing")
     for name, facts in _ENTRIES.items():
         for entry in answer.get(name, ()):
             _check_entry(name, entry, facts)
@@ -79,7 +79,7 @@ def _check(operation: str, answer: Mapping[str, Any], parameters: Mapping[str, A
         return
     markers = {name: answer.get(name) for name in MARKERS.get(operation, ())}
     if None in markers.values():
-        raise ValueError("more pages, and not where they begin")
+        raise ValueError("more pages, but not where they begin")
     if all(str(parameters.get(name.removeprefix("Next"))) == str(marker) for name, marker in markers.items()):
         raise ValueError("a page that leads back to itself")
 

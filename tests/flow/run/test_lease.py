@@ -163,4 +163,4 @@ def test_given_back_once(caplog: pytest.LogCaptureFixture) -> None:
         await scene.lease.give_back()
 
     scene(act)
-    assert "the files in hand come free in 60 s: the disk is full" in caplog.text
+    assert "the claimed files are released in 60 s: the disk is full" in caplog.text

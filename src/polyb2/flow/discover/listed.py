@@ -188,7 +188,7 @@ class ListingFilter:
             self._foreign += 1
             if self._foreign > FOREIGN_MAX:
                 raise ListingError(
-                    Side.SOURCE, self.prefix, f"has more than {FOREIGN_MAX} keys that are no flat files of it"
+                    Side.SOURCE, self.prefix, f"has more than {FOREIGN_MAX} keys that are not its flat files"
                 )
             self.ignore(listed.key, None)
             return None
@@ -207,7 +207,7 @@ class ListingFilter:
 def unusable(listed: ListedObject) -> str | None:
     """The reason why a listed file cannot be used; None if it can."""
     if listed.size < 0 or not listed.etag or listed.last_modified_ms < 0:
-        return "its entry in the listing lacks a size, an ETag or a time that can be"
+        return "its entry in the listing lacks a valid size, ETag or time"
     if listed.size >= BYTES_MAX:
         return f"listed with {listed.size} bytes, more than the target holds ({format_size(OBJECT_BYTES_MAX)})"
     return None

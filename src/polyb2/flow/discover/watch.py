@@ -139,7 +139,7 @@ class Watch:
             words = "late: %s of %s is not listed, and should have been by %s"
             log.warning(words, dataset, day, due(day).isoformat(), extra=extra)
         for dataset, day in sorted(self._told_late - late):
-            log.info("late no longer: %s of %s is listed now, or has to be called missing", dataset, day)
+            log.info("no longer late: %s of %s is listed now, or counts as missing", dataset, day)
         self._told_late = late
 
     async def _look_at_everything(self) -> None:

@@ -75,7 +75,7 @@ class CircuitBreaker:
             # Its requests may have been answered before the trouble began.
             return
         extra = log_fields(LogEvent.SIDE_RESUMED, side=self.error.side, seconds=_now_s() - self._since_s)
-        log.info("the %s answers again; going on", self.error.side, extra=extra)
+        log.info("the %s answers again; continuing", self.error.side, extra=extra)
         self.state, self.error, self._probe_s = BreakerState.CLOSED, None, self._timing.probe_first_s
 
     def report(self, error: RemoteError, key: str, proofs: int) -> None:
@@ -140,7 +140,7 @@ class CircuitBreaker:
     def _check_limit(self, error: RemoteError) -> None:
         if self._left_s(error) <= 0:
             limit = format_duration(self._limit_s(error) or 0.0)
-            raise AccountStoppedError(f"gave up after {limit}: {error}; the next run goes on from here")
+            raise AccountStoppedError(f"gave up after {limit}: {error}; the next run continues from here")
 
     def _limit_s(self, error: RemoteError) -> float | None:
         """The longest trouble of the side that is waited out; None for no limit."""

@@ -93,7 +93,7 @@ class Lease:
             try:
                 await self._renew(load())
             except LeaseLostError as error:
-                words = "%s: stopping its transfers and beginning with a new one"
+                words = "%s: stopping its transfers and taking a new one"
                 log.warning(words, error, extra=log_fields(LogEvent.LEASE_LOST))
                 self._worker, self._state = None, LeaseState.NONE
                 await on_lost()
@@ -118,4 +118,4 @@ class Lease:
             await self._ledger.end_worker(worker, "interrupted")
         except LedgerError as error:
             # The reason why the pool ends matters more than this: the rows are free when the lease runs out.
-            log.warning("the files in hand come free in %.0f s: %s", self._lease_s, error)
+            log.warning("the claimed files are released in %.0f s: %s", self._lease_s, error)

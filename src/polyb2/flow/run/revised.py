@@ -34,7 +34,7 @@ async def queue_revision(attempt: Attempt, listed: ListedObject, agreed_bytes: i
     mirror, claim = attempt.mirror, attempt.claim
     facts = {"key": claim.key, "dataset": claim.dataset, "attempt": claim.attempt}
     if (why := unusable(listed)) is not None:
-        words = f"the source replaced this file: {why}; polyb2 goes on once it is listed otherwise"
+        words = f"the source replaced this file: {why}; polyb2 continues once the listing changes"
         return _parked(claim, await mirror.ledger.hold_revision(claim, listed, UNUSABLE, words), UNUSABLE, words)
     if agreed_bytes is not None and bytes_to_send(listed.size) > agreed_bytes:
         words = _asks(claim, listed)

@@ -191,7 +191,7 @@ async def _abort_orphans(attempt: Attempt) -> None:
     try:
         await abort_orphans(attempt.mirror, attempt.dest_key, None)
     except RemoteError as error:
-        words = "unfinished uploads of %s could not be looked for (polyb2 cleanup does): %s"
+        words = "could not look for unfinished uploads of %s (polyb2 cleanup does): %s"
         log.warning(words, claim.key, error, extra=_fields(LogEvent.UPLOAD_LEFT, claim))
 
 

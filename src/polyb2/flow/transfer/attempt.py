@@ -115,7 +115,7 @@ class Attempt:
     async def _wait_for(self, upload: Upload) -> StoredObject | None:
         """Look for minutes, without a slot, for the object of a Complete whose upload is gone."""
         self.slot.release()
-        doubt = RemoteError(Side.TARGET, Kind.NO_SUCH_UPLOAD, "a Complete was sent and its answer never seen")
+        doubt = RemoteError(Side.TARGET, Kind.NO_SUCH_UPLOAD, "a Complete was sent, and its answer was lost")
         try:
             stored = await find_published(self, upload, still_open=doubt)
         except RemoteError as error:

@@ -69,7 +69,7 @@ async def prove_whole(attempt: Attempt, stored: StoredObject, md5: str) -> Mirro
     # After a takeover or a new revision an older PUT may have landed late, and an answer's ETag may be altered: HEAD decides.
     current = await attempt.mirror.target.head(attempt.dest_key)
     if current is None or not is_ours(attempt.claim, current):
-        raise mismatch("another version than ours is current; it is sent again")
+        raise mismatch("a version other than ours is current; the file is sent again")
     await attempt.mirror.part_etags.note(are_opaque=current.etag != md5)
     if current.etag == md5:
         return Mirrored(current.etag, current.version_id, verification)
@@ -87,7 +87,7 @@ async def prove_whole(attempt: Attempt, stored: StoredObject, md5: str) -> Mirro
 def part_proof(revision: Revision, plan: PartPlan, source_part_bytes: int | None, *, is_opaque: bool) -> PartProof:
     """The rule by which the parts of a new upload are proven; it is stored with the upload.
 
-    ``etag`` only where the parts are cut as the source's own were; ``readback`` where the target's part ETags are no MD5s.
+    ``etag`` only where the parts are cut as the source's own were; ``readback`` where the target's part ETags are not MD5s.
     """
     if is_opaque:
         return PartProof.READBACK
