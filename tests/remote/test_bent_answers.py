@@ -1,4 +1,4 @@
-"""Answers that are not quite what was asked for, each bent in one place: none is believed, and each is told as what it is."""
+"""Answers that differ from the request in one place each: none is accepted, and each is reported as what it is."""
 
 from __future__ import annotations
 

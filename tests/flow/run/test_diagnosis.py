@@ -13,7 +13,7 @@ from tests.conftest import DAY_AGGS, Bench, key
 
 
 class Sides:
-    """What the probes of both sides find."""
+    """The results of the probes of both sides."""
 
     def __init__(self) -> None:
         self.trouble: list[RemoteError] = []
