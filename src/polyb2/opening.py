@@ -15,8 +15,8 @@ from polyb2.core.errors import Side
 from polyb2.core.retry import RequestPolicy
 from polyb2.flow.mirror import OPAQUE, Mirror
 from polyb2.flow.streams import Streams
-from polyb2.ledger.binding import TARGET_ETAGS, Binding
-from polyb2.ledger.ledger import Ledger
+from polyb2.ledger.open import open_ledger
+from polyb2.ledger.rows import TARGET_ETAGS, Binding
 from polyb2.remote.clients import Account, Http, open_client
 from polyb2.remote.guards import Bandwidth, Guard
 from polyb2.remote.source import Source
@@ -49,7 +49,7 @@ async def open_mirror(
     """
     settings.require_remote()
     async with AsyncExitStack() as stack:
-        ledger = await Ledger.open(settings.database_path, clock, read_only=read_only)
+        ledger = await open_ledger(settings.database_url, clock, read_only=read_only)
         stack.push_async_callback(ledger.close)
         await (ledger.check_binding if read_only else ledger.bind)(binding_of(settings))
         policy, traffic = RequestPolicy(tries=settings.polyb2_part_tries), Traffic()

@@ -14,10 +14,11 @@ from polyb2.core.errors import UsageError
 from polyb2.core.selection import EVERYTHING, DateRange, Mode, Selection, historical, named_dates
 from polyb2.flow import coverage
 from polyb2.flow.discover import Discovery
-from polyb2.ledger.binding import DISCOVERED
 from polyb2.ledger.ledger import Ledger
+from polyb2.ledger.open import open_ledger
+from polyb2.ledger.rows import DISCOVERED
 from polyb2.opening import open_mirror
-from tests.conftest import DAY_AGGS, Bench, key
+from tests.conftest import DAY_AGGS, Bench, key, url_of
 
 TRADES = "us_stocks_sip/trades_v1"
 WEEK = DateRange(date(2024, 1, 1), date(2024, 1, 8))
@@ -31,7 +32,7 @@ def _wednesday_noon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def ledger_of(bench: Bench) -> AsyncIterator[Ledger]:
-    ledger = await Ledger.open(bench.folder / "ledger.db", Clock(), read_only=True)
+    ledger = await open_ledger(url_of(bench.folder / "ledger.db"), Clock(), read_only=True)
     try:
         yield ledger
     finally:

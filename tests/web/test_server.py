@@ -11,7 +11,7 @@ import pytest
 
 from polyb2.core.catalogue import DATASETS
 from polyb2.core.status import Status
-from polyb2.ledger import queries
+from polyb2.ledger.sql.loader import Statement, load_statements
 from polyb2.sandbox import Answer, Fault
 from polyb2.web.server import is_ours
 from tests.conftest import DAY_AGGS, QUOTES, Bench, key
@@ -183,7 +183,8 @@ async def test_a_ledger_that_cannot_be_read_is_said_and_harms_nothing(
     """Readers never wait for it: the page says so at once, health and the engine's own metrics go on."""
     async with serving() as site:
         assert "polyb2_ledger_readable 1.0" in (await site.get("/metrics")).text
-        monkeypatch.setitem(queries.load_queries(), "counts", "SELECT * FROM gone_with_the_disk;")
+        broken = Statement("SELECT * FROM gone_with_the_disk;", frozenset(), uses_clock=False)
+        monkeypatch.setitem(load_statements("sqlite"), "counts", broken)
         for path in ("/", "/live"):
             while (answer := await site.get(path)).status == 200:
                 await asyncio.sleep(0.05)

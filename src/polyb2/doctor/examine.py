@@ -11,7 +11,7 @@ from polyb2.config import Settings
 from polyb2.core.checkup import Checkup
 from polyb2.core.errors import Side, UsageError
 from polyb2.core.retry import LOOKING
-from polyb2.doctor.ledger import examine_ledger, note_sqlite
+from polyb2.doctor.ledger import examine_ledger
 from polyb2.doctor.network import examine_network, note_clock
 from polyb2.doctor.notes import FailedError, Notes
 from polyb2.doctor.source import examine_source
@@ -49,10 +49,9 @@ async def examine(settings: Settings) -> Checkup:
         with suppress(FailedError):
             md5s = await _examine_target(Notes(checkup, "target"), settings)
     ledger = Notes(checkup, "ledger")
-    note_sqlite(ledger)
     binding = binding_of(settings) if has_source and has_target else None
     with suppress(FailedError):
-        await examine_ledger(ledger, settings.database_path, binding, part_etags_are_md5s=md5s)
+        await examine_ledger(ledger, settings.database_url, binding, part_etags_are_md5s=md5s)
     return checkup
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from polyb2.core.answers import refused_by_proxy
-from polyb2.core.checkup import Checkup, Level
+from polyb2.core.checkup import Check, Checkup, Level
 from polyb2.core.errors import HANDLING, Kind, LedgerError, RemoteError, UsageError
 
 
@@ -32,6 +32,11 @@ class Notes:
 
     def skipped(self, name: str, why: str) -> None:
         self._add(name, Level.SKIP, why, "")
+
+    def add_all(self, checks: Iterable[Check]) -> None:
+        """Add checks that were made elsewhere, under this subject."""
+        for check in checks:
+            self._add(check.name, check.level, check.found, check.advice)
 
     def _passed(self, name: str) -> bool:
         wanted = f"{self._subject}.{name}"

@@ -26,9 +26,7 @@ from polyb2.flow.listing import ListingError, Sieve, bounded
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.readback import equals_source
 from polyb2.flow.report import DatasetReport, Report, not_published
-from polyb2.ledger.binding import DISCOVERED
-from polyb2.ledger.coverage import ListedDays
-from polyb2.ledger.listings import Discovered
+from polyb2.ledger.rows import DISCOVERED, Discovered, ListedDays
 
 log = logging.getLogger(__name__)
 KEPT_FILES_MAX = 20_000

@@ -14,9 +14,8 @@ from polyb2.core.proof import ProofMark
 from polyb2.core.records import Claim
 from polyb2.core.stamp import Stamp
 from polyb2.flow.streams import Streams
-from polyb2.ledger.binding import TARGET_ETAGS
-from polyb2.ledger.leases import Load
 from polyb2.ledger.ledger import Ledger
+from polyb2.ledger.rows import TARGET_ETAGS, Load
 from polyb2.meters import Meters
 from polyb2.remote.guards import Bandwidth
 from polyb2.remote.relay import Relay

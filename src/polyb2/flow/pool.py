@@ -23,7 +23,7 @@ from polyb2.flow.mirror import Mirror
 from polyb2.flow.outage import Outage
 from polyb2.flow.streams import Slot
 from polyb2.flow.work import RetryRules, work
-from polyb2.ledger.leases import Worker
+from polyb2.ledger.rows import Worker
 from polyb2.meters import Meters
 from polyb2.remote.guards import fenced_by
 

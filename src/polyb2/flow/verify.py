@@ -27,8 +27,7 @@ from polyb2.flow.mirror import Mirror, whole
 from polyb2.flow.readback import equals_source
 from polyb2.flow.stream import hash_stored
 from polyb2.flow.streams import Slot
-from polyb2.ledger.listings import Discovered
-from polyb2.ledger.reports import Filter
+from polyb2.ledger.rows import Discovered, Filter
 
 
 class Kind(StrEnum):

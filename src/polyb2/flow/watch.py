@@ -27,7 +27,7 @@ from polyb2.flow.consent import Consent, discover, discover_unasked
 from polyb2.flow.discover import Discovery
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.report import Report
-from polyb2.ledger.binding import FULL_LISTING, FULL_LISTING_DAY
+from polyb2.ledger.rows import FULL_LISTING, FULL_LISTING_DAY
 
 log = logging.getLogger(__name__)
 FULL_EVERY_MS = 24 * 3600 * 1000

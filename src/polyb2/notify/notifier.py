@@ -12,6 +12,7 @@ from polyb2.core.errors import Polyb2Error
 from polyb2.core.logevents import LogEvent, told
 from polyb2.core.news import News, digest
 from polyb2.ledger.ledger import Ledger
+from polyb2.ledger.open import open_ledger
 from polyb2.notify.carrier import Carrier
 
 log = logging.getLogger(__name__)
@@ -51,17 +52,17 @@ class Notifier:
             return False
         self._unsent = []
         if self._ledger is not None:
-            await self._ledger.note_told([piece.name for piece in pieces if piece.name])
+            await self._ledger.note_notices([piece.name for piece in pieces if piece.name])
         return True
 
     async def forget(self, standing: str) -> None:
         """What stood is over: told anew if it comes back."""
         if self._carrier is not None and self._ledger is not None:
-            await self._ledger.forget_told(standing)
+            await self._ledger.forget_notices(standing)
 
     async def _fresh(self, news: Sequence[News]) -> list[News]:
         named = {piece.name: piece for piece in news if piece.name}
-        untold = set(named) if self._ledger is None else await self._ledger.untold(list(named))
+        untold = set(named) if self._ledger is None else await self._ledger.new_notices(list(named))
         return [piece for piece in news if not piece.name] + [named[name] for name in named if name in untold]
 
 
@@ -77,10 +78,8 @@ async def tell_once(settings: Settings, news: Sequence[News], over: str | None =
         return
     try:
         async with AsyncExitStack() as stack:
-            ledger = None
-            if settings.database_path.exists():
-                ledger = await Ledger.open(settings.database_path)
-                stack.push_async_callback(ledger.close)
+            ledger = await open_ledger(settings.database_url, make_new=False)
+            stack.push_async_callback(ledger.close)
             notifier = Notifier(settings, ledger)
             if over is not None:
                 await notifier.forget(over)

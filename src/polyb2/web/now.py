@@ -133,8 +133,8 @@ def in_flight(sight: Sight, picture: Picture) -> Markup:
 def _merged(sight: Sight, picture: Picture) -> list[tuple[str, int, int, int, float | None]]:
     """Key, size, bytes done, attempt, seconds left; this process knows of its own files what is under way and how fast."""
     own = dict(sight.subject.mirror.in_flight)
-    found: dict[str, Any] = {row["key"]: row for row in picture.report.in_flight}
-    rows = [(key, row["size"], row["bytes_done"], row["attempt"], None) for key, row in found.items() if key not in own]
+    found: dict[str, Any] = {file.key: file for file in picture.report.in_flight}
+    rows = [(file.key, file.size, file.bytes_done, file.attempt, None) for key, file in found.items() if key not in own]
     return [(entry.key, entry.size, entry.bytes_done, entry.attempt, entry.left_s) for entry in own.values()] + rows
 
 

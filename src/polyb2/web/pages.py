@@ -64,7 +64,7 @@ class Pages:
 
     async def file(self, request: web.Request) -> web.Response:
         key = _key_of(request)
-        story = await (await self._sight.ledger()).story(key) if key else None
+        story = await (await self._sight.ledger()).history(key) if key else None
         if story is None:
             answer = document("A file's story · polyb2", _back(), unknown_page(key))
             answer.set_status(404 if key else 200)

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from polyb2.core.keys import parse_key
 from polyb2.core.status import FAILED, PARKED, Status
 from polyb2.core.units import format_duration, format_size
-from polyb2.ledger.reports import Tally
+from polyb2.ledger.status_report import Tally
 from polyb2.web.cures import cure
 from polyb2.web.markup import Markup, h
 from polyb2.web.shell import NOTHING, bar, breakable, command, day_time, file_link, scrolling, section

@@ -15,9 +15,9 @@ from polyb2.core.errors import UsageError
 from polyb2.core.selection import DateRange
 from polyb2.flow.coverage import RECENT_DAYS, days_of, resolve_known
 from polyb2.flow.mirror import Mirror
-from polyb2.ledger.binding import DISCOVERED
 from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.reports import StatusReport
+from polyb2.ledger.rows import DISCOVERED
+from polyb2.ledger.status_report import StatusReport
 from polyb2.web.rates import Rates
 from polyb2.web.sharing import Shared
 
@@ -120,7 +120,9 @@ class Sight:
         report = await ledger.status()
         discovered = await ledger.fact(DISCOVERED)
         waiting, errors = await ledger.waiting_since(), await ledger.last_errors(ERRORS_MAX)
-        return Picture(ledger.clock.wall_ms(), report, waiting, int(discovered or 0), errors)
+        return Picture(
+            ledger.clock.wall_ms(), report, waiting, int(discovered or 0), [failure.as_json() for failure in errors]
+        )
 
     async def _look_back(self) -> Recent:
         ledger = await self.ledger()

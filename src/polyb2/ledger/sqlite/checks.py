@@ -1,0 +1,57 @@
+"""The lines of ``doctor`` on SQLite and the place of the ledger's file."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+from polyb2.core.checkup import Check, Level
+from polyb2.core.units import format_size
+from polyb2.ledger.sqlite.file_system import file_system_of
+from polyb2.ledger.sqlite.files import open_to_others
+from polyb2.ledger.sqlite.lock import has_wal_reset_bug
+
+FREE_BYTES_MIN = 1 << 30
+"""A million files take less than that."""
+
+
+def check_place(path: Path) -> list[Check]:
+    """The checks that need no ledger."""
+    version = f"SQLite {sqlite3.sqlite_version}, WAL, synchronous=FULL"
+    if has_wal_reset_bug():
+        version = f"{version}; it has the WAL-reset bug, so writes take turns by a lock file"
+    return [Check("sqlite", Level.PASS, version), *_check_file_system(path)]
+
+
+def check_files(path: Path) -> list[Check]:
+    """The checks of a ledger that was opened."""
+    return [_check_others(path.resolve()), _check_room(path)]
+
+
+def _check_file_system(path: Path) -> list[Check]:
+    found = file_system_of(path)
+    if found is None:
+        return [Check("file_system", Level.SKIP, "this system does not tell")]
+    if found.is_passing:
+        words = f"{path} lies on {found.kind}: it goes with the container or the next boot"
+        advice = "mount a volume and point DATABASE_URL there; a lost ledger is rebuilt by discover"
+        return [Check("file_system", Level.WARN, words, advice)]
+    if found.is_network:
+        return []  # opening it fails, and says so
+    return [Check("file_system", Level.PASS, f"{found.kind}, mounted at {found.mounted_at}")]
+
+
+def _check_others(real: Path) -> Check:
+    if words := open_to_others(real):
+        advice = f"chmod o-rw {real}, and o-w for its folder: it tells what you mirror, and a run does what it says"
+        return Check("others", Level.WARN, f"{real}: {words}", advice)
+    return Check("others", Level.PASS, "no other user may read or write it")
+
+
+def _check_room(path: Path) -> Check:
+    free = shutil.disk_usage(path.parent).free
+    words = f"{format_size(free)} free"
+    if free < FREE_BYTES_MIN:
+        return Check("room", Level.WARN, words, f"keep {format_size(FREE_BYTES_MIN)} free: a full disk stops all work")
+    return Check("room", Level.PASS, words)
