@@ -49,7 +49,7 @@ def insert(database: sqlite3.Connection, **row: object) -> None:
         "queued_at_ms": 0,
     } | row
     names, marks = ", ".join(given), ", ".join(f":{name}" for name in given)
-    database.execute("DELETE FROM files")
+    database.executescript("DELETE FROM files; DELETE FROM revisions")
     database.execute(f"INSERT INTO files ({names}) VALUES ({marks})", given)
 
 

@@ -73,7 +73,6 @@ def test_each_index_serves_a_statement_or_a_foreign_key(schema: sqlite3.Connecti
         ("note_mirrored", [BY_ROW]),
         ("files_adopt", [BY_ROW]),
         ("revisions_mirrored", [r"revisions USING PRIMARY KEY \(file_id=\? AND revision=\?\)"]),
-        ("revisions_first", [BY_ROW]),
         ("attempts_completed", [r"attempts USING PRIMARY KEY \(file_id=\? AND attempt=\?\)"]),
         ("uploads_done", ["uploads_live"]),
         ("worker_renew", [BY_ROW]),

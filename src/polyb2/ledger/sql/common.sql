@@ -1,19 +1,20 @@
--- Every statement of the ledger by name, with its parameters as ":name". A store's dialect (sqlite.sql) adds the statements that
--- are announced here as "dialect: name(parameters)" and the words in braces; loader.py refuses it if a name or a parameter differs.
--- :now_ms, :mono_ms and :boot_id are the ledger's clock, which the transaction fills in. Parameters in the plural are arrays.
+-- Every statement of the ledger by name, with its parameters as ":name". A store's dialect (sqlite.sql) adds the statements
+-- that are announced here as "dialect: name(parameters)", and the words in braces; loader.py refuses what differs. The ledger's
+-- clock, :now_ms, :mono_ms and :boot_id, is filled in by the transaction. Plural parameters are arrays.
 -- Braces that each dialect defines:
 --   {live}        a worker `w` whose lease holds
 --   {by(index)}   a hint to the planner after a table's name: this index
 --   {plain(c)}    the column without the use of an index on it
 --   {keys_in(a)}, {ids_in(a)}   the texts, or the numbers, of an array, for IN
+--   {each(a)}     the items of an array, as a table; of an item {text(path)} and {number(path)}, such as $[0] or $.etag
 
 -- define: queued
 -- When a row that enters the queue began to wait: now, unless it waited before.
 CASE WHEN status IN ('completed', 'permanent_failure', 'not_entitled') THEN :now_ms ELSE queued_at_ms END
 
 -- define: unfinished
--- Not in work, and not as the user wants it: ends as `source_gone` where the file is no longer listed. The keys are to be walked
--- in their order, so the index of statuses is kept out of it.
+-- Not in work, and not as the user wants it: ends as `source_gone` where the file is no longer listed. The keys are to be
+-- walked in their order, so the index of statuses is kept out of it.
 {plain(status)} IN ('pending', 'failed_download', 'failed_upload', 'not_entitled')
 
 -- define: known_columns
@@ -23,8 +24,16 @@ mirrored_size, dest_etag
 -- define: file_columns
 -- The fields of rows.FileRow.
 id AS file_id, key, dataset, date, status, reason, size, source_etag, source_last_modified_ms, dest_key, dest_etag,
-dest_version_id, revision, mirrored_revision, mirrored_source_etag, attempt, retry_count, worker_id, bytes_done, parts_total, parts_done,
-verification, error_message, discovered_at_ms, started_at_ms, completed_at_ms, next_attempt_ms
+dest_version_id, revision, mirrored_revision, mirrored_source_etag, attempt, retry_count, worker_id, bytes_done, parts_total,
+parts_done, verification, error_message, discovered_at_ms, started_at_ms, completed_at_ms, next_attempt_ms
+
+-- define: mirrored
+-- An item says what the target holds.
+dest_etag = {text($.dest_etag)}, dest_version_id = {text($.dest_version_id)}, verification = {text($.verification)}
+
+-- define: mirrored_revision
+mirrored_revision = {number($.revision)}, mirrored_source_etag = {text($.etag)}, mirrored_size = {number($.size)},
+    completed_at_ms = :now_ms
 
 -- define: upload_columns
 id, revision, dest_key, upload_id, token, size, part_bytes, proof, state
@@ -105,7 +114,7 @@ ON CONFLICT (worker) DO UPDATE SET streams_in_use = excluded.streams_in_use, str
 SELECT max(claimed_seq) AS seq FROM datasets;
 
 -- dialect: claim_best(count, backoff_max_ms)
--- The ids of the best :count rows of: pending in claim order; failed and due (the 64 longest due); left behind by a dead worker.
+-- The ids of the best :count rows: pending in claim order; failed and due (the 64 longest due); left behind by a dead worker.
 -- A next attempt further off than any back-off can be is a clock that was stepped back: due as well.
 
 -- name: claim_fair
@@ -128,8 +137,9 @@ UPDATE files SET status = 'processing', attempt = attempt + 1, worker = :worker,
 WHERE id IN ({ids_in(:files)})
 RETURNING id, key, dataset, size, source_etag, source_last_modified_ms, revision, attempt, retry_count, forbidden;
 
--- dialect: claim_note_datasets(claimed)
+-- name: claim_note_datasets
 -- The number of its last claim by dataset, an array of [dataset, number].
+UPDATE datasets SET claimed_seq = {number($[1])} FROM {each(:claimed)} WHERE datasets.dataset = {text($[0])};
 
 -- name: queue_waiting
 SELECT min(next_attempt_ms) AS next_ms FROM files {by(files_waiting)} WHERE status IN ('failed_download', 'failed_upload');
@@ -146,8 +156,10 @@ SELECT count(*) AS held FROM files {by(files_held)} WHERE worker IS NOT NULL AND
 
 -- ==== attempts ====
 
--- dialect: attempts_insert(attempts, worker_id)
+-- name: attempts_insert
 -- An array of [file_id, attempt, revision, token].
+INSERT INTO attempts (file_id, attempt, revision, token, worker_id, started_ms)
+SELECT {number($[0])}, {number($[1])}, {number($[2])}, {text($[3])}, :worker_id, :now_ms FROM {each(:attempts)};
 
 -- name: attempts_lost
 -- An attempt that never ended: its worker died or lost its lease.
@@ -161,7 +173,9 @@ DELETE FROM attempts WHERE file_id = :file_id AND attempt <= :attempt - :keep;
 UPDATE attempts SET ended_ms = :now_ms, outcome = :outcome, reason = :reason, error_message = :message
 WHERE file_id = :file_id AND attempt = :attempt;
 
--- dialect: attempts_completed(done)
+-- name: attempts_completed
+UPDATE attempts SET ended_ms = :now_ms, outcome = 'completed' FROM {each(:done)}
+WHERE attempts.file_id = {number($.file_id)} AND attempts.attempt = {number($.attempt)};
 
 -- name: attempts_released
 -- The attempts of a worker that gives its rows back.
@@ -201,8 +215,10 @@ INSERT INTO uploads (file_id, revision, dest_key, upload_id, token, size, part_b
 VALUES ((SELECT id FROM files WHERE id = :file_id), :revision, :dest_key, :upload_id, :token, :size, :part_bytes, :proof,
         :state, :now_ms) RETURNING id;
 
--- dialect: uploads_done(done)
+-- name: uploads_done
 -- The live uploads of files that are mirrored.
+UPDATE uploads SET state = 'done'
+WHERE state IN ('open', 'completing') AND file_id IN (SELECT {number($.file_id)} FROM {each(:done)});
 
 -- name: upload_state
 UPDATE uploads SET state = :state WHERE id = :upload;
@@ -225,7 +241,8 @@ UPDATE uploads SET state = 'abandoned' WHERE state IN ('open', 'completing') AND
 SELECT {upload_columns} FROM uploads WHERE file_id = :file_id AND state = 'abandoned';
 
 -- name: uploads_abandoned
-SELECT {upload_columns} FROM uploads {by(uploads_abandoned)} WHERE state = 'abandoned' AND id > :after ORDER BY id LIMIT :limit;
+SELECT {upload_columns} FROM uploads {by(uploads_abandoned)}
+WHERE state = 'abandoned' AND id > :after ORDER BY id LIMIT :limit;
 
 -- name: upload_published
 SELECT {upload_columns} FROM uploads WHERE file_id = :file_id AND state = 'done'
@@ -280,12 +297,18 @@ SELECT second, bytes FROM throughput ORDER BY second;
 
 -- ==== settlements ====
 
--- dialect: settle_complete(done)
--- An array of objects: file_id, attempt, revision, etag, size, dest_etag, dest_version_id, verification. The retries that it took
--- stay on the row, as history; a newer revision begins at zero.
+-- name: settle_complete
+-- An array of objects: file_id, attempt, revision, etag, size, dest_etag, dest_version_id, verification. The retries that it
+-- took stay on the row, as history; a newer revision begins at zero.
+UPDATE files SET status = 'completed', reason = NULL, error_message = NULL, forbidden = 0,
+    worker = NULL, resumable = 0, bytes_done = files.size,
+    parts_total = coalesce(parts_total, 1), parts_done = coalesce(parts_total, 1), {mirrored}, {mirrored_revision}
+FROM {each(:done)} WHERE files.id = {number($.file_id)};
 
--- dialect: note_mirrored(done)
+-- name: note_mirrored
 -- As settle_complete, for a revision that is no longer the newest: what the target holds is noted, the status is not.
+UPDATE files SET {mirrored}, {mirrored_revision}
+FROM {each(:done)} WHERE files.id = {number($.file_id)};
 
 -- name: settle_superseded
 -- The attempt ended, and a newer revision is listed: it queues with nothing charged. What was mirrored is noted apart.
@@ -320,17 +343,19 @@ SELECT {known_columns} FROM files WHERE key > :after AND key <= :last ORDER BY k
 -- name: unfinished_between
 SELECT key FROM files WHERE key > :after AND key <= :last AND {unfinished} ORDER BY key LIMIT :limit;
 
--- dialect: files_insert(files, dest_prefix)
--- New files, an array of [key, dataset, date, size, etag, last_modified_ms]; their ids are returned. One statement for a page of
--- them: a statement each costs twice as much, most of it around the triggers that keep the counts.
+-- name: files_insert
+-- An array of [key, dataset, date, size, etag, last_modified_ms]; the schema adds the first revision of each. One statement
+-- for a page of files: a statement each costs twice as much, most of it around the triggers.
+INSERT INTO files (key, dataset, date, size, source_etag, source_last_modified_ms, dest_key, discovered_at_ms, queued_at_ms)
+SELECT {text($[0])}, {text($[1])}, {text($[2])}, {number($[3])}, {text($[4])}, {number($[5])},
+       :dest_prefix || {text($[0])}, :now_ms, :now_ms
+FROM {each(:files)};
 
--- name: revisions_first
--- The first revision of new files.
-INSERT INTO revisions (file_id, revision, source_etag, size, source_last_modified_ms, first_seen_ms)
-SELECT id, revision, source_etag, size, source_last_modified_ms, :now_ms FROM files WHERE id IN ({ids_in(:files)});
-
--- dialect: files_adopt(done)
+-- name: files_adopt
 -- New files that the target holds already; as for revisions_mirrored.
+UPDATE files SET status = 'completed', bytes_done = size, completed_at_ms = :now_ms, {mirrored},
+    mirrored_revision = files.revision, mirrored_source_etag = source_etag, mirrored_size = size
+FROM {each(:done)} WHERE files.id = {number($.file_id)};
 
 -- name: file_revise
 -- A newer revision: back to pending with nothing charged, unless a worker holds the row; then it queues when that ends.
@@ -355,9 +380,16 @@ UPDATE files SET status = 'permanent_failure', reason = 'source_gone', next_atte
     error_message = 'the source no longer lists this file; it is queued again when it is listed again'
 WHERE id = :file_id AND {unfinished};
 
--- dialect: files_requeue(files)
+-- name: files_requeue
 -- retry, a relisted key, verify --repair: to be done at once, with nothing charged. A live upload is kept. An array of
 -- [file_id, status]: a row that has another status by now moved on since it was looked at. The ids are returned.
+UPDATE files SET status = 'pending', reason = NULL, error_message = NULL, retry_count = 0, forbidden = 0,
+    next_attempt_ms = NULL, worker_id = NULL, parts_mark = 0, queued_at_ms = {queued},
+    bytes_done = CASE WHEN status = 'completed' THEN 0 ELSE bytes_done END,
+    parts_done = CASE WHEN status = 'completed' THEN 0 ELSE parts_done END
+FROM {each(:files)}
+WHERE files.id = {number($[0])} AND files.status = {text($[1])}
+  AND files.status NOT IN ('processing', 'pending') RETURNING files.id;
 
 -- name: files_restore
 -- unqueue of re-published files: what the target holds is what the row says again. Not of one that verify --repair
@@ -378,8 +410,11 @@ DELETE FROM files WHERE id IN ({ids_in(:files)}) AND mirrored_revision IS NULL
 INSERT INTO revisions (file_id, revision, source_etag, size, source_last_modified_ms, first_seen_ms)
 VALUES (:file_id, :revision, :etag, :size, :last_modified_ms, :now_ms);
 
--- dialect: revisions_mirrored(done)
+-- name: revisions_mirrored
 -- What the target holds: an array of objects with file_id, revision, dest_etag, dest_version_id, verification, and more.
+UPDATE revisions SET mirrored_at_ms = :now_ms, {mirrored}
+FROM {each(:done)}
+WHERE revisions.file_id = {number($.file_id)} AND revisions.revision = {number($.revision)};
 
 -- name: revisions_after
 -- What is newer than the revision that is mirrored, of files that the target holds.
@@ -417,8 +452,13 @@ SELECT key, size, source_etag FROM held WHERE key IN ({keys_in(:keys)});
 -- name: held_between
 SELECT key FROM held WHERE key > :after AND key <= :last ORDER BY key LIMIT :limit;
 
--- dialect: held_set(files)
+-- name: held_set
 -- An array of [key, dataset, date, size, etag, last_modified_ms, replaces]; one that is held already keeps its time.
+INSERT INTO held (key, dataset, date, size, source_etag, source_last_modified_ms, replaces, held_ms)
+SELECT {text($[0])}, {text($[1])}, {text($[2])}, {number($[3])}, {text($[4])}, {number($[5])}, {number($[6])}, :now_ms
+FROM {each(:files)} WHERE TRUE
+ON CONFLICT (key) DO UPDATE SET size = excluded.size, source_etag = excluded.source_etag, replaces = excluded.replaces,
+    source_last_modified_ms = excluded.source_last_modified_ms;
 
 -- name: held_delete
 DELETE FROM held WHERE key IN ({keys_in(:keys)});

@@ -19,14 +19,14 @@ SELECT value FROM json_each({array})
 -- define: ids_in(array)
 SELECT value FROM json_each({array})
 
--- define: mirrored
--- What `d`, an object of the array :done, says that the target holds.
-dest_etag = json_extract(d.value, '$.dest_etag'), dest_version_id = json_extract(d.value, '$.dest_version_id'),
-    verification = json_extract(d.value, '$.verification')
+-- define: each(array)
+json_each({array}) AS d
 
--- define: mirrored_revision
-mirrored_revision = json_extract(d.value, '$.revision'), mirrored_source_etag = json_extract(d.value, '$.etag'),
-    mirrored_size = json_extract(d.value, '$.size'), completed_at_ms = :now_ms
+-- define: text(path)
+json_extract(d.value, '{path}')
+
+-- define: number(path)
+json_extract(d.value, '{path}')
 
 -- name: worker_register
 -- Differs: the lease is kept by the clocks of this host.
@@ -61,85 +61,13 @@ SELECT id FROM (
         WHERE NOT {live})
 ) ORDER BY resumable DESC, date DESC, size, id LIMIT :count;
 
--- name: claim_note_datasets
--- Differs: json_each.
-UPDATE datasets SET claimed_seq = json_extract(c.value, '$[1]') FROM json_each(:claimed) AS c
-WHERE datasets.dataset = json_extract(c.value, '$[0]');
-
 -- name: fence
--- Differs: json_each, and there is one writer, so that what holds now still holds at the end of the transaction.
+-- Differs: there is one writer, so that what holds now still holds at the end of the transaction.
 SELECT f.id, f.revision, f.parts_done > f.parts_mark AS progressed
 FROM json_each(:claims) AS c CROSS JOIN files AS f ON f.id = json_extract(c.value, '$[0]')
      CROSS JOIN workers AS w ON w.id = f.worker
 WHERE f.attempt = json_extract(c.value, '$[1]') AND f.worker = json_extract(c.value, '$[2]') AND f.status = 'processing'
   AND {live};
-
--- name: attempts_insert
--- Differs: json_each.
-INSERT INTO attempts (file_id, attempt, revision, token, worker_id, started_ms)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
-       :worker_id, :now_ms
-FROM json_each(:attempts);
-
--- name: attempts_completed
--- Differs: json_each.
-UPDATE attempts SET ended_ms = :now_ms, outcome = 'completed' FROM json_each(:done) AS d
-WHERE attempts.file_id = json_extract(d.value, '$.file_id') AND attempts.attempt = json_extract(d.value, '$.attempt');
-
--- name: uploads_done
--- Differs: json_each.
-UPDATE uploads SET state = 'done'
-WHERE state IN ('open', 'completing') AND file_id IN (SELECT json_extract(value, '$.file_id') FROM json_each(:done));
-
--- name: settle_complete
--- Differs: json_each.
-UPDATE files SET status = 'completed', reason = NULL, error_message = NULL, forbidden = 0,
-    worker = NULL, resumable = 0, bytes_done = files.size,
-    parts_total = coalesce(parts_total, 1), parts_done = coalesce(parts_total, 1), {mirrored}, {mirrored_revision}
-FROM json_each(:done) AS d WHERE files.id = json_extract(d.value, '$.file_id');
-
--- name: note_mirrored
--- Differs: json_each.
-UPDATE files SET {mirrored}, {mirrored_revision}
-FROM json_each(:done) AS d WHERE files.id = json_extract(d.value, '$.file_id');
-
--- name: files_insert
--- Differs: json_each.
-INSERT INTO files (key, dataset, date, size, source_etag, source_last_modified_ms, dest_key, discovered_at_ms, queued_at_ms)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
-       json_extract(value, '$[4]'), json_extract(value, '$[5]'), :dest_prefix || json_extract(value, '$[0]'), :now_ms, :now_ms
-FROM json_each(:files) WHERE TRUE RETURNING id;
-
--- name: files_adopt
--- Differs: json_each.
-UPDATE files SET status = 'completed', bytes_done = size, completed_at_ms = :now_ms, {mirrored},
-    mirrored_revision = files.revision, mirrored_source_etag = source_etag, mirrored_size = size
-FROM json_each(:done) AS d WHERE files.id = json_extract(d.value, '$.file_id');
-
--- name: files_requeue
--- Differs: json_each.
-UPDATE files SET status = 'pending', reason = NULL, error_message = NULL, retry_count = 0, forbidden = 0,
-    next_attempt_ms = NULL, worker_id = NULL, parts_mark = 0, queued_at_ms = {queued},
-    bytes_done = CASE WHEN status = 'completed' THEN 0 ELSE bytes_done END,
-    parts_done = CASE WHEN status = 'completed' THEN 0 ELSE parts_done END
-FROM json_each(:files) AS s
-WHERE files.id = json_extract(s.value, '$[0]') AND files.status = json_extract(s.value, '$[1]')
-  AND files.status NOT IN ('processing', 'pending') RETURNING files.id;
-
--- name: revisions_mirrored
--- Differs: json_each.
-UPDATE revisions SET mirrored_at_ms = :now_ms, {mirrored}
-FROM json_each(:done) AS d
-WHERE revisions.file_id = json_extract(d.value, '$.file_id') AND revisions.revision = json_extract(d.value, '$.revision');
-
--- name: held_set
--- Differs: json_each; WHERE TRUE tells the parser that ON does not begin a join.
-INSERT INTO held (key, dataset, date, size, source_etag, source_last_modified_ms, replaces, held_ms)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
-       json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]'), :now_ms
-FROM json_each(:files) WHERE TRUE
-ON CONFLICT DO UPDATE SET size = excluded.size, source_etag = excluded.source_etag, replaces = excluded.replaces,
-    source_last_modified_ms = excluded.source_last_modified_ms;
 
 -- name: held_summary
 -- Differs: total() adds without overflow.

@@ -42,9 +42,9 @@ def inspect(real: Path) -> None:
         return
     if application_id == FORMER_ID:
         raise UsageError(
-            f"{real} is the ledger of a development version of polyb2, from before the first release; it is left untouched. "
-            "Move it away with its -wal, or set DATABASE_URL to a new file: polyb2 discover adopts what is in the bucket, and "
-            "nothing is sent again"
+            f"{real} is the ledger of a development version of polyb2, from before the first release; it is left "
+            "untouched. Move it away with its -wal, or set DATABASE_URL to a new file: polyb2 discover adopts what is in the "
+            "bucket, and nothing is sent again"
         )
     if is_ancestors:
         raise UsageError(

@@ -22,11 +22,6 @@ ATTEMPTS_KEPT = 50
 BACKOFF_MAX_MS = int(FILE_BACKOFF_MAX_S * 1000 * 2)
 
 
-def claim(tx: Transaction, worker: Worker) -> Claim | None:
-    """Claim the next row for ``worker``, or None where nothing can be claimed now (LeaseLostError without its lease)."""
-    return next(iter(claim_up_to(tx, worker, 1)), None)
-
-
 def claim_up_to(tx: Transaction, worker: Worker, count: int) -> list[Claim]:
     """The next rows for ``worker``, one after the other, at most ``count`` (LeaseLostError without its lease)."""
     check(tx, worker)

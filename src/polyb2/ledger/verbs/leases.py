@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from polyb2.core.errors import LeaseLostError
 from polyb2.core.records import Claim
-from polyb2.ledger.rows import Load, Worker
+from polyb2.ledger.rows import IDLE, Load, Worker
 from polyb2.ledger.store import Row, Transaction
 
 HISTORY_MS = 3_600_000
@@ -23,8 +23,8 @@ def register(tx: Transaction, worker_id: str, lease_ms: int) -> Worker:
     return Worker(int(row["id"]), worker_id)
 
 
-def renew(tx: Transaction, worker: Worker, load: Load) -> None:
-    """Extend the lease, and note what its process is up to.
+def renew(tx: Transaction, worker: Worker, load: Load = IDLE) -> None:
+    """Extend the lease, and note what its process is up to, for ``status``.
 
     Raises:
         LeaseLostError: it had run out; its rows may be another's, and none may be settled under it.

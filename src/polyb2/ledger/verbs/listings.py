@@ -1,19 +1,24 @@
 """From a listing into the queue: new files, newer revisions, adopted files, files that are gone.
 
-One listing page is one transaction, and every decision is made again inside it, on the rows as they are then.
+One listing page is one transaction, and every decision is made again inside it, on the rows as they are then. Files that a
+watch finds and may not queue unasked are held: they change no row, as what the mirror has is still proven, and are forgotten
+once they are queued, or when the source lists something else.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from polyb2.core.compare import Change, compare
+from polyb2.core.compare import Change, Plan, compare
 from polyb2.core.records import KnownFile, ListedObject, Mirrored
 from polyb2.core.status import Status
 from polyb2.ledger.rows import Discovered
+from polyb2.ledger.status_report import DATASETS_NAMED_MAX, DATES_NAMED_MAX, Held
 from polyb2.ledger.store import Row, Transaction
 from polyb2.ledger.verbs.uploads import abandon_live
+
+REPLACING = {Plan.REVISED, Plan.REVISED_HELD}
 
 
 def known_files(tx: Transaction, keys: Sequence[str]) -> dict[str, KnownFile]:
@@ -57,9 +62,7 @@ def _insert(tx: Transaction, items: Sequence[Discovered], dest_prefix: str) -> N
     """Insert files that are new to the ledger, in their first revision; those that the target holds already as mirrored."""
     if not items:
         return
-    files = [values(item) for item in items]
-    ids = [row["id"] for row in tx.rows("files_insert", files=files, dest_prefix=dest_prefix)]
-    tx.run("revisions_first", files=ids)
+    tx.run("files_insert", files=[_values(item) for item in items], dest_prefix=dest_prefix)
     adopted = {item.listed.key: item.adopted for item in items if item.adopted is not None}
     if adopted:
         done = [_facts(row, adopted[row.key]) for row in known_files(tx, list(adopted)).values()]
@@ -67,7 +70,7 @@ def _insert(tx: Transaction, items: Sequence[Discovered], dest_prefix: str) -> N
         tx.run("revisions_mirrored", done=done)
 
 
-def values(item: Discovered) -> tuple[str, str, str, int, str, int]:
+def _values(item: Discovered) -> tuple[str, str, str, int, str, int]:
     """A listed file as the statements take it."""
     name, listed = item.name, item.listed
     return listed.key, name.dataset, name.date.isoformat(), listed.size, listed.etag, listed.last_modified_ms
@@ -103,6 +106,41 @@ def mark_gone(tx: Transaction, keys: Sequence[str]) -> int:
             abandon_live(tx, known.file_id)
             gone += 1
     return gone
+
+
+def hold(tx: Transaction, found: Sequence[Discovered]) -> None:
+    """Keep files that were found and are not queued."""
+    tx.run("held_set", files=[(*_values(item), int(item.plan in REPLACING)) for item in found])
+
+
+def release_held(tx: Transaction, keys: Iterable[str]) -> None:
+    """Forget held files: they are queued now, or the source lists something else."""
+    tx.run("held_delete", keys=list(keys))
+
+
+def held_of(tx: Transaction, keys: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """ETag and size of what is held of these keys."""
+    return {row["key"]: (row["source_etag"], row["size"]) for row in tx.rows("held_of", keys=list(keys))}
+
+
+def held_between(tx: Transaction, after: str, last: str, limit: int) -> list[str]:
+    """Keys of held files with ``after < key <= last``, in their order, at most ``limit``."""
+    return [row["key"] for row in tx.rows("held_between", after=after, last=last, limit=limit)]
+
+
+def held(tx: Transaction) -> Held:
+    """Everything that is held, summed up."""
+    row = tx.row("held_summary")
+    if row is None or not row["files"]:
+        return Held()
+    return Held(
+        files=row["files"],
+        bytes=int(row["bytes"]),
+        replaced=row["replaced"],
+        dates=tuple(row["date"] for row in tx.rows("held_dates", limit=DATES_NAMED_MAX + 1)),
+        last=row["last"],
+        datasets=tuple(row["dataset"] for row in tx.rows("held_datasets", limit=DATASETS_NAMED_MAX + 1)),
+    )
 
 
 def _known(row: Row) -> KnownFile:

@@ -77,7 +77,7 @@ def unknown(tx: Transaction, keys: Sequence[str]) -> list[str]:
 
 
 def history(tx: Transaction, key: str) -> History | None:
-    """Everything that the ledger has of a key; None where it has nothing."""
+    """The row of a key, its revisions and last attempts; None where the ledger has nothing."""
     found = tx.row("files_by_keys", keys=[key])
     if found is None:
         return None

@@ -16,9 +16,8 @@ from polyb2.core.status import TRANSITIONS, Event
 from polyb2.core.verdict import Verdict
 from polyb2.ledger.rows import Discovered
 from polyb2.ledger.store import Transaction
-from polyb2.ledger.verbs.held import hold
 from polyb2.ledger.verbs.leases import fence, fences
-from polyb2.ledger.verbs.listings import revise
+from polyb2.ledger.verbs.listings import hold, revise
 from polyb2.ledger.verbs.uploads import abandon_live
 
 MESSAGE_MAX = 1000
@@ -112,7 +111,7 @@ def renew_revision(tx: Transaction, claim: Claim, listed: ListedObject) -> None:
 
 
 def hold_revision(tx: Transaction, claim: Claim, listed: ListedObject, reason: str, message: str) -> Event:
-    """Park a row whose newer revision the worker itself met and may not queue, and keep what was seen."""
+    """Park a row whose newer revision the worker met and may not queue, and keep it; ``revise`` if discovery queued one."""
     event = fail(tx, claim, Verdict(Event.PARK, reason, charged=False, waits=False), message, 0.0)
     if event is Event.PARK and reason == HELD and (name := parse_key(claim.key)) is not None:
         hold(tx, [Discovered(name, listed, plan=Plan.REVISED)])

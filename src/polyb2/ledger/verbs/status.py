@@ -5,7 +5,7 @@ from __future__ import annotations
 from polyb2.core.status import Status
 from polyb2.ledger.status_report import Failure, FileAtWork, Runner, StatusReport, Tally
 from polyb2.ledger.store import Transaction
-from polyb2.ledger.verbs.held import summary
+from polyb2.ledger.verbs.listings import held
 
 RATE_WINDOW_MS = 60_000
 IN_FLIGHT_MAX = 1000
@@ -23,7 +23,7 @@ def status(tx: Transaction) -> StatusReport:
     report.last_errors = last_errors(tx, LAST_ERRORS_MAX)
     report.runners = [Runner(**row) for row in tx.rows("workers_live")]
     report.rate_bytes_per_s = rate(tx)
-    report.held = summary(tx)
+    report.held = held(tx)
     return report
 
 

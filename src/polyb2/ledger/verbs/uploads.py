@@ -107,6 +107,7 @@ def forget(tx: Transaction, upload: Upload) -> None:
 
 
 def abandoned_of(tx: Transaction, file_id: int) -> list[Upload]:
+    """The uploads of a file that wait to be aborted."""
     return [_upload(row) for row in tx.rows("uploads_abandoned_of", file_id=file_id)]
 
 
@@ -115,7 +116,7 @@ def abandoned(tx: Transaction, after: int, limit: int) -> list[Upload]:
 
 
 def published_parts(tx: Transaction, file_id: int) -> list[Receipt]:
-    """The receipts of the upload that made what the target holds."""
+    """The receipts of the upload that made what the target holds; none where it went in one PUT or was adopted."""
     row = tx.row("upload_published", file_id=file_id)
     return [] if row is None else list(receipts_of(tx, _upload(row)))
 
@@ -127,7 +128,7 @@ def is_owned(tx: Transaction, upload_id: str) -> bool:
 
 
 def has_progressed(tx: Transaction, claim: Claim) -> bool:
-    """True if this attempt left more receipts than any before it at this revision."""
+    """True if this attempt left more receipts than any before it at this revision (LeaseLostError as for a write)."""
     return bool(fence(tx, claim)["progressed"])
 
 

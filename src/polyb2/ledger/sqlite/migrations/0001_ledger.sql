@@ -1,5 +1,5 @@
--- The ledger, version 1; a later version is a script of its own beside this one. Times are epoch milliseconds, sizes bytes, ETags without quotes.
--- Names that end in _ms are times; `worker` is a row of `workers`, `worker_id` its name for people.
+-- The ledger, version 1; a later version is a script of its own beside this one. Times are epoch milliseconds, sizes bytes,
+-- ETags without quotes. Names that end in _ms are times; `worker` is a row of `workers`, `worker_id` its name for people.
 
 -- One-off facts: the binding to source and target, what is known of the target, when the watch last listed everything.
 CREATE TABLE facts (
@@ -20,8 +20,7 @@ CREATE TABLE workers (
     ended_ms      INTEGER
 ) STRICT;
 
--- What each running process is up to, as of its last renewal. Requests a second that a side is asked at most; null where nothing
--- limits them.
+-- What each running process is up to, as of its last renewal; requests a second that a side is asked at most, null for no limit.
 CREATE TABLE loads (
     worker          INTEGER PRIMARY KEY REFERENCES workers (id) ON DELETE CASCADE,
     streams_in_use  INTEGER NOT NULL,
@@ -156,8 +155,8 @@ CREATE TABLE throughput (
     bytes  INTEGER NOT NULL
 ) STRICT;
 
--- Counts by dataset and status, kept by the triggers in the transaction of the change, so that status is instant. A size that no
--- target holds (the bound of core/parts.py) counts as nothing: such a file is parked unsent, and a few sizes near 2^63 would
+-- Counts by dataset and status, kept by the triggers in the transaction of the change, so that status is instant. A size that
+-- no target holds (the bound of core/parts.py) counts as nothing: such a file is parked unsent, and a few sizes near 2^63 would
 -- overflow a sum.
 CREATE TABLE counts (
     dataset    TEXT NOT NULL,
@@ -168,7 +167,10 @@ CREATE TABLE counts (
     PRIMARY KEY (dataset, status)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TRIGGER files_count_insert AFTER INSERT ON files BEGIN
+-- A new file in its first revision.
+CREATE TRIGGER files_new AFTER INSERT ON files BEGIN
+    INSERT INTO revisions (file_id, revision, source_etag, size, source_last_modified_ms, first_seen_ms)
+        VALUES (NEW.id, NEW.revision, NEW.source_etag, NEW.size, NEW.source_last_modified_ms, NEW.discovered_at_ms);
     INSERT INTO datasets (dataset) VALUES (NEW.dataset) ON CONFLICT DO NOTHING;
     INSERT INTO counts VALUES (NEW.dataset, NEW.status, 1, (NEW.size <= 10000000000000) * NEW.size, NEW.bytes_done)
         ON CONFLICT DO UPDATE SET files = files + 1, bytes = bytes + excluded.bytes,
@@ -232,8 +234,8 @@ CREATE TABLE followed (
     since   TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- What the owner was notified of, so that a restart does not say it again: a row a notice, by a name that says what it is about,
--- such as `late us_stocks_sip/day_aggs_v1 2024-01-02`.
+-- What the owner was notified of, so that a restart does not say it again: a row a notice, by a name that says what it is
+-- about, such as `late us_stocks_sip/day_aggs_v1 2024-01-02`.
 CREATE TABLE notices (
     name     TEXT PRIMARY KEY,
     noted_ms INTEGER NOT NULL
