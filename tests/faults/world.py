@@ -202,8 +202,7 @@ class World:
         """What was wrong is over: list again, put back what was parked, run to the end."""
         await self.discover()
         async with open_mirror(self.configured()) as mirror:
-            parked = [row async for row in mirror.ledger.files(EVERYTHING, Filter(frozenset(FAILED)))]
-            await mirror.ledger.requeue(parked)
+            await mirror.ledger.requeue(EVERYTHING, Filter(frozenset(FAILED)))
         result = await self.run()
         must(not result.outcome.unfinished, f"still not completed: {result.outcome.unfinished}")
 

@@ -16,7 +16,7 @@ from polyb2.flow import coverage
 from polyb2.flow.discover import Discovery
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.open import open_ledger
-from polyb2.ledger.rows import DISCOVERED
+from polyb2.ledger.rows import DISCOVERED, Filter
 from polyb2.opening import open_mirror
 from tests.conftest import DAY_AGGS, Bench, key, url_of
 
@@ -65,7 +65,7 @@ async def test_a_file_that_was_taken_out_of_the_queue_is_not_missing(bench: Benc
     bench.box.source.put(key("2024-01-02"), b"x")
     await bench.discover()
     async with open_mirror(bench.configured()) as mirror:
-        await mirror.ledger.unqueue([row async for row in mirror.ledger.files(EVERYTHING)])
+        await mirror.ledger.unqueue(EVERYTHING, Filter())
     assert (await states(bench))[1] == "A"
 
 

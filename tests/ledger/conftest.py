@@ -125,6 +125,12 @@ class Books:
         """The ledger's own rows, all or of these keys."""
         return [file async for file in self.ledger.files(EVERYTHING, Filter(keys=frozenset(keys)))]
 
+    async def requeue(self, *keys: str, disown: bool = False) -> int:
+        return await self.ledger.requeue(EVERYTHING, Filter(keys=frozenset(keys)), disown=disown)
+
+    async def unqueue(self, *keys: str) -> int:
+        return await self.ledger.unqueue(EVERYTHING, Filter(keys=frozenset(keys)))
+
     # -- read by a connection of our own ------------------------------------------------------------------------------
 
     def sql(self, statement: str, *parameters: object) -> list[dict[str, Any]]:

@@ -137,7 +137,7 @@ def retry(
         raise UsageError(f"only failed or parked rows can be retried: --status is one of {', '.join(sorted(FAILED))}")
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     wanted_rows = Filter(wanted, frozenset(keys or ()))
-    _change(lambda ledger: ledger.requeue_all(selection, wanted_rows), keys or [], "{} files put back into the queue")
+    _change(lambda ledger: ledger.requeue(selection, wanted_rows), keys or [], "{} files put back into the queue")
 
 
 def unqueue(
@@ -159,7 +159,7 @@ def unqueue(
         raise UsageError(f"only waiting rows can be unqueued: --status is one of {', '.join(sorted(WAITING))}")
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     wanted_rows = Filter(wanted, frozenset(keys or ()))
-    _change(lambda ledger: ledger.unqueue_all(selection, wanted_rows), keys or [], "{} files taken out of the queue")
+    _change(lambda ledger: ledger.unqueue(selection, wanted_rows), keys or [], "{} files taken out of the queue")
 
 
 def rebind() -> None:

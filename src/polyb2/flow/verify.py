@@ -182,8 +182,7 @@ async def _repair(mirror: Mirror, differences: Sequence[Difference]) -> int:
     again = {item.key for item in differences if item.kind in SENT_AGAIN}
     repaired = 0
     if again:
-        rows = [row async for row in mirror.ledger.files(EVERYTHING, Filter(keys=frozenset(again)))]
-        repaired += await mirror.ledger.requeue(rows, disown=True)
+        repaired += await mirror.ledger.requeue(EVERYTHING, Filter(keys=frozenset(again)), disown=True)
     stale = [item.listed for item in differences if item.kind is Kind.STALE and item.listed]
     found = [Discovered(name, listed) for listed in stale if (name := parse_key(listed.key)) and not unusable(listed)]
     if found:

@@ -28,7 +28,7 @@ BATCH_ROWS = 1000
 """Rows that one transaction puts back or takes out: some ten milliseconds, so that a run beside it is not held up."""
 P = ParamSpec("P")
 T = TypeVar("T")
-Act = Callable[[Transaction, selection.Queued], int]
+Act = Callable[[Transaction, list[int]], int]
 Verb = Callable[Concatenate[Transaction, P], T]
 Method = Callable[Concatenate["Ledger", P], Coroutine[Any, Any, T]]
 
@@ -214,22 +214,12 @@ class Ledger:
             for file in files:
                 yield file
 
-    async def requeue(self, files: Sequence[FileRow], *, disown: bool = False) -> int:
-        """Put files back into the queue, uncharged; ``disown`` also makes what the target has unrecognisable as ours."""
-        rows = _queued(files)
-        return await self._store.write("requeue", lambda tx: selection.requeue(tx, rows, disown=disown))
+    async def requeue(self, chosen: Selection, wanted: Filter, *, disown: bool = False) -> int:
+        """Put rows back into the queue, a batch a transaction; ``disown``: the target's object is not recognised as ours."""
+        return await self._each_batch("requeue", chosen, wanted, partial(selection.requeue, disown=disown))
 
-    async def unqueue(self, files: Sequence[FileRow]) -> int:
-        """Take waiting files out of the queue: new ones leave the ledger, re-published ones keep what is mirrored."""
-        rows = _queued(files)
-        return await self._store.write("unqueue", lambda tx: selection.unqueue(tx, rows))
-
-    async def requeue_all(self, chosen: Selection, wanted: Filter) -> int:
-        """As :meth:`requeue`, for all rows that a command is about, a batch a transaction."""
-        return await self._each_batch("requeue", chosen, wanted, selection.requeue)
-
-    async def unqueue_all(self, chosen: Selection, wanted: Filter) -> int:
-        """As :meth:`unqueue`, for all rows that a command is about, a batch a transaction."""
+    async def unqueue(self, chosen: Selection, wanted: Filter) -> int:
+        """Take waiting rows out, a batch a transaction: new ones leave, re-published ones keep what is mirrored."""
         return await self._each_batch("unqueue", chosen, wanted, selection.unqueue)
 
     async def _each_batch(self, name: str, chosen: Selection, wanted: Filter, act: Act) -> int:
@@ -254,18 +244,14 @@ class Ledger:
 
 
 def _change_keys(keys: Sequence[str], chosen: Selection, wanted: Filter, act: Act, tx: Transaction) -> int:
-    return act(tx, _queued(selection.by_keys(tx, keys, chosen, wanted)))
+    return act(tx, [file.file_id for file in selection.by_keys(tx, keys, chosen, wanted)])
 
 
 def _change_page(
     left: selection.Stretches, wanted: Filter, act: Act, tx: Transaction
 ) -> tuple[int, selection.Stretches]:
-    rows, left = selection.queued(tx, left, wanted.statuses, BATCH_ROWS)
-    return (act(tx, rows) if rows else 0), left
-
-
-def _queued(files: Sequence[FileRow]) -> selection.Queued:
-    return [(file.file_id, file.status) for file in files]
+    ids, left = selection.ids(tx, left, wanted.statuses, BATCH_ROWS)
+    return (act(tx, ids) if ids else 0), left
 
 
 def _batches(keys: Collection[str], size: int) -> list[list[str]]:

@@ -57,7 +57,7 @@ async def test_a_ledger_that_owes_its_target_an_abort_is_not_bound_to_another(bo
     claim = await books.claim()
     await books.begin(claim)
     await books.fail(claim)
-    await books.ledger.unqueue(await books.found())
+    await books.unqueue()
     with pytest.raises(UsageError):
         await books.ledger.bind(replace(PAIR, target_bucket="other"))
 

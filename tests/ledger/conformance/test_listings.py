@@ -14,8 +14,8 @@ from polyb2.core.compare import Change
 from polyb2.core.errors import Kind, Side
 from polyb2.core.keys import FileName
 from polyb2.core.records import ListedObject, Mirrored
-from polyb2.core.selection import Mode, Selection, named_dates
-from polyb2.core.status import Event, Status
+from polyb2.core.selection import EVERYTHING, Mode, Selection, named_dates
+from polyb2.core.status import FAILED, Event, Status
 from polyb2.core.verdict import Verdict
 from polyb2.ledger.ledger import PAGE_ROWS
 from polyb2.ledger.open import open_ledger
@@ -247,7 +247,7 @@ async def test_the_unfinished_files_of_a_stretch_are_those_that_a_listing_may_pa
 @pytest.mark.parametrize("arrange", [failed, permanent, not_entitled])
 async def test_a_row_put_back_is_due_at_once_with_nothing_charged(books: Books, arrange: Arrange) -> None:
     await arrange(books)
-    assert await books.ledger.requeue(await books.found(key(DAY))) == 1
+    assert await books.requeue(key(DAY)) == 1
     row = books.row(DAY)
     assert (row["status"], row["reason"], row["retry_count"], row["forbidden"]) == ("pending", None, 0, 0)
     assert not (await books.claim()).forbidden_before
@@ -257,16 +257,15 @@ async def test_a_row_put_back_is_due_at_once_with_nothing_charged(books: Books, 
 async def test_a_row_in_the_queue_or_in_work_is_not_put_back(books: Books, arrange: Arrange) -> None:
     await arrange(books)
     before = books.row(DAY)
-    assert await books.ledger.requeue(await books.found()) == 0
+    assert await books.requeue() == 0
     assert books.row(DAY) == before
 
 
-async def test_a_file_completed_since_it_was_looked_at_is_not_put_back(books: Books) -> None:
+async def test_a_file_completed_meanwhile_is_not_put_back(books: Books) -> None:
     await failed(books)
-    seen = await books.found()
     books.clock.go_on(30)
     await books.ledger.complete(await books.claim(), SENT)
-    assert await books.ledger.requeue(seen) == 0
+    assert await books.ledger.requeue(EVERYTHING, Filter(FAILED, frozenset({key(DAY)}))) == 0
     assert books.status(DAY) == "completed"
 
 
@@ -303,7 +302,7 @@ def test_a_bare_retry_leaves_not_entitled_out(
 async def test_a_new_file_taken_out_leaves_the_ledger_but_not_its_upload(books: Books) -> None:
     await failed(books)
     await books.discover(listed("2024-01-03"))
-    assert await books.ledger.unqueue(await books.found()) == 2
+    assert await books.unqueue() == 2
     assert [books.sql(f"SELECT * FROM {table}") for table in ("files", "revisions", "attempts")] == [[], [], []]
     assert [upload.upload_id async for upload in books.ledger.all_abandoned_uploads()] == ["u1"]
     assert await books.discover(listed(DAY)) == {Change.NEW: 1}
@@ -316,7 +315,7 @@ async def test_a_republished_file_taken_out_is_completed_as_the_revision_that_is
     claim = await books.claim()
     await books.receive(claim, await books.begin(claim), 1)
     await books.fail(claim)
-    assert await books.ledger.unqueue(await books.found()) == 1
+    assert await books.unqueue() == 1
     kept = set(before) - {
         "attempt",
         "started_at_ms",
@@ -335,7 +334,7 @@ async def test_a_republished_file_taken_out_is_completed_as_the_revision_that_is
 async def test_only_waiting_rows_are_taken_out(books: Books, arrange: Arrange) -> None:
     await arrange(books)
     before = books.row(DAY)
-    assert await books.ledger.unqueue(await books.found()) == 0
+    assert await books.unqueue() == 0
     assert books.row(DAY) == before
 
 
@@ -382,7 +381,7 @@ async def test_rows_are_found_once_and_in_the_order_of_their_keys_whatever_the_p
     selection = named_dates(words, tuple(sets))
     found = [file.key async for file in books.ledger.files(selection, wanted)]
     assert found == [key(f"2024-01-0{day}", dataset) for dataset in sets for day in days]
-    assert await books.ledger.unqueue_all(selection, wanted) == len(found)
+    assert await books.ledger.unqueue(selection, wanted) == len(found)
     assert [row async for row in books.ledger.files(selection, wanted)] == []
     assert len(await books.found()) == 14 - len(found)
 
@@ -406,11 +405,11 @@ def test_a_named_key_that_the_ledger_does_not_have_is_said_and_the_others_are_ac
 
 async def test_unqueue_leaves_the_upload_of_what_verify_queued(books: Books) -> None:
     await completed(books)
-    assert await books.ledger.requeue(await books.found(), disown=True) == 1
+    assert await books.requeue(disown=True) == 1
     claim = await books.claim()
     await books.receive(claim, await books.begin(claim), 1)
     await books.fail(claim)
     before = books.row(DAY)
-    assert await books.ledger.unqueue(await books.found()) == 0
+    assert await books.unqueue() == 0
     assert books.row(DAY) == before
     assert books.uploads() == {"u1": "open"}

@@ -228,14 +228,14 @@ class LedgerMachine(RuleBasedStateMachine):
         row = self.row(day)
         if row is None or row["status"] not in FAILED:
             return
-        assert self.do(self.books.ledger.requeue(self.do(self.books.found(self.key(day))))) == 1
+        assert self.do(self.books.requeue(self.key(day))) == 1
         self.charges[self.key(day)] = 0
 
     @rule(day=days)
     def unqueue(self, day: str) -> None:
         row = self.row(day)
         waits = row is not None and row["status"] in WAITING
-        assert self.do(self.books.ledger.unqueue(self.do(self.books.found(self.key(day))))) == waits
+        assert self.do(self.books.unqueue(self.key(day))) == waits
         if waits and row is not None:
             self.charges[self.key(day)] = 0
             after = self.row(day)

@@ -145,7 +145,7 @@ async def test_rows_come_in_key_order_over_pages_while_the_ledger_is_written(
     await books.discover(*map(listed, days))
     rows = books.ledger.files(EVERYTHING)
     seen = [(await anext(rows)).date]
-    await books.ledger.unqueue(await books.found(key(days[4])))
+    await books.unqueue(key(days[4]))
     seen += [row.date async for row in rows]
     assert seen == [day for day in days if day != days[4]]
 
@@ -195,7 +195,7 @@ async def test_a_file_waits_since_it_entered_the_queue(books: Books) -> None:
     assert await waiting() == {DAY_AGGS: 7, QUOTES: 22}
     await books.fail(await books.claim(await books.worker()), kind=Kind.UNSUPPORTED)
     assert await waiting() == {QUOTES: 22}
-    assert await books.ledger.requeue(await books.found(key(DAY))) == 1
+    assert await books.requeue(key(DAY)) == 1
     assert await waiting() == {DAY_AGGS: 0, QUOTES: 22}
 
 

@@ -130,7 +130,7 @@ async def test_the_upload_of_an_older_revision_is_never_resumed(books: Books) ->
 async def test_disowned_attempts_are_not_recognised_again(books: Books) -> None:
     claim = await books.claimed(listed(DAY))
     await books.ledger.complete(claim, SENT, SIZE)
-    assert await books.ledger.requeue(await books.found(), disown=True) == 1
+    assert await books.requeue(disown=True) == 1
     assert progress(books) == (0, 0, 1, 0)
     again = await books.claim()
     assert (again.attempt, again.earlier_tokens) == (2, frozenset())
@@ -163,7 +163,7 @@ async def test_an_upload_of_a_lost_claim_is_on_record_to_be_aborted(books: Books
 async def test_an_upload_of_a_lost_claim_outlives_its_row(books: Books) -> None:
     claim = await books.claimed(listed(DAY))
     await books.ledger.end_worker(Worker(claim.worker, "w"), "test")
-    assert await books.ledger.unqueue(await books.found()) == 1
+    assert await books.unqueue() == 1
     await books.ledger.disown_upload(claim, "to/" + claim.key, "late", PartPlan(30, 10), PartProof.PARTS)
     assert books.uploads() == {"late": "abandoned"}
 

@@ -381,15 +381,12 @@ UPDATE files SET status = 'permanent_failure', reason = 'source_gone', next_atte
 WHERE id = :file_id AND {unfinished};
 
 -- name: files_requeue
--- retry, a relisted key, verify --repair: to be done at once, with nothing charged. A live upload is kept. An array of
--- [file_id, status]: a row that has another status by now moved on since it was looked at. The ids are returned.
+-- retry, a relisted key, verify --repair: to be done at once, with nothing charged. A live upload is kept.
 UPDATE files SET status = 'pending', reason = NULL, error_message = NULL, retry_count = 0, forbidden = 0,
     next_attempt_ms = NULL, worker_id = NULL, parts_mark = 0, queued_at_ms = {queued},
     bytes_done = CASE WHEN status = 'completed' THEN 0 ELSE bytes_done END,
     parts_done = CASE WHEN status = 'completed' THEN 0 ELSE parts_done END
-FROM {each(:files)}
-WHERE files.id = {number($[0])} AND files.status = {text($[1])}
-  AND files.status NOT IN ('processing', 'pending') RETURNING files.id;
+WHERE id IN ({ids_in(:files)}) AND {plain(status)} NOT IN ('processing', 'pending') RETURNING id;
 
 -- name: files_restore
 -- unqueue of re-published files: what the target holds is what the row says again. Not of one that verify --repair
@@ -509,11 +506,11 @@ SELECT {file_columns} FROM files WHERE status = :status AND key > :after AND key
 SELECT {file_columns} FROM files WHERE key IN ({keys_in(:keys)}) ORDER BY key;
 
 -- name: file_ids_page
-SELECT id, key, status FROM files WHERE key > :after AND key <= :last ORDER BY key LIMIT :limit;
+SELECT id, key FROM files WHERE key > :after AND key <= :last ORDER BY key LIMIT :limit;
 
 -- name: file_ids_of_status
 -- The index alone answers it.
-SELECT id, key, status FROM files WHERE status = :status AND key > :after AND key <= :last ORDER BY key LIMIT :limit;
+SELECT id, key FROM files WHERE status = :status AND key > :after AND key <= :last ORDER BY key LIMIT :limit;
 
 -- name: files_of_days
 -- The rows of a dataset and year: their keys are one stretch of the index.

@@ -50,7 +50,7 @@ def record(tx: Transaction, found: Sequence[Discovered], dest_prefix: str) -> Co
         elif change is Change.REVISED:
             revise(tx, row.file_id, item.listed)
         elif change is Change.RELISTED:
-            tx.run("files_requeue", files=[(row.file_id, row.status)])
+            tx.run("files_requeue", files=[row.file_id])
         if row is not None and change in {Change.TOUCHED, Change.RELISTED}:
             tx.run("file_touch", file_id=row.file_id, last_modified_ms=item.listed.last_modified_ms)
     _insert(tx, list(new.values()), dest_prefix)

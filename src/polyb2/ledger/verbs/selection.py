@@ -31,8 +31,6 @@ class Stretch:
 
 Stretches = tuple[Stretch, ...]
 EVERYWHERE: Stretches = (Stretch("", END),)
-Queued = Sequence[tuple[int, str]]
-"""Ids and statuses of rows."""
 
 
 def stretches(tx: Transaction, selection: Selection) -> Stretches:
@@ -58,10 +56,10 @@ def files(tx: Transaction, left: Stretches, statuses: Iterable[Status], limit: i
     return [FileRow(**row) for row in rows], left
 
 
-def queued(tx: Transaction, left: Stretches, statuses: Iterable[Status], limit: int) -> tuple[Queued, Stretches]:
-    """As :func:`files`, no more of each than its id and status."""
+def ids(tx: Transaction, left: Stretches, statuses: Iterable[Status], limit: int) -> tuple[list[int], Stretches]:
+    """As :func:`files`, their ids alone."""
     rows, left = _page(tx, "file_ids", left, statuses, limit)
-    return [(row["id"], row["status"]) for row in rows], left
+    return [row["id"] for row in rows], left
 
 
 def by_keys(tx: Transaction, keys: Sequence[str], chosen: Selection, wanted: Filter) -> list[FileRow]:
@@ -87,17 +85,16 @@ def history(tx: Transaction, key: str) -> History | None:
     return History(file, [RevisionRow(**row) for row in revisions], [AttemptRow(**row) for row in attempts])
 
 
-def requeue(tx: Transaction, rows: Queued, *, disown: bool = False) -> int:
-    """Put rows back into the queue, uncharged; a row that moved on since it was looked at is left alone."""
-    moved = [row["id"] for row in tx.rows("files_requeue", files=list(rows))]
+def requeue(tx: Transaction, ids: list[int], *, disown: bool = False) -> int:
+    """Put rows back into the queue, uncharged; one that is there or in work is left alone."""
+    moved = [row["id"] for row in tx.rows("files_requeue", files=ids)]
     if disown:
         tx.run("attempts_disown", files=moved)
     return len(moved)
 
 
-def unqueue(tx: Transaction, rows: Queued) -> int:
+def unqueue(tx: Transaction, ids: list[int]) -> int:
     """Take waiting rows out: new files leave the ledger, re-published ones are what the target holds again."""
-    ids = [file_id for file_id, _ in rows]
     tx.run("uploads_abandon_waiting", files=ids)
     restored = [row["id"] for row in tx.rows("files_restore", files=ids)]
     tx.run("revisions_after", files=restored)
