@@ -178,11 +178,6 @@ def clock() -> SetClock:
     return SetClock()
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
 @pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """Where the ledger of a conformance test is, for each store."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,7 +42,7 @@ class SqlitePlace:
             self._reader.close()
 
 
-PLACES: dict[str, type[SqlitePlace]] = {"sqlite": SqlitePlace}
+PLACES: dict[str, Callable[[Path], Place]] = {"sqlite": SqlitePlace}
 """By the scheme of their URL; the suite runs on each."""
 
 

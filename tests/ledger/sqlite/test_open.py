@@ -24,7 +24,7 @@ from polyb2.ledger.open import open_ledger
 from polyb2.ledger.sqlite import open as opening
 from polyb2.ledger.sqlite import store
 from polyb2.ledger.sqlite.lock import FileLock
-from polyb2.ledger.sqlite.open import APPLICATION_ID, FORMER_ID, load_migrations
+from polyb2.ledger.sqlite.open import APPLICATION_ID, FIRST_VERSION, load_migrations
 from polyb2.ledger.sqlite.store import open_store
 from polyb2.ledger.sqlite.transaction import SqliteTransaction
 from polyb2.ledger.verbs.facts import fact, remember
@@ -52,7 +52,7 @@ async def test_a_new_ledger_is_private_and_durable(path: Path) -> None:
     assert set(made.values()) == {0o600}
     names = ("journal_mode", "synchronous", "foreign_keys", "user_version", "application_id")
     values = [await ledger.read(pragma(name)) for name in names]
-    assert values == ["wal", 2, 1, len(load_migrations()), APPLICATION_ID]
+    assert values == ["wal", 2, 1, FIRST_VERSION, APPLICATION_ID]
     await ledger.close()
 
 
@@ -73,9 +73,9 @@ def make_ancestor(path: Path) -> None:
 
 
 def make_former(path: Path, version: int = 7) -> None:
-    """As a version of the development left it, which had this application id."""
+    """As a version of the development left it."""
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(f"PRAGMA application_id = {FORMER_ID}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("CREATE TABLE files (key TEXT)")
         connection.execute("INSERT INTO files VALUES ('k')")
@@ -89,7 +89,7 @@ def make_foreign(path: Path) -> None:
 def make_newer(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(load_migrations()) + 1}")
+        connection.execute(f"PRAGMA user_version = {FIRST_VERSION + len(load_migrations())}")
 
 
 def make_damaged(path: Path) -> None:
@@ -147,6 +147,20 @@ async def test_the_ancestors_database_in_use_is_untouched(path: Path) -> None:
         with pytest.raises(UsageError):
             await open_store(path, Clock())
         assert contents(path.parent) == before
+
+
+async def test_a_ledger_of_a_development_version_keeps_its_wal(path: Path) -> None:
+    make_former(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("INSERT INTO files VALUES ('another')")
+        connection.commit()
+        before = contents(path.parent)
+        assert before["ledger.db-wal"]
+        for read_only in (True, False):
+            with pytest.raises(UsageError, match="development version"):
+                await open_store(path, Clock(), read_only=read_only)
+            assert contents(path.parent) == before
 
 
 @pytest.mark.parametrize("read_only", [False, True], ids=["writer", "reader"])
@@ -220,10 +234,10 @@ async def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(
     reader = await open_store(path, Clock(), read_only=True)
     assert await reader.read(lambda tx: fact(tx, "a")) == "1"
     await reader.close()
-    assert read_sql(path, "PRAGMA user_version") == [{"user_version": 1}]
+    assert read_sql(path, "PRAGMA user_version") == [{"user_version": FIRST_VERSION}]
     ledger = await open_store(path, Clock())
     assert await ledger.read(lambda tx: fact(tx, "a")) == "1"
-    assert await ledger.read(pragma("user_version")) == 2
+    assert await ledger.read(pragma("user_version")) == FIRST_VERSION + 1
     await ledger.close()
 
 

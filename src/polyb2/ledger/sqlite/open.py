@@ -19,8 +19,11 @@ from polyb2.ledger.sqlite.errors import PRIMARY_CODE, busy, translated
 from polyb2.ledger.sqlite.files import is_empty
 from polyb2.ledger.sqlite.lock import BUSY_TRY_S, FileLock
 
-APPLICATION_ID = 0x5042324C  # "PB2L"
-FORMER_ID = 0x50423250  # "PB2P": versions of the development, never released; their schema is another one
+APPLICATION_ID = 0x50423250  # "PB2P"
+FIRST_VERSION = 101
+"""The schema version of the first migration."""
+FORMER_VERSIONS = range(1, 8)
+"""Schemas of versions of the development, which were never released."""
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}
 
 
@@ -31,21 +34,17 @@ def inspect(real: Path) -> None:
     no lock that this process has on it (see ``files.py``).
 
     Raises:
-        UsageError: not a SQLite file, the ancestor's, another program's, or damaged.
+        UsageError: not a SQLite file, the ancestor's, another program's, of a development version, or damaged.
     """
     if is_empty(real):
         return
     with closing(_open(f"{real.as_uri()}?immutable=1")) as database:
         application_id = _application_id(database, real)
+        version = int(database.execute("PRAGMA user_version").fetchone()[0])
         is_ancestors = _has_table(database, "files_to_process")
     if application_id == APPLICATION_ID:
+        _refuse_former(version, real)
         return
-    if application_id == FORMER_ID:
-        raise UsageError(
-            f"{real} is the ledger of a development version of polyb2, from before the first release; it is left "
-            "untouched. Move it away with its -wal, or set DATABASE_URL to a new file: polyb2 discover adopts what is in the "
-            "bucket, and nothing is sent again"
-        )
     if is_ancestors:
         raise UsageError(
             f"{real} is the database of polygon_b2_downloader_v2; it is left untouched. Set DATABASE_URL to a new file: "
@@ -70,7 +69,7 @@ def _application_id(database: sqlite3.Connection, real: Path) -> int:
 
 
 def load_migrations() -> list[str]:
-    """The migration scripts in order; the n-th leads to schema version n."""
+    """The migration scripts in order; the first leads to schema version :data:`FIRST_VERSION`."""
     folder = resources("polyb2.ledger.sqlite").joinpath("migrations")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return [folder.joinpath(name).read_text(encoding="utf-8") for name in names]
@@ -145,12 +144,23 @@ def _open(uri: str) -> sqlite3.Connection:
 def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if version > len(load_migrations()):
+    _refuse_former(version, path)
+    known = range(FIRST_VERSION, FIRST_VERSION + len(load_migrations()))
+    if version and version not in known:
         raise UsageError(
-            f"{path} was written by a newer polyb2 (schema {version}, this one knows {len(load_migrations())}): "
+            f"{path} was written by a newer polyb2 (schema {version}, this one knows {known[-1]}): "
             "upgrade polyb2, or set DATABASE_URL to another file"
         )
     return version
+
+
+def _refuse_former(version: int, path: Path) -> None:
+    if version in FORMER_VERSIONS:
+        raise UsageError(
+            f"{path} is the ledger of a development version of polyb2, from before the first release; it is left "
+            "untouched. Move it away with its -wal, or set DATABASE_URL to a new file: polyb2 discover adopts what is in the "
+            "bucket, and nothing is sent again"
+        )
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
@@ -170,7 +180,9 @@ def _migrate(connection: sqlite3.Connection) -> None:
     try:
         # Read within the transaction: another process may be making the same ledger.
         done = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        for version, script in enumerate(scripts[done:], start=done + 1):
+        for version, script in enumerate(scripts, start=FIRST_VERSION):
+            if version <= done:
+                continue
             for statement in _statements(script):
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {version}")
