@@ -1,5 +1,5 @@
--- The ledger, version 101, the first; a later version is a script of its own beside this one. Times are epoch milliseconds, sizes bytes,
--- ETags without quotes. Names that end in _ms are times; `worker` is a row of `workers`, `worker_id` its name for people.
+-- The ledger, version 101, the first; a later version is a script of its own beside this one. Times (names in _ms) are epoch
+-- milliseconds, sizes bytes, ETags without quotes; `worker` is a row of `workers`, `worker_id` its name for people.
 
 -- One-off facts: the binding to source and target, what is known of the target, when the watch last listed everything.
 CREATE TABLE facts (
