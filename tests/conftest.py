@@ -8,23 +8,24 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 
-from polyb2 import opening
 from polyb2.clock import Clock
 from polyb2.config import Settings
-from polyb2.core.retry import RequestPolicy
 from polyb2.core.selection import EVERYTHING, Selection
+from polyb2.core.timing import Timing
 from polyb2.engine import RunOptions, RunResult, run
-from polyb2.flow.consent import Consent
-from polyb2.flow.consent import discover as discover_with
-from polyb2.flow.discover import Discovery
-from polyb2.flow.report import Report
+from polyb2.flow.discover.consent import Consent
+from polyb2.flow.discover.consent import discover as discover_with
+from polyb2.flow.discover.discovery import Discovery
+from polyb2.flow.discover.findings import Report
+from polyb2.flow.mirror import Mirror
 from polyb2.ledger.open import open_ledger
 from polyb2.opening import open_mirror
 from polyb2.sandbox import Sandbox
@@ -34,6 +35,8 @@ from tests.swift import SwiftServer, swift_missing
 MIB = 1 << 20
 DAY_AGGS = "us_stocks_sip/day_aggs_v1"
 QUOTES = "us_options_opra/quotes_v1"
+QUICK = Timing(retry_first_s=0.01, retry_limit_s=0.1)
+"""The back-off of requests a hundred times faster, for the engine in process."""
 _OURS = ("POLYB2_", "POLYGON_", "MASSIVE_", "B2_", "DATABASE_URL", "WORKER_ID", "LOG_LEVEL", "AWS_")
 
 
@@ -73,20 +76,28 @@ class Bench:
     box: Sandbox
     folder: Path
     settings: dict[str, Any]
+    timing: Timing = field(default=QUICK, kw_only=True)
+
+    def hurry(self, **seconds: float) -> None:
+        """Shorten what the engine waits for, see :class:`~polyb2.core.timing.Timing`."""
+        self.timing = replace(self.timing, **seconds)
+
+    def open(self, *, read_only: bool = False, **overrides: Any) -> AbstractAsyncContextManager[Mirror]:
+        return open_mirror(self.configured(**overrides), read_only=read_only, timing=self.timing)
 
     def configured(self, **overrides: Any) -> Settings:
         given = {name.lower(): value for name, value in self.box.environment().items()}
         return Settings(**(given | self.settings | overrides))
 
     async def discover(self, selection: Selection = EVERYTHING, **overrides: Any) -> Report:
-        async with open_mirror(self.configured(**overrides)) as mirror:
+        async with self.open(**overrides) as mirror:
             return await discover_with(Discovery(mirror, selection), Consent(10**15, given=True))
 
     async def run(
         self, selection: Selection | None = None, *, watch: bool = False, limit: int | None = None, **overrides: Any
     ) -> RunResult:
         options = RunOptions(selection, watch=watch, limit=limit, consent=Consent(10**15))
-        return await run(self.configured(**overrides), options)
+        return await run(self.configured(**overrides), options, timing=self.timing)
 
     async def mirror_all(self, **overrides: Any) -> RunResult:
         await self.discover(**overrides)
@@ -181,13 +192,6 @@ def bench(box: Sandbox, tmp_path: Path) -> Bench:
             "polyb2_part_size": 5 * MIB,
         },
     )
-
-
-@pytest.fixture(autouse=True)
-def _quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The policy's back-off, a hundred times faster, for the engine in process."""
-    make: Callable[..., RequestPolicy] = RequestPolicy
-    monkeypatch.setattr(opening, "RequestPolicy", lambda tries: make(tries=tries, first_s=0.01, limit_s=0.1))
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -16,6 +16,7 @@ from polyb2.config import Settings, default_worker_id, load_settings
 from polyb2.core.errors import UsageError
 from polyb2.core.prices import DEFAULT_PRICES
 from polyb2.core.schedule import Schedule, Window
+from polyb2.core.scrub import scrub
 from polyb2.ledger.open import open_ledger
 
 MIB = 1 << 20
@@ -313,7 +314,7 @@ def test_a_list_of_nothing_never_means_every_dataset() -> None:
 
 
 WRONG = {
-    "POLYB2_PART_SIZE": ["9" * 5000, "4MiB", "6GB", "big", "-1"],
+    "POLYB2_PART_SIZE": ["9" * 5000, "4MiB", "6GB", "big", "-1", "inf", "nan", "\uff11\uff12MiB"],
     "POLYB2_MAX_BANDWIDTH": [
         "-1",
         "fast",
@@ -322,19 +323,30 @@ WRONG = {
         "08:00-18:00=5M,17:00-19:00=1M",
         "Mars/Olympus 08:00-18:00=5M",
         "../etc/passwd 5M",
+        "0.5",
+        "08:00-18:00=0.1,*=0",
+        "\u0663M",
     ],
-    "POLYB2_MAX_PLAN_BYTES": ["-1"],
+    "POLYB2_MAX_PLAN_BYTES": ["-1", "0.5", "inf"],
     "POLYB2_CONCURRENCY": ["0", "1025", "many", "1.5"],
     "POLYB2_MAX_RETRIES": ["-1", "1001"],
     "POLYB2_PART_TRIES": ["0", "101"],
-    "POLYB2_RETRY_BASE": ["0", "-1s", "soon", "2h"],
-    "POLYB2_POLL_INTERVAL": ["0"],
-    "POLYB2_STALL_TIMEOUT": ["0"],
-    "POLYB2_GIVE_UP": ["0"],
+    "POLYB2_RETRY_BASE": ["0", "-1s", "soon", "2h", "0.0000001s"],
+    "POLYB2_POLL_INTERVAL": ["0", "1ms", "inf", "\u0663"],
+    "POLYB2_STALL_TIMEOUT": ["0", "0.0000000000000000001s", "nan"],
+    "POLYB2_GIVE_UP": ["0", "1ms"],
     "POLYB2_LEASE_SECONDS": ["0", "500ms", "9" * 20, "9" * 5000],
     "POLYB2_DRAIN_SECONDS": ["-1", "9" * 20],
-    "POLYB2_SOURCE_RPS": ["-1", "nan"],
-    "POLYB2_B2_RPS": ["-1", "x"],
+    "POLYB2_SOURCE_RPS": ["-1", "nan", "inf", "1e400", "1e-300", "1e24", "fast"],
+    "POLYB2_B2_RPS": ["-1", "x", "-0.5", "inf", "1e-9"],
+    "B2_ENDPOINT_URL": [
+        *[f"http://{HOST}", "..", "-x", "a..b", "a_b", "0", "1.2.3", "1.2.3.256", "[:]"],
+        *["x" * 64, "x." * 150, "x" * 10**5],
+    ],
+    "POLYGON_S3_ENDPOINT_URL": ["..", "https://x-", "999.1"],
+    "B2_BUCKET_NAME": ["\xfcn\xef", "..", "/", "*", "a/b", "arn:aws:s3:x", "{}", "x" * 256, "my bucket"],
+    "POLYGON_S3_BUCKET": ["a/b", "x" * 10**5, "flat files"],
+    "B2_REGION": ["\xfcn\xef", "..", "http://x", "us/west", "7", "-x", "x" * 64, "us west"],
     "POLYB2_HTTP_ADDR": [
         *["9750", "host", "host:", ":9750", "host:99999", "host:http", "http://host:1", "host:\u0663"],
         *["a b:1", "h\x1b:1", "127.0.0.1,::1:1", "[host]:1", "[::1:1", "a" * 300 + ":1"],
@@ -356,17 +368,13 @@ WRONG = {
     "POLYB2_LOG_FORMAT": ["xml"],
     "B2_KEY_PREFIX": ["/", "/mirror", "..", "a/../b", "./a", "a//b", "a\tb", "a\x1b[2J/", "\u202ea", "a" * 801],
     "WORKER_ID": ["w" * 201, "w\nw"],
-    "B2_KEY_ID": ["0048 x", "0048\r\nx", "\u200b0048", "\udcff0048"],
+    "B2_KEY_ID": ["0048 x", "0048\r\nx", "\u200b0048", "\udcff0048", "x" * 10**5],
     "POLYGON_S3_ACCESS_KEY_ID": ["a\tb"],
-    "B2_BUCKET_NAME": ["my bucket"],
-    "B2_REGION": ["us west"],
-    "POLYGON_S3_BUCKET": ["flat files"],
     "DATABASE_URL": [
         *["x", "x" * 100_000 + "://", "sqlite:///x.db?mode=ro", "sqlite:///x.db#x", "sqlite:///:memory:"],
         *["sqlite:///~/x.db", "sqlite:///x\n.db", "sqlite:///x\x1b.db"],
     ],
     "POLYB2_PING_URL": ["hc-ping.com/x", "ftp://x/y", "https://", "https://x:99999/y", "https://[::1/"],
-    "B2_ENDPOINT_URL": [f"http://{HOST}"],
 }
 
 
@@ -406,6 +414,15 @@ def test_no_secret_is_in_any_text_of_the_settings_or_of_an_error(monkeypatch: py
     with pytest.raises(UsageError) as caught:
         load_settings()
     assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "name", ["POLYGON_S3_ACCESS_KEY_ID", "POLYGON_S3_SECRET_ACCESS_KEY", "B2_KEY_ID", "B2_APPLICATION_KEY"]
+)
+def test_keys_and_ids_are_blanked_from_the_moment_they_are_read(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, f"of-{name}-alone")
+    load_settings()
+    assert scrub(f"somebody wrote of-{name}-alone here") == "somebody wrote ... here"
 
 
 def test_not_even_the_librarys_own_error_shows_what_was_given() -> None:

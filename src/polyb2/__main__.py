@@ -2,11 +2,13 @@
 
 import gc
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import NoReturn
 
 from polyb2.inherited import put_right
+from polyb2.signals import STOPPING, answering
 
 
 def main() -> None:
@@ -15,10 +17,14 @@ def main() -> None:
     put_right()
     # pydantic would look for them in every installed package; and none is to see the settings, which hold the keys.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
-    from polyb2.cli.main import main as run_command_line  # noqa: PLC0415 - loading is what it is about
+    stops: list[int] = []
+    # A container's first process would not even hear of a signal without a handler; an interrupt would show a traceback.
+    interrupt = [signal.SIGINT] * (signal.getsignal(signal.SIGINT) is signal.default_int_handler)  # or it is ignored
+    with answering(stops.append, *STOPPING, *interrupt):
+        from polyb2.cli.main import main as run_command_line  # noqa: PLC0415 - loading is what it is about
 
     try:
-        run_command_line()
+        run_command_line(stops=stops)
     except SystemExit as end:
         if not isinstance(end.code, int):
             raise

@@ -45,12 +45,20 @@ _B2_HOST = re.compile(r"^s3\.([a-z0-9-]+)\.backblazeb2\.com$")
 _ENDPOINT = re.compile(
     r"(?:(?P<scheme>https?)://)?(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?", re.IGNORECASE
 )
+_HOST_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.IGNORECASE)
+"""Of an endpoint, as the S3 library takes it: without the ``_`` that names of the page may have."""
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+_REGION = re.compile(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*", re.IGNORECASE)
 _PORT = re.compile(r"[0-9]{1,5}")
 _HOST_MAX = 253
 _RENAMED = ("polygon_s3_access_key_id", "polygon_s3_secret_access_key")
 _SHOWN_MAX = 100
 _YEAR_S = 366 * 86_400
+_SECONDS_MIN = 0.1
+_BACKOFF_MIN_S = 0.001
+_RPS_MIN, _RPS_MAX = 0.001, 1e6
+_NAME_MAX = 1024
 _PREFIX_BYTES_MAX = 800
 _MAY_BE_EMPTY = {"polyb2_http_addr", "b2_key_prefix"}
 
@@ -68,12 +76,20 @@ def _endpoint(value: str) -> str:
     if "@" in value:
         raise ValueError("holds keys: write the host only, the keys are settings of their own")
     match = _ENDPOINT.fullmatch(value.strip())
-    if match is None or int(match["port"] or 443) not in range(1, 1 << 16):
-        raise ValueError(f"{value!r} is not an endpoint: write a host like s3.us-west-004.backblazeb2.com")
+    if match is None or int(match["port"] or 443) not in range(1, 1 << 16) or not _is_host(match["host"]):
+        raise ValueError(f"{value[:_SHOWN_MAX]!r} is not an endpoint: write a host like s3.us-west-004.backblazeb2.com")
     scheme = (match["scheme"] or "https").lower()
     if scheme == "http" and not is_loopback(match["host"].strip("[]")):
         raise ValueError(f"{value!r} would send keys in the clear: write https:// (http:// is for loopback only)")
     return f"{scheme}://{match['host'].lower()}{':' + match['port'] if match['port'] else ''}"
+
+
+def _is_host(host: str) -> bool:
+    """Whether it is a host that both HTTP stacks take: an address of either family, or a name of the domain system."""
+    labels = host.removesuffix(".").split(".")
+    if host.startswith("[") or labels[-1].isdecimal():
+        return _is_address(host)
+    return len(host) <= _HOST_MAX and all(_HOST_LABEL.fullmatch(label) for label in labels)
 
 
 def _prefix(value: str) -> str:
@@ -103,6 +119,21 @@ def _name(value: str) -> str:
         if character.isspace() or not character.isprintable():
             what = f"U+{ord(character):04X}"
             raise ValueError(f"holds white space or a control character inside ({what}): copy it again, in one piece")
+    if len(value) > _NAME_MAX:
+        raise ValueError(f"is longer than {_NAME_MAX} characters: copy it again, alone")
+    return value
+
+
+def _bucket(value: str) -> str:
+    """A bucket's name: the S3 library refuses others, in words of its own and not before the first request."""
+    if not _BUCKET.fullmatch(value) or value in {".", ".."}:
+        raise ValueError(f"{value[:_SHOWN_MAX]!r} is not a bucket's name: write letters, digits and . _ - only")
+    return value
+
+
+def _region(value: str) -> str:
+    if not _REGION.fullmatch(value):
+        raise ValueError(f"{value[:_SHOWN_MAX]!r} is not a region: write one like us-west-004")
     return value
 
 
@@ -161,11 +192,21 @@ def _bandwidth(value: object) -> object:
     return value
 
 
+def _rate(value: float) -> float:
+    """Requests a second: none, or a figure by which something moves and which is a limit."""
+    if value and not _RPS_MIN <= value <= _RPS_MAX:  # NaN is neither
+        raise ValueError(f"{value:g} is no limit: write {_RPS_MIN:g} to {_RPS_MAX:,.0f} requests a second, 0 for none")
+    return value
+
+
 Size = Annotated[int, BeforeValidator(_size), Field(ge=0, le=10**18)]
-Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0, le=_YEAR_S)]
+Seconds = Annotated[float, BeforeValidator(_duration), Field(ge=_SECONDS_MIN, le=_YEAR_S)]
+Rate = Annotated[float, AfterValidator(_rate)]
 Bandwidth = Annotated[Schedule, NoDecode, BeforeValidator(_bandwidth)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 Name = Annotated[str, AfterValidator(_name)]
+Bucket = Annotated[Name, AfterValidator(_bucket)]
+Region = Annotated[Name, AfterValidator(_region)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
 
 
@@ -205,12 +246,12 @@ class Settings(BaseSettings):
     massive_s3_access_key_id: Name | None = None
     massive_s3_secret_access_key: Secret | None = None
     polygon_s3_endpoint_url: Endpoint = "https://files.massive.com"
-    polygon_s3_bucket: Name = "flatfiles"
+    polygon_s3_bucket: Bucket = "flatfiles"
     b2_key_id: Name | None = None
     b2_application_key: Secret | None = None
-    b2_bucket_name: Name | None = None
+    b2_bucket_name: Bucket | None = None
     b2_endpoint_url: Endpoint | None = None
-    b2_region: Name | None = None
+    b2_region: Region | None = None
     b2_key_prefix: Annotated[str, AfterValidator(_prefix)] = ""
     database_url: Annotated[str, AfterValidator(check_url)] = "sqlite:///data/polyb2.db"
     worker_id: Name = Field(default_factory=default_worker_id, max_length=200)
@@ -225,10 +266,12 @@ class Settings(BaseSettings):
     polyb2_part_size: Annotated[int, BeforeValidator(_size), Field(ge=PART_BYTES_MIN, le=PART_BYTES_MAX)] | None = None
     polyb2_max_retries: int = Field(default=2, ge=0, le=1000)
     polyb2_part_tries: int = Field(default=10, ge=1, le=100)
-    polyb2_retry_base: Annotated[float, BeforeValidator(_duration), Field(gt=0, le=FILE_BACKOFF_MAX_S)] = 30.0
+    polyb2_retry_base: Annotated[float, BeforeValidator(_duration), Field(ge=_BACKOFF_MIN_S, le=FILE_BACKOFF_MAX_S)] = (
+        30.0
+    )
     polyb2_max_bandwidth: Bandwidth = NO_LIMIT
-    polyb2_source_rps: float = Field(default=0, ge=0)
-    polyb2_b2_rps: float = Field(default=0, ge=0)
+    polyb2_source_rps: Rate = 0
+    polyb2_b2_rps: Rate = 0
     polyb2_max_plan_bytes: Size = 10**12
     polyb2_prices: str = DEFAULT_PRICES
     polyb2_poll_interval: Seconds = 900.0

@@ -23,23 +23,25 @@ from polyb2.config import Settings
 from polyb2.core.errors import AccountStoppedError, LedgerError, RemoteError, Scope, Side
 from polyb2.core.logevents import LogEvent, told
 from polyb2.core.selection import Selection
+from polyb2.core.timing import TIMING, Timing
 from polyb2.core.units import format_duration
-from polyb2.flow.consent import Consent, discover
-from polyb2.flow.discover import Discovery
-from polyb2.flow.entitlement import probe_listing, probe_reading
+from polyb2.flow.discover.consent import Consent, discover
+from polyb2.flow.discover.discovery import Discovery
+from polyb2.flow.discover.findings import Report
+from polyb2.flow.discover.watch import Watch
+from polyb2.flow.inspect.entitlement import probe_listing, probe_reading
 from polyb2.flow.mirror import Mirror
-from polyb2.flow.outage import Outage, Probe
-from polyb2.flow.pool import Outcome, Pool, PoolRules
-from polyb2.flow.recover import abort_all_abandoned
-from polyb2.flow.report import Report
-from polyb2.flow.watch import Watch
-from polyb2.flow.work import RetryRules
+from polyb2.flow.run.breaker import CircuitBreaker
+from polyb2.flow.run.diagnosis import Diagnosis, Probe
+from polyb2.flow.run.lease import Lease
+from polyb2.flow.run.pool import Outcome, Pool
+from polyb2.flow.run.settle import Settlement, SettlementRules
+from polyb2.flow.transfer.leftovers import abort_all_abandoned
 from polyb2.notify.teller import Scene, telling
 from polyb2.opening import open_mirror
 from polyb2.signals import STOPPING, answering
 
 log = logging.getLogger(__name__)
-SWEEP_EVERY_S = 300.0
 YOUNG_OBJECTS = 10_000
 """How many more objects than were freed the collector waits for: 0.5 MB or so."""
 DISCOVER_AGAIN_FIRST_S = 5.0
@@ -66,7 +68,7 @@ class RunOptions:
     watch: bool
     limit: int | None
     consent: Consent
-    on_start: Callable[[Mirror, Outage], None] = lambda _mirror, _outage: None
+    on_start: Callable[[Mirror, CircuitBreaker], None] = lambda _mirror, _breaker: None
 
 
 @dataclass(slots=True)
@@ -79,7 +81,9 @@ class RunResult:
     seconds: float = 0.0
 
 
-async def run(settings: Settings, options: RunOptions, clock: Clock | None = None) -> RunResult:
+async def run(
+    settings: Settings, options: RunOptions, clock: Clock | None = None, timing: Timing = TIMING
+) -> RunResult:
     """Drain the queue (and feed it, where the options say so) until there is nothing left to wait for.
 
     Raises:
@@ -87,7 +91,7 @@ async def run(settings: Settings, options: RunOptions, clock: Clock | None = Non
         UsageError: settings, ledger or selection are unusable.
     """
     settings = _fitting(settings)
-    async with open_mirror(settings, clock) as mirror:
+    async with open_mirror(settings, clock, timing=timing) as mirror:
         with _spared_collector():
             return await _Run(settings, options, mirror).supervise()
 
@@ -135,31 +139,38 @@ class _Run:
             Side.SOURCE: partial(probe_reading, mirror.source),
             Side.TARGET: partial(probe_listing, mirror.target),
         }
-        self._outage = Outage(probes, give_up_s=settings.polyb2_give_up, for_ever=options.watch)
-        self._pool = Pool(mirror, self._outage, self._pool_rules(), lambda: self._discovering)
+        timing, give_up_s = mirror.timing, settings.polyb2_give_up
+        diagnosis = Diagnosis(probes, timing)
+        self._breaker = CircuitBreaker(diagnosis, timing, give_up_s=give_up_s, for_ever=options.watch)
+        self._pool = self._new_pool(diagnosis)
         self._watch = Watch(
             mirror, self._datasets(), options.consent, settings.polyb2_poll_interval, self._pool.wake.set
         )
         mirror.ledger.retry_while(self._waits_for_ledger)
-        mirror.plan_bytes_max = None if options.consent.given else options.consent.max_bytes
 
     def _datasets(self) -> tuple[str, ...]:
         """What the watch looks after: the datasets of the command line, which replace those of the settings."""
         chosen = self._options.selection.datasets if self._options.selection else ()
         return chosen or self._settings.datasets
 
-    def _pool_rules(self) -> PoolRules:
-        settings = self._settings
-        return PoolRules(
-            worker_id=settings.worker_id,
-            lease_s=settings.polyb2_lease_seconds,
+    def _new_pool(self, diagnosis: Diagnosis) -> Pool:
+        settings, mirror = self._settings, self._mirror
+        consent = self._options.consent
+        agreed_bytes = None if consent.given else consent.max_bytes
+        rules = SettlementRules(settings.polyb2_max_retries, settings.polyb2_retry_base, agreed_bytes)
+        lease = Lease(mirror.ledger, settings.worker_id, settings.polyb2_lease_seconds)
+        return Pool(
+            mirror,
+            lease,
+            self._breaker,
+            Settlement(mirror, lease.check, self._breaker, diagnosis, rules),
+            lambda: self._discovering,
             drain_s=settings.polyb2_drain_seconds,
             limit=self._options.limit,
-            retry=RetryRules(settings.polyb2_max_retries, settings.polyb2_retry_base),
         )
 
     async def supervise(self) -> RunResult:
-        self._options.on_start(self._mirror, self._outage)
+        self._options.on_start(self._mirror, self._breaker)
         settings, streams = self._settings, self._settings.polyb2_concurrency
         started = {"worker_id": settings.worker_id, "concurrency": streams, "watch": self._options.watch}
         extra = told(LogEvent.RUN_STARTED, version=__version__, **started)
@@ -176,7 +187,7 @@ class _Run:
         scene = Scene(
             settings=self._settings,
             ledger=self._mirror.ledger,
-            outage=self._outage,
+            breaker=self._breaker,
             outcome=self._pool.outcome,
             stays_up=self._options.watch,
             problems=self._problems,
@@ -259,7 +270,7 @@ class _Run:
     async def _sweep_now_and_then(self) -> None:
         while True:
             await self._sweep()
-            await asyncio.sleep(SWEEP_EVERY_S)
+            await asyncio.sleep(self._mirror.timing.sweep_s)
 
     async def _sweep(self) -> None:
         """Abort what could not be aborted when it was given up; the next sweep, or a later run, tries again."""
@@ -275,19 +286,19 @@ class _Run:
         return self._options.watch or waited_s < self._settings.polyb2_give_up
 
     def _serving(self) -> AbstractAsyncContextManager[None]:
-        """Health, metrics and the page; to load them takes 3 MB and a tenth of the start, spared where nobody is to look."""
+        """Health, metrics and the page; loading them takes 4 MB and a tenth of the start, spared where there is no page."""
         settings = self._settings
         if not settings.polyb2_http_addr:
             return nullcontext()
         from polyb2.web.server import serve  # noqa: PLC0415
-        from polyb2.web.sight import Subject  # noqa: PLC0415
+        from polyb2.web.snapshot import Observed  # noqa: PLC0415
 
-        subject = Subject(self._mirror, self._datasets(), lambda: self._discovering, self._problems)
-        return serve(settings.polyb2_http_addr, subject, settings.polyb2_http_hosts)
+        observed = Observed(self._mirror, self._datasets(), lambda: self._discovering, self._problems)
+        return serve(settings.polyb2_http_addr, observed, settings.polyb2_http_hosts)
 
     def _problems(self) -> list[str]:
         ledger = self._mirror.ledger
-        found = [str(error) for error in (ledger.gone, self._outage.error, ledger.trouble) if error]
+        found = [str(error) for error in (ledger.gone, self._breaker.error, ledger.trouble) if error]
         if self._watch.problem is not None:
             found.append(f"discovery: {self._watch.problem}")
         if self._mirror.draining.is_set():

@@ -54,6 +54,7 @@ class Meters:
         errors: tries of requests that failed, by side and kind.
         retries: tries made after such a failure, by side.
         leases_lost: leases that ran out under their worker.
+        waited_for: until when requests wait for a side, by the loop's clock; it is told once.
     """
 
     def __init__(self) -> None:
@@ -66,6 +67,7 @@ class Meters:
         self.errors: Counter[tuple[Side, str]] = Counter()
         self.retries: Counter[Side] = Counter()
         self.leases_lost = 0
+        self.waited_for: dict[Side, float] = {}
 
     @contextmanager
     def sending(self, dataset: str, body: Passing) -> Iterator[None]:

@@ -13,14 +13,18 @@ from polyb2.clock import Clock, minute_of_day, time_zone, unknown_local_zone
 from polyb2.config import Settings
 from polyb2.core.errors import Side
 from polyb2.core.retry import RequestPolicy
-from polyb2.flow.mirror import OPAQUE, Mirror
-from polyb2.flow.streams import Streams
+from polyb2.core.timing import TIMING, Timing
+from polyb2.flow.mirror import Mirror, PartEtags
+from polyb2.flow.run.slots import Slots
 from polyb2.ledger.open import open_ledger
-from polyb2.ledger.rows import TARGET_ETAGS, Binding
-from polyb2.remote.clients import Account, Http, open_client
-from polyb2.remote.guards import Bandwidth, Guard
-from polyb2.remote.source import Source
-from polyb2.remote.target import Target
+from polyb2.ledger.rows import Binding
+from polyb2.meters import Meters
+from polyb2.remote.b2 import Target
+from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.bucket import Bucket
+from polyb2.remote.guard import Guard
+from polyb2.remote.polygon import Source
+from polyb2.remote.sessions import Account, Http, open_client
 from polyb2.remote.traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -40,7 +44,7 @@ def binding_of(settings: Settings) -> Binding:
 
 @asynccontextmanager
 async def open_mirror(
-    settings: Settings, clock: Clock | None = None, *, read_only: bool = False
+    settings: Settings, clock: Clock | None = None, *, read_only: bool = False, timing: Timing = TIMING
 ) -> AsyncIterator[Mirror]:
     """Both stores and the ledger, open and bound to each other; ``read_only`` neither makes nor binds a ledger.
 
@@ -52,15 +56,18 @@ async def open_mirror(
         ledger = await open_ledger(settings.database_url, clock, read_only=read_only)
         stack.push_async_callback(ledger.close)
         await (ledger.check_binding if read_only else ledger.bind)(binding_of(settings))
-        policy, traffic = RequestPolicy(tries=settings.polyb2_part_tries), Traffic()
+        policy = RequestPolicy(settings.polyb2_part_tries, timing.retry_first_s, limit_s=timing.retry_limit_s)
+        meters, traffic = Meters(), Traffic()
         yield Mirror(
-            source=await stack.enter_async_context(open_source(settings, policy, traffic)),
-            target=await stack.enter_async_context(open_target(settings, policy, traffic)),
+            source=await stack.enter_async_context(open_source(settings, policy, meters, traffic)),
+            target=await stack.enter_async_context(open_target(settings, policy, meters, traffic)),
             ledger=ledger,
-            streams=Streams(settings.polyb2_concurrency, traffic),
+            part_etags=await PartEtags.known(ledger),
+            slots=Slots(settings.polyb2_concurrency, traffic),
+            meters=meters,
+            timing=timing,
             bandwidth=_bandwidth(settings, ledger.clock),
             part_bytes=settings.polyb2_part_size,
-            opaque_etags=await ledger.fact(TARGET_ETAGS) == OPAQUE,
         )
 
 
@@ -74,7 +81,7 @@ def _bandwidth(settings: Settings, clock: Clock) -> Bandwidth:
 
 @asynccontextmanager
 async def open_source(
-    settings: Settings, policy: RequestPolicy, traffic: Traffic | None = None
+    settings: Settings, policy: RequestPolicy, meters: Meters | None = None, traffic: Traffic | None = None
 ) -> AsyncIterator[Source]:
     """The source that the settings name; they are complete as far as it goes."""
     secret = settings.polygon_s3_secret_access_key
@@ -85,14 +92,21 @@ async def open_source(
         settings.polygon_s3_access_key_id or "",
         secret.get_secret_value() if secret else "",
     )
-    guard = Guard(Side.SOURCE, policy, settings.polyb2_source_rps, settings.polyb2_stall_timeout, traffic=traffic)
+    guard = Guard(
+        Side.SOURCE,
+        policy,
+        settings.polyb2_source_rps,
+        settings.polyb2_stall_timeout,
+        meters,
+        traffic,
+    )
     async with open_client(account) as client, Http(account.endpoint) as http:
-        yield Source(account, client, http, guard)
+        yield Source(Bucket(account, client, http, guard))
 
 
 @asynccontextmanager
 async def open_target(
-    settings: Settings, policy: RequestPolicy, traffic: Traffic | None = None
+    settings: Settings, policy: RequestPolicy, meters: Meters | None = None, traffic: Traffic | None = None
 ) -> AsyncIterator[Target]:
     """The target that the settings name; they are complete as far as it goes."""
     secret = settings.b2_application_key
@@ -103,6 +117,13 @@ async def open_target(
         settings.b2_key_id or "",
         secret.get_secret_value() if secret else "",
     )
-    guard = Guard(Side.TARGET, policy, settings.polyb2_b2_rps, settings.polyb2_stall_timeout, traffic=traffic)
+    guard = Guard(
+        Side.TARGET,
+        policy,
+        settings.polyb2_b2_rps,
+        settings.polyb2_stall_timeout,
+        meters,
+        traffic,
+    )
     async with open_client(account) as client, Http(account.endpoint) as http:
-        yield Target(account, settings.b2_key_prefix, client, http, guard)
+        yield Target(Bucket(account, client, http, guard), settings.b2_key_prefix)

@@ -18,6 +18,18 @@ ECHO_S = 1.0
 STOPPING = (signal.SIGTERM, signal.SIGHUP)
 
 
+class Stopped(SystemExit):
+    """A request to stop ended the command outside the engine, which drains; what was open is closed.
+
+    Attributes:
+        number: the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
+
+
 class _Requests:
     """A signal handler that passes on a request and drops its echoes."""
 

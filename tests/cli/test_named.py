@@ -6,8 +6,8 @@ import pytest
 
 from polyb2.cli.show.output import NAMED_MAX, print_outcome, print_report
 from polyb2.core.status import Event
-from polyb2.flow.pool import Outcome
-from polyb2.flow.report import Report
+from polyb2.flow.discover.findings import Report
+from polyb2.flow.run.pool import Outcome
 from tests.conftest import key
 
 NAMES = [key(f"2024-01-{day:02}") for day in range(1, NAMED_MAX + 3)]

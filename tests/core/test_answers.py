@@ -99,6 +99,8 @@ SOURCE: list[tuple[str, int, str, Kind]] = [
     ("list", 403, "AccessDenied", Kind.KEYS_REFUSED),
     ("get", 403, "InvalidAccessKeyId", Kind.KEYS_REFUSED),
     ("get", 403, "SignatureDoesNotMatch", Kind.KEYS_REFUSED),
+    ("get", 403, "UserSuspended", Kind.KEYS_REFUSED),
+    ("get", 403, "AccountProblem", Kind.KEYS_REFUSED),
     ("get", 403, "RequestTimeTooSkewed", Kind.CLOCK_SKEW),
     ("get", 404, "NoSuchKey", Kind.NOT_FOUND),
     ("get", 412, "PreconditionFailed", Kind.CHANGED),
@@ -207,6 +209,15 @@ def test_a_code_means_the_same_whatever_was_asked_except_for_a_403() -> None:
             for operation in OPERATIONS[Side.TARGET]
         }
         assert len(kinds) == 1, (code, kinds)
+
+
+@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize("code", ["UserSuspended", "AccountProblem"])
+def test_an_account_that_is_refused_stops_the_run_and_is_told_as_that(side: Side, code: str) -> None:
+    error = classify(Answer(side, "get", 403, form=Form.ERROR, code=code))
+    assert error.handling.scope is Scope.ACCOUNT
+    assert "refuses the account" in str(error)
+    assert "plan" not in str(error)
 
 
 def test_only_the_sources_own_403_of_an_object_is_about_the_plan() -> None:

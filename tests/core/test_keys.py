@@ -90,6 +90,8 @@ def test_ancestor_two_datasets_of_one_day_never_collide() -> None:
         ("us_stocks_sip/*", "us_stocks_sip/trades_v1/2024", False),
         ("*", "us_stocks_sip/trades_v1", False),
         ("us_stocks*", "us_stocks_sip/trades_v1", False),
+        ("[x]/day_aggs_v1", "[x]/day_aggs_v1", True),
+        ("[x]", "[x]", True),
     ],
 )
 def test_a_glob_names_datasets(pattern: str, dataset: str, named: bool) -> None:

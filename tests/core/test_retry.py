@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyb2.core.errors import HANDLING, Kind, RemoteError, Side
-from polyb2.core.retry import FILE_BACKOFF_MAX_S, RETRY_AFTER_MAX_S, RequestPolicy, file_delay_s, parse_retry_after
+from polyb2.core.retry import (
+    FILE_BACKOFF_MAX_S,
+    LOOKING,
+    RETRY_AFTER_MAX_S,
+    RequestPolicy,
+    file_delay_s,
+    parse_retry_after,
+)
 
 NOW = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
 POLICY = RequestPolicy()
@@ -35,6 +42,11 @@ def tries(policy: RequestPolicy, kind: Kind) -> int:
 def test_a_request_is_sent_as_often_as_its_kind_and_the_setting_allow(kind: Kind, configured: int) -> None:
     allowed = HANDLING[kind].tries
     assert tries(RequestPolicy(tries=configured), kind) == (configured if allowed is None else min(allowed, configured))
+
+
+def test_who_looks_waits_for_no_long_retry_after() -> None:
+    assert LOOKING.delay_s(1, failed(Kind.THROTTLED, 100), 0.5) is None
+    assert LOOKING.delay_s(1, failed(Kind.THROTTLED, 2), 0.5) == 2
 
 
 def test_the_contracts_ten_tries_are_the_default() -> None:

@@ -16,7 +16,7 @@ from polyb2.core.answers import Answer, Form, classify
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.news import News, Topic
 from polyb2.core.scrub import hide, scrub, shown
-from polyb2.remote.translate import from_body
+from polyb2.remote.classify import from_body
 
 SECRET = "K005/Zq+9x=Abc_dEf"
 MEGABYTE = 1_000_000

@@ -138,6 +138,12 @@ def test_datasets_are_split_and_not_repeated() -> None:
         split_datasets(["us_stocks_sip"])
 
 
+@pytest.mark.parametrize("words", [[""], [","], [" ", ""]])
+def test_an_option_that_names_no_dataset_is_never_every_dataset(words: list[str]) -> None:
+    with pytest.raises(UsageError, match="--dataset is empty"):
+        split_datasets(words)
+
+
 @pytest.mark.parametrize(
     ("patterns", "named"), [((), True), (("*/day_aggs_v1",), True), (("a/b", DAY_AGGS), True), (("a/*",), False)]
 )

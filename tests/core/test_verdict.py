@@ -89,6 +89,11 @@ def test_what_no_retry_cures_parks_the_file_at_once(made_progress: bool) -> None
     assert (verdict.event, verdict.reason, verdict.waits) == (Event.PARK, "unsupported", False)
 
 
+def test_what_no_retry_cures_is_charged_to_nobody_where_the_side_answers_it_to_all() -> None:
+    verdict = judged(Kind.UNSUPPORTED, outage=True)
+    assert verdict == Verdict(Event.FAIL_DOWNLOAD, "unsupported", charged=False, waits=True)
+
+
 @pytest.mark.parametrize("side", Side)
 @pytest.mark.parametrize("retry_count", [0, 2])
 def test_a_strangers_answer_is_never_charged_and_parks_only_when_it_is_no_longer_doubted(

@@ -19,7 +19,7 @@ from polyb2.core.checkup import Check, Checkup, Level
 from polyb2.core.retry import LOOKING
 from polyb2.doctor.canary import FOLDER
 from polyb2.doctor.examine import examine
-from polyb2.flow import entitlement
+from polyb2.flow.inspect import entitlement
 from polyb2.flow.mirror import OPAQUE
 from polyb2.ledger.open import open_ledger
 from polyb2.ledger.rows import TARGET_ETAGS

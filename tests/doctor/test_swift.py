@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from polyb2.config import Settings
 from polyb2.core.checkup import Level
 from polyb2.doctor.examine import examine
-from polyb2.remote.clients import Account, open_client
+from polyb2.remote.sessions import Account, open_client
 from tests.conftest import DAY_AGGS, key
 from tests.swift import SwiftServer
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from polyb2.remote.clients import Account, open_client
+from polyb2.remote.sessions import Account, open_client
 from polyb2.sandbox import Sandbox
 from tests.ceph import CephServer
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key

@@ -126,7 +126,8 @@ async def test_files_with_a_key_tells_its_story(bench: Bench) -> None:
     assert [row["outcome"] for row in story["attempts"]] == ["fail_download", "completed"]
     other = key("2024-01-03")
     missing = await bench.cli("files", other, SMALL, "--json", "--dates", "2024-01-03")
-    assert (missing.code, missing.out) == (0, "")
+    assert (missing.code, missing.out) == (3, "")
+    assert (await bench.cli("files", other, SMALL, "--json")).code == 3
     assert f"the ledger has no {other}: run polyb2 discover" in missing.err
 
 
@@ -202,7 +203,7 @@ async def test_what_is_for_programs_needs_nothing_that_draws(command: str, bench
 
 
 async def test_a_run_without_a_page_loads_none_and_none_loads_boto3s_own_transfers(bench: Bench) -> None:
-    serving = {"aiohttp.web", "prometheus_client", "polyb2.web"}
+    serving = {"aiohttp.web", "jinja2", "prometheus_client", "polyb2.web"}
     assert await loaded({*serving, "s3transfer"}, bench, "run") == "0 []"
     assert await loaded(serving, bench, "run", POLYB2_HTTP_ADDR="127.0.0.1:0") == f"0 {sorted(serving)}"
 

@@ -7,8 +7,7 @@ import re
 import pytest
 
 from polyb2.core.errors import RemoteError
-from polyb2.flow import datasets, entitlement
-from polyb2.opening import open_mirror
+from polyb2.flow.inspect import datasets, entitlement
 from polyb2.sandbox import Answer, Fault
 from tests.conftest import DAY_AGGS, Bench, key
 
@@ -102,7 +101,7 @@ async def test_a_dataset_that_cannot_be_asked_for_holds_up_no_other(
     for dataset in (DAY_AGGS, TRADES):
         bench.box.source.put(key("2024-01-02", dataset), b"x")
     bench.box.source.inject(Fault("get", Answer(500, "InternalError"), times=100, key=key("2024-01-02", TRADES)))
-    async with open_mirror(bench.configured(polyb2_part_tries=2)) as mirror:
+    async with bench.open(polyb2_part_tries=2) as mirror:
         entries = await datasets.known_datasets(mirror.ledger, [])
         await datasets.probe(mirror.source, entries, [DAY_AGGS, TRADES])
     found = {entry.dataset: entry for entry in entries}
@@ -115,7 +114,7 @@ async def test_a_dataset_that_cannot_be_asked_for_holds_up_no_other(
 
 async def test_a_source_that_is_away_is_told_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.box.source.put(key("2024-01-02"), b"x")
-    async with open_mirror(bench.configured(polyb2_part_tries=1)) as mirror:
+    async with bench.open(polyb2_part_tries=1) as mirror:
         entries = await datasets.known_datasets(mirror.ledger, [])
         bench.box.source.inject(Fault("list", Answer(403, "InvalidAccessKeyId"), times=100))
         with pytest.raises(RemoteError, match="InvalidAccessKeyId"):

@@ -18,9 +18,9 @@ import pytest
 from polyb2 import descriptors
 from polyb2.core.errors import Kind, LedgerError, RemoteError, Side, UsageError
 from polyb2.ledger.sqlite.errors import translated
-from polyb2.remote.clients import Account, open_client
+from polyb2.remote.classify import translate
 from polyb2.remote.network import Endpoint
-from polyb2.remote.translate import translate
+from polyb2.remote.sessions import Account, open_client
 from polyb2.remote.trust import authorities
 from tests.conftest import DAY_AGGS, Bench, Ended, key
 

@@ -6,7 +6,7 @@ import os
 import uuid
 from pathlib import Path
 
-from polyb2.remote.clients import Account, open_client
+from polyb2.remote.sessions import Account, open_client
 from polyb2.sandbox import Sandbox
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
 from tests.swift import SwiftServer

@@ -16,12 +16,12 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from tests.faults.death import kill_points
 from tests.faults.lines import Act, Line, alone, side_by_side, soak, unplayed, watched_soak
-from tests.faults.report import report, rows
+from tests.faults.report import AGAIN, report, rows
 
 SOAK_KILLS = 200
 ALONE, SOAK, WATCHED = "alone", "soak", "watched"
@@ -34,6 +34,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the engine's jitter, the soak and other random moments")
     parser.add_argument("--kills", type=int, default=SOAK_KILLS, help="random kills of the soak")
     parser.add_argument("--workers", type=int, default=2 * (os.cpu_count() or 1))
+    parser.add_argument(
+        "--again", action="store_true", help="play only what did not hold, one by one, and bring --rows up to date"
+    )
     parser.add_argument("--shard", help=argparse.SUPPRESS)
     parser.add_argument("--kill-points", type=json.loads, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -99,22 +102,55 @@ def main() -> int:
         asyncio.run(_share(arguments))
         return 0
     began_s = time.monotonic()
-    arguments.kill_points = asyncio.run(kill_points())
-    together = [SOAK, WATCHED, *(f"{index}/{arguments.workers}" for index in range(arguments.workers))]
-    lines = _play(arguments, together) + _play(arguments, [ALONE])
-    planned = side_by_side(arguments.seed, arguments.kill_points)
-    planned += [*soak(arguments.seed, arguments.kills), *watched_soak(arguments.seed), *alone(arguments.seed)]
-    missing = unplayed(planned, lines)
-    for line in missing:
-        _show(line)
-    lines += missing
+    lines = _again(arguments) if arguments.again else _all(arguments)
     violations = [line for line in lines if line.result != "ok"]
     sys.stdout.write(f"{len(lines)} cases, {len(violations)} violations\n")
     if arguments.rows:
         arguments.rows.write_text(rows(lines), encoding="utf-8")
     if arguments.report:
-        arguments.report.write_text(report(lines, time.monotonic() - began_s, arguments.seed), encoding="utf-8")
+        seconds = sum(line.seconds for line in lines) if arguments.again else time.monotonic() - began_s
+        arguments.report.write_text(report(lines, seconds, arguments.seed), encoding="utf-8")
     return int(bool(violations))
+
+
+def _all(arguments: argparse.Namespace) -> list[Line]:
+    """Play everything."""
+    arguments.kill_points = asyncio.run(kill_points())
+    together = [SOAK, WATCHED, *(f"{index}/{arguments.workers}" for index in range(arguments.workers))]
+    lines = _play(arguments, together) + _play(arguments, [ALONE])
+    missing = unplayed(_planned(arguments), lines)
+    for line in missing:
+        _show(line)
+    return lines + missing
+
+
+def _planned(arguments: argparse.Namespace) -> list[Act]:
+    seed = arguments.seed
+    planned = side_by_side(seed, arguments.kill_points)
+    return [*planned, *soak(seed, arguments.kills), *watched_soak(seed), *alone(seed)]
+
+
+def _again(arguments: argparse.Namespace) -> list[Line]:
+    """Play again, one by one, what did not hold in the run that left ``--rows``; the others stay as they are."""
+    lines = [Line(**json.loads(text)) for text in arguments.rows.read_text(encoding="utf-8").splitlines()]
+    deaths = (line for line in lines if line.part == "death")
+    arguments.kill_points = [(*_point(line.step), int(line.fault.rpartition(" ")[2])) for line in deaths]
+    acts = {act.name: act for act in _planned(arguments)}
+    for number, line in enumerate(lines):
+        act = acts.get((line.part, line.step, line.fault, line.seed))
+        if line.result == "ok" or act is None:
+            continue
+        played = asyncio.run(act.line())
+        lines[number] = replace(played, note=f"{AGAIN} {played.note}")
+        if played.result != "ok":
+            _show(played)
+    return lines
+
+
+def _point(step: str) -> tuple[str, str]:
+    """Scene and point of a death's step, ``point (scene)``."""
+    point, _, scene = step.partition(" (")
+    return scene.removesuffix(")"), point
 
 
 if __name__ == "__main__":

@@ -71,13 +71,17 @@ TITLES = {
     "locks": "Processes on one ledger",
     "isolation": "Isolation",
     "commands": "Every command in other people's surroundings",
+    "line": "Lines of the kernel's own, shaped",
     "model": "The ledger against its model",
+    "limiter": "The laws of the rate limiter, in virtual time",
 }
-NOTED = ("soak", "watched", "large")
+NOTED = ("soak", "watched", "large", "limiter")
 """Parts whose figures are told."""
-WHOLE = {"soak", "watched", "large", "isolation", "locks", "model", "power", "places"}
+WHOLE = {"soak", "watched", "large", "isolation", "limiter", "line", "locks", "model", "power", "places"}
 """Parts whose cases each have a row of their own."""
 CELL_MAX = 300
+AGAIN = "played again"
+"""Begins the note of a case that did not hold the first time."""
 
 
 def report(lines: list[Line], seconds: float, seed: int) -> str:
@@ -97,12 +101,19 @@ def report(lines: list[Line], seconds: float, seed: int) -> str:
             f"- {datetime.now(UTC):%Y-%m-%d}, polyb2 {__version__}, {where}, seed {seed}; {seconds / 60:.0f} minutes",
             f"- **{len(lines)} cases, {violations} violations**: {counted}",
             f"- {steps} distinct pairs of step and fault in the matrix",
+            *_again(lines),
             *noted,
             ASSERTED,
             *_failed(lines),
             *(line for part, title in TITLES.items() if parts[part] for line in _counted(title, parts[part])),
         ]
     )
+
+
+def _again(lines: list[Line]) -> list[str]:
+    """The cases that were played a second time, which is said: the first time they did not hold."""
+    again = [line for line in lines if line.note.startswith(AGAIN)]
+    return [f"- {len(again)} of them held only when they were played again, alone on the machine"] if again else []
 
 
 def rows(lines: Iterable[Line]) -> str:

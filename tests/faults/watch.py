@@ -11,8 +11,8 @@ from polyb2.clock import Clock, Moment
 from polyb2.core.parts import Part
 from polyb2.core.records import Claim, Receipt, Upload
 from polyb2.ledger.ledger import Ledger
+from polyb2.remote.b2 import Target
 from polyb2.remote.relay import Relay
-from polyb2.remote.target import Target
 
 
 class StepClock(Clock):

@@ -13,6 +13,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,14 @@ from unittest.mock import patch
 
 from polyb2.config import Settings
 from polyb2.core.errors import Polyb2Error
-from polyb2.core.retry import RequestPolicy
 from polyb2.core.selection import EVERYTHING
 from polyb2.core.status import FAILED, Status
+from polyb2.core.timing import Timing
 from polyb2.engine import RunOptions, RunResult, run
-from polyb2.flow.consent import Consent, discover
-from polyb2.flow.discover import Discovery
+from polyb2.flow.discover.consent import Consent, discover
+from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.mirror import Mirror
-from polyb2.flow.outage import Outage
+from polyb2.flow.run.breaker import BreakerState, CircuitBreaker
 from polyb2.ledger.open import open_ledger
 from polyb2.ledger.rows import Filter
 from polyb2.ledger.sqlite.transaction import SqliteTransaction
@@ -46,7 +47,9 @@ PART_BYTES = 5 * MIB
 STALL_S = 0.4
 MAX_RETRIES = 1
 RUN_WITHIN_S = 60.0
-HURRIED_LIMITER = {"START": 2000.0, "FLOOR": 50.0, "SEARCH_MOST": 200.0}
+UNHURRIED = Timing(probe_first_s=0.1, probe_fresh_s=0.05, poll_s=0.05, publish_limit_s=0.5)
+HURRIED = replace(UNHURRIED, retry_first_s=0.01, retry_limit_s=0.05)
+HURRIED_LIMITER = {"START": 2000.0, "FLOOR": 50.0, "SEARCH": 200.0}
 
 
 def _make_due(ids: list[int], tx: SqliteTransaction) -> None:
@@ -72,10 +75,11 @@ class World:
         self.cures: list[Callable[[], Awaitable[None] | None]] = []
         self.lost_ports: set[int] = set()
         self.clock = StepClock()
+        self.timing = HURRIED
         self._later: list[asyncio.Task[None]] = []
         self.receipts = Receipts()
         self.mirror: Mirror | None = None
-        self._outage: Outage | None = None
+        self._breaker: CircuitBreaker | None = None
         self._part_bytes = part_bytes
         self._published: dict[str, list[Content]] = {}
         self.settings: dict[str, Any] = {}
@@ -135,7 +139,7 @@ class World:
     # -- acts ---------------------------------------------------------------------------------------------------------
 
     async def discover(self) -> None:
-        async with open_mirror(self.configured()) as mirror:
+        async with open_mirror(self.configured(), timing=self.timing) as mirror:
             await discover(Discovery(mirror, EVERYTHING), Consent(10**15, given=True))
 
     async def run(self, limit: int | None = None, *, selected: bool = False, watch: bool = False) -> RunResult:
@@ -147,10 +151,10 @@ class World:
             on_start=self._started,
         )
         async with asyncio.timeout(RUN_WITHIN_S):
-            return await run(self.configured(), options, self.clock)
+            return await run(self.configured(), options, self.clock, self.timing)
 
-    def _started(self, mirror: Mirror, outage: Outage) -> None:
-        self.mirror, self._outage = mirror, outage
+    def _started(self, mirror: Mirror, breaker: CircuitBreaker) -> None:
+        self.mirror, self._breaker = mirror, breaker
 
     async def act(self, *, selected: bool = False, watched: bool = False) -> str:
         """Run with whatever is wrong; the error that ended it, in words, or nothing."""
@@ -187,9 +191,16 @@ class World:
         file's.
         """
         async with asyncio.timeout(RUN_WITHIN_S):
-            while not (self._outage and self._outage.is_closed and self.mirror and not self.mirror.in_flight):
+            while not (
+                self._breaker and self._breaker.state is BreakerState.OPEN and self.mirror and not self.mirror.in_flight
+            ):
                 await asyncio.sleep(0.005)
         await self.cure()
+
+    @property
+    def _is_waiting(self) -> bool:
+        is_open = self._breaker is not None and self._breaker.state is BreakerState.OPEN
+        return is_open and self.mirror is not None and not self.mirror.in_flight
 
     async def cure(self) -> None:
         """Put right what a case broke."""
@@ -201,7 +212,7 @@ class World:
     async def recover(self) -> None:
         """What was wrong is over: list again, put back what was parked, run to the end."""
         await self.discover()
-        async with open_mirror(self.configured()) as mirror:
+        async with open_mirror(self.configured(), timing=self.timing) as mirror:
             await mirror.ledger.requeue(EVERYTHING, Filter(frozenset(FAILED)))
         result = await self.run()
         must(not result.outcome.unfinished, f"still not completed: {result.outcome.unfinished}")
@@ -262,7 +273,7 @@ class World:
     async def check_idle(self) -> None:
         """No slot, no socket and no task is left of a run that ended."""
         if self.mirror is not None:
-            must(self.mirror.streams.in_use == 0, f"{self.mirror.streams.in_use} streams are still in use")
+            must(self.mirror.slots.in_use == 0, f"{self.mirror.slots.in_use} streams are still in use")
             must(not self.mirror.in_flight, "files are still in flight")
         for server in (self.box.source, self.box.target):
             with suppress(TimeoutError):
@@ -332,17 +343,10 @@ async def a_world(*, hashes_only: bool = False, hurried: bool = True, **options:
         hurried: back-offs of requests, and the pace of a side that throttles, are a hundred times faster.
         options: of the world.
     """
-    make: Callable[..., RequestPolicy] = RequestPolicy
     with ExitStack() as stack:
         if hurried:
-            hurry = patch("polyb2.opening.RequestPolicy", lambda tries: make(tries=tries, first_s=0.01, limit_s=0.05))
-            stack.enter_context(hurry)
             for name, value in HURRIED_LIMITER.items():
                 stack.enter_context(patch(f"polyb2.core.rate_limit.{name}", value))
-        stack.enter_context(patch("polyb2.flow.outage.PROBE_FIRST_S", 0.1))
-        stack.enter_context(patch("polyb2.flow.outage.PROBE_FRESH_S", 0.05))
-        stack.enter_context(patch("polyb2.flow.pool.POLL_S", 0.05))
-        stack.enter_context(patch("polyb2.flow.publish.LOOK_FOR_S", 0.5))
         stack.enter_context(patch("polyb2.core.retry.RETRY_AFTER_MAX_S", 0.2))
         stack.enter_context(patch("polyb2.ledger.busy_retry.BUSY_S", 3.0))
         stack.enter_context(patch("polyb2.ledger.busy_retry._PAUSE_S", 0.05))
@@ -351,6 +355,7 @@ async def a_world(*, hashes_only: bool = False, hurried: bool = True, **options:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="polyb2-faults-"))
         async with Sandbox(hashes_only=hashes_only) as box:
             world = World(box, Path(folder), stack, **options)
+            world.timing = HURRIED if hurried else UNHURRIED
             resolver = world.resolver_of(asyncio.BaseEventLoop.getaddrinfo)
             stack.enter_context(patch.object(asyncio.BaseEventLoop, "getaddrinfo", resolver))
             with world.receipts.watched():

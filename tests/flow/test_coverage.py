@@ -12,12 +12,11 @@ from polyb2.clock import FAKE_NOW, Clock
 from polyb2.core.coverage import DayState
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import EVERYTHING, DateRange, Mode, Selection, historical, named_dates
-from polyb2.flow import coverage
-from polyb2.flow.discover import Discovery
+from polyb2.flow.discover.discovery import Discovery
+from polyb2.flow.inspect import coverage
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.open import open_ledger
 from polyb2.ledger.rows import DISCOVERED, Filter
-from polyb2.opening import open_mirror
 from tests.conftest import DAY_AGGS, Bench, key, url_of
 
 TRADES = "us_stocks_sip/trades_v1"
@@ -64,14 +63,14 @@ async def test_a_discovery_tells_chosen_days_from_listed_ones_and_from_gaps(benc
 async def test_a_file_that_was_taken_out_of_the_queue_is_not_missing(bench: Bench) -> None:
     bench.box.source.put(key("2024-01-02"), b"x")
     await bench.discover()
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         await mirror.ledger.unqueue(EVERYTHING, Filter())
     assert (await states(bench))[1] == "A"
 
 
 async def test_a_survey_and_a_listing_that_fails_note_nothing(bench: Bench) -> None:
     bench.box.source.put(key("2024-01-02"), b"x")
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         await Discovery(mirror, EVERYTHING).survey()
     assert await states(bench) == "cuuuuccu"
 
@@ -81,7 +80,7 @@ async def test_a_whole_listing_of_known_files_shows_days_and_queues_none(bench: 
     bench.box.source.put(key("2024-01-03"), b"x")
     await bench.discover(named_dates(["2024-01-02"], (DAY_AGGS,)))
     bench.box.source.put(key("2024-01-04"), b"x")
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         await Discovery(mirror, Selection(Mode.EVERYTHING, (DAY_AGGS,)), only_known=True).queue()
     assert await states(bench) == "bqAAlccl"
 

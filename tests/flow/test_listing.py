@@ -11,10 +11,9 @@ from itertools import count
 import pytest
 
 from polyb2.core.errors import RemoteError, UsageError
-from polyb2.core.selection import EVERYTHING, named_dates, split_datasets
-from polyb2.flow import listing
-from polyb2.flow.consent import Consent
-from polyb2.opening import open_mirror
+from polyb2.core.selection import EVERYTHING, historical, named_dates, split_datasets
+from polyb2.flow.discover import listed
+from polyb2.flow.discover.consent import Consent
 from polyb2.sandbox import Answer, Call, Fault
 from polyb2.sandbox.exchange import Exchange, Reply
 from polyb2.sandbox.faults import Action
@@ -105,7 +104,7 @@ class Endless:
 
 
 def nothing(xml: str) -> str:
-    return re.sub("<Contents>.*</Contents>", "", xml, flags=re.DOTALL)
+    return re.sub("<(Contents|CommonPrefixes)>.*</\\1>", "", xml, flags=re.DOTALL)
 
 
 def foreign() -> Bend:
@@ -125,8 +124,8 @@ def foreign() -> Bend:
 async def test_a_listing_without_end_is_refused_by_name_and_the_other_datasets_go_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, endless: Endless, words: str
 ) -> None:
-    monkeypatch.setattr(listing, "STUCK_MAX", 5)
-    monkeypatch.setattr(listing, "FOREIGN_MAX", 5)
+    monkeypatch.setattr(listed, "STUCK_MAX", 5)
+    monkeypatch.setattr(listed, "FOREIGN_MAX", 5)
     bench.box.source.put(GOOD, b"x")
     bench.box.source.put(OTHER, b"x")
     bench.box.source.inject(Fault("list", Bent(endless, f"{DAY_AGGS}/"), times=0))
@@ -136,10 +135,26 @@ async def test_a_listing_without_end_is_refused_by_name_and_the_other_datasets_g
     assert next(endless.pages) < 20
 
 
+def other_names() -> Bend:
+    numbers = count()
+    return lambda xml: re.sub(r"<Prefix>\w+/</Prefix>", lambda _name: f"<Prefix>zz{next(numbers):05}/</Prefix>", xml)
+
+
+@pytest.mark.parametrize("shows", [nothing, other_names()], ids=["without names", "of other names"])
+async def test_an_endless_listing_of_datasets_does_not_say_that_one_is_absent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, shows: Bend
+) -> None:
+    monkeypatch.setattr("polyb2.remote.listing.FOLDER_PAGES_MAX", 5)
+    bench.box.source.put(GOOD, b"x")
+    bench.box.source.inject(Fault("list", Bent(Endless(shows)), times=0))
+    with pytest.raises(RemoteError, match=r"the listing of datasets does not end, and .* is not among those"):
+        await bench.discover(historical(None, None, (DAY_AGGS,)))
+
+
 async def test_a_bucket_whose_listing_does_not_end_is_no_endless_wait(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listing, "STUCK_MAX", 5)
+    monkeypatch.setattr(listed, "STUCK_MAX", 5)
     bench.box.source.put(GOOD, b"x")
     bench.box.target.inject(Fault("list", Bent(Endless()), times=0))
     with pytest.raises(RemoteError, match=r"target: the listing of .* does not end"):
@@ -200,13 +215,13 @@ async def test_a_revision_that_is_too_much_waits_for_a_yes_also_where_a_worker_m
     assert (row["status"], row["reason"], row["revision"]) == ("permanent_failure", "held", 1)
     assert "more than POLYB2_MAX_PLAN_BYTES" in row["error_message"]
     assert f"polyb2 discover --dates 2024-01-02 --dataset {DAY_AGGS} --yes" in row["error_message"]
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         assert (await mirror.ledger.held()).bytes == 1001
     bench.assert_mirrored(LATER)
     await bench.mirror_all()
     bench.assert_mirrored(GOOD)
     bench.assert_clean()
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         assert (await mirror.ledger.held()).files == 0
 
 
@@ -218,7 +233,7 @@ async def test_a_revision_that_a_worker_met_and_nobody_agreed_to_is_over_when_th
     bench.box.source.put(GOOD, b"x" * 10)
     await bench.mirror_all()
     bench.assert_mirrored(GOOD)
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         assert (await mirror.ledger.held()).files == 0
 
 
@@ -234,3 +249,15 @@ async def test_a_file_that_becomes_one_of_impossible_size_under_way_is_parked_wi
     assert (row["status"], row["reason"]) == ("permanent_failure", "too_large")
     assert "9223372036854775807 bytes, is beyond the target's 10.0 TB" in row["error_message"]
     bench.assert_mirrored(LATER)
+
+
+async def test_a_file_that_becomes_one_without_an_etag_under_way_is_parked_with_words(bench: Bench) -> None:
+    """There would be nothing to tell one revision from another by."""
+    bench.box.source.put(BAD, b"x" * 10)
+    await bench.discover()
+    bench.box.source.inject(Fault("list", Bent(of_the_bad_one(r"<ETag>.*?</ETag>", "")), times=0))
+    bench.box.source.inject(Fault("get", Answer(412, "PreconditionFailed"), key=BAD, times=0))
+    await bench.run()
+    row = await bench.row(BAD)
+    assert (row["status"], row["reason"], row["revision"]) == ("permanent_failure", "unusable", 1)
+    assert "lacks a size, an ETag or a time" in row["error_message"]

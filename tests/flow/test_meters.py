@@ -8,9 +8,9 @@ from typing import Any
 from polyb2.core.errors import Kind, Side
 from polyb2.core.status import Event
 from polyb2.engine import RunOptions, run
-from polyb2.flow.consent import Consent
+from polyb2.flow.discover.consent import Consent
 from polyb2.flow.mirror import Mirror
-from polyb2.flow.outage import Outage
+from polyb2.flow.run.breaker import CircuitBreaker
 from polyb2.meters import Histogram, Meters
 from polyb2.sandbox import Answer, Call, Fault, GeneratedGzip
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
@@ -22,7 +22,7 @@ async def measured(bench: Bench, **overrides: Any) -> Meters:
     """The counters of a run that drained the queue."""
     seen: list[Meters] = []
 
-    def look(mirror: Mirror, _outage: Outage) -> None:
+    def look(mirror: Mirror, _outage: CircuitBreaker) -> None:
         seen.append(mirror.meters)
 
     await run(

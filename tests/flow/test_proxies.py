@@ -11,7 +11,6 @@ import pytest
 
 from polyb2.core.errors import AccountStoppedError
 from polyb2.doctor.examine import examine
-from polyb2.flow import outage
 from polyb2.sandbox import GeneratedGzip
 from tests.conftest import MIB, QUOTES, Bench, key
 
@@ -86,7 +85,7 @@ async def test_headers_that_a_proxy_drops_are_no_matter_of_keys(proxied: Bench) 
 @pytest.mark.parametrize("proxied", ["underscores_in_headers on;"], indirect=True)
 async def test_a_body_that_a_proxy_refuses_is_told_as_that(proxied: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its default takes 1 MB: the small file passes, and the parts of the large one do not."""
-    monkeypatch.setattr(outage, "PROBE_FIRST_S", 0.05)
+    proxied.hurry(probe_first_s=0.05)
     proxied.box.source.put(SMALL, b"x")
     proxied.box.source.put(LARGE, GeneratedGzip(6 * MIB))
     with pytest.raises(AccountStoppedError, match=r"answered 413 with a web page.*POLYB2_PART_SIZE"):

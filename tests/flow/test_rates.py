@@ -11,7 +11,7 @@ import pytest
 
 from polyb2.clock import Clock
 from polyb2.config import Settings
-from polyb2.flow import stream
+from polyb2.core.timing import Timing
 from polyb2.flow.mirror import InFlight, Mirror
 from polyb2.opening import open_mirror
 from polyb2.sandbox import Answer, Drip, Fault, GeneratedGzip, Stall
@@ -41,14 +41,14 @@ async def test_refused_parts_give_no_time_left_and_one_line(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The target takes every body whole, and answers 500."""
-    monkeypatch.setattr(stream, "TOLD_AFTER_S", 0.05)
+    bench.hurry(refusal_logged_s=0.05)
     bench.box.source.put(LARGE, GeneratedGzip(SIZE), part_bytes=6 * MIB)
     refused = bench.box.target.inject(Fault("upload_part", Answer(500, "InternalError"), times=9))
     seen: list[tuple[int, float | None]] = []
 
     @asynccontextmanager
-    async def observed(settings: Settings, clock: Clock) -> AsyncIterator[Mirror]:
-        async with open_mirror(settings, clock) as mirror:
+    async def observed(settings: Settings, clock: Clock, timing: Timing) -> AsyncIterator[Mirror]:
+        async with open_mirror(settings, clock, timing=timing) as mirror:
             watching = asyncio.create_task(watch(mirror))
             yield mirror
             watching.cancel()

@@ -10,8 +10,8 @@ import pytest
 
 from polyb2.core.logevents import LogEvent
 from polyb2.core.status import Event
-from polyb2.flow import publish, refusals
-from polyb2.flow.refusals import REFUSALS_MAX, UPLOADS_MAX
+from polyb2.flow.transfer import refusals
+from polyb2.flow.transfer.refusals import REFUSALS_MAX, UPLOADS_MAX
 from polyb2.sandbox import Answer, Call, Fault, GeneratedGzip
 from polyb2.sandbox.exchange import Exchange, Reply
 from polyb2.sandbox.faults import Action
@@ -148,7 +148,7 @@ async def test_a_share_of_all_requests_refused_at_random_begins_nothing_anew(ben
 async def test_a_completed_object_that_is_not_shown_yet_is_said_once(
     bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish, "TELL_AFTER_S", 0.2)
+    bench.hurry(publish_logged_s=0.2)
     bench.box.target.assembly_s = 1.5
     bench.box.source.put(LARGE, GeneratedGzip(11 * MIB))
     with caplog.at_level("INFO"):

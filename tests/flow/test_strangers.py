@@ -9,8 +9,9 @@ import pytest
 
 from polyb2.core.errors import AccountStoppedError, Kind, RemoteError, Side
 from polyb2.core.status import Event
-from polyb2.flow import doubt, outage, pool, transfer
-from polyb2.sandbox import Answer, Fault, GeneratedGzip, Shape
+from polyb2.flow.run import breaker, diagnosis, doubts
+from polyb2.flow.transfer import attempt
+from polyb2.sandbox import Answer, Cut, Fault, GeneratedGzip, Shape
 from polyb2.sandbox.exchange import Reply
 from tests.conftest import MIB, QUOTES, Bench, key
 
@@ -20,13 +21,9 @@ OLD_S = 1_704_300_000.0
 
 
 @pytest.fixture(autouse=True)
-def _quick_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The probes of a side, and the patience with a redirect, much faster."""
-    monkeypatch.setattr(outage, "PROBE_FIRST_S", 0.02)
-    monkeypatch.setattr(outage, "PROBE_LIMIT_S", 0.1)
-    monkeypatch.setattr(outage, "PROBE_FRESH_S", 0.01)
-    monkeypatch.setattr(pool, "POLL_S", 0.05)
-    monkeypatch.setattr(doubt, "NEAR_FRESH_S", 0.0)
+def _quick_probes(bench: Bench) -> None:
+    """The probes of a side much faster."""
+    bench.hurry(probe_first_s=0.02, probe_limit_s=0.1, probe_fresh_s=0.01, poll_s=0.05, near_fresh_s=0.0)
 
 
 def fill(bench: Bench, *, large: bool = True) -> None:
@@ -111,6 +108,22 @@ async def test_where_only_reading_meets_a_stranger_the_probe_reads(bench: Bench,
     await assert_all_done_and_nothing_charged(bench)
 
 
+@pytest.mark.parametrize("status", [400, 405, 501])
+async def test_a_source_that_refuses_every_get_in_its_own_words_parks_nobody(bench: Bench, status: int) -> None:
+    """No retry cures such an answer about one file; about all of them it is the side's."""
+    fill(bench, large=False)
+    await bench.discover()
+    wall = bench.box.source.inject(Fault("get", Answer(status, "MethodNotAllowed"), times=0))
+    with pytest.raises(AccountStoppedError, match=r"gave up after.*get.* was answered"):
+        await bench.run(polyb2_give_up=1.0)
+    rows = (await bench.rows()).values()
+    assert {row["retry_count"] for row in rows} == {0}
+    assert {row["status"] for row in rows} <= {"pending", "failed_download"}
+    wall.times = -1
+    await bench.run()
+    await assert_all_done_and_nothing_charged(bench)
+
+
 async def test_where_only_writing_meets_a_stranger_no_file_is_parked(bench: Bench) -> None:
     """The target lists all the while; one file at a time finds out whether it takes bytes again."""
     fill(bench, large=False)
@@ -148,7 +161,7 @@ async def test_a_file_that_alone_meets_a_stranger_holds_up_nobody_and_is_parked_
     assert (result.outcome.completed, result.outcome.unfinished) == (5, {SMALL: Event.PARK})
     row = await bench.row(SMALL)
     assert (row["status"], row["reason"], row["retry_count"]) == ("permanent_failure", "bad_answer", 0)
-    assert row["attempt"] == doubt.STRANGE_MAX
+    assert row["attempt"] == doubts.STRANGE_MAX
     assert "with a web page" in row["error_message"]
 
 
@@ -166,7 +179,7 @@ async def test_a_body_that_a_proxy_does_not_take_is_told_as_such_while_the_other
 async def test_a_redirect_is_followed_nowhere(
     bench: Bench, side: str, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outage, "MOVED_PATIENCE_S", 0.5)
+    bench.hurry(moved_limit_s=0.5)
     fill(bench, large=False)
     await bench.discover()
     server, other = (bench.box.source, bench.box.target) if side == "source" else (bench.box.target, bench.box.source)
@@ -259,9 +272,9 @@ async def test_a_listed_file_that_is_refused_for_a_while_is_asked_again(bench: B
 @pytest.mark.parametrize(
     ("status", "code", "young", "ends", "tries"),
     [
-        (403, "AccessDenied", False, "not_entitled", doubt.TRIES + 1),
-        (403, "AccessDenied", True, "not_entitled", doubt.TRIES_YOUNG + 1),
-        (404, "NoSuchKey", False, "permanent_failure", doubt.TRIES + 2),
+        (403, "AccessDenied", False, "not_entitled", doubts.TRIES + 1),
+        (403, "AccessDenied", True, "not_entitled", doubts.TRIES_YOUNG + 1),
+        (404, "NoSuchKey", False, "permanent_failure", doubts.TRIES + 2),
     ],
 )
 async def test_a_refusal_of_one_file_is_believed_after_many_tries(
@@ -348,7 +361,7 @@ async def test_writes_that_fail_for_every_file_are_the_targets_trouble(bench: Be
     assert failing.hits == 30
     rows = (await bench.rows()).values()
     assert {row["status"] for row in rows} == {"completed"}
-    assert sum(row["retry_count"] for row in rows) < outage.FAILING_TOGETHER
+    assert sum(row["retry_count"] for row in rows) < diagnosis.FAILING_TOGETHER
 
 
 # -- bounds, and polyb2's own errors ----------------------------------------------------------------------------------
@@ -396,7 +409,7 @@ async def test_an_error_of_polyb2_itself_is_booked_on_nobody_else(
     def broken(*_arguments: object, **_more: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(transfer, "plan_parts", broken)
+    monkeypatch.setattr(attempt, "plan_parts", broken)
     with caplog.at_level(logging.DEBUG):
         result = await bench.mirror_all()
     assert set(result.outcome.unfinished.values()) == {Event.PARK}
@@ -410,10 +423,48 @@ async def test_an_error_of_polyb2_itself_is_booked_on_nobody_else(
 
 
 async def test_an_error_that_is_older_than_a_success_closes_no_gate() -> None:
-    gate = outage.Outage({}, give_up_s=60.0, for_ever=False)
-    before = gate.proofs
+    sides = diagnosis.Diagnosis({})
+    gate = breaker.CircuitBreaker(sides, give_up_s=60.0, for_ever=False)
+    before = sides.proofs
     gate.proved("a file", asyncio.get_running_loop().time())
     gate.report(RemoteError(Side.SOURCE, Kind.BAD_ANSWER, "get was answered 404"), "another", before)
     assert gate.error is None
     gate.report(RemoteError(Side.SOURCE, Kind.KEYS_REFUSED, "get was answered 403"), "another", before)
     assert gate.error is not None
+
+
+# -- bytes that are not what was listed ---------------------------------------------------------------------------------
+
+
+def other_size(reply: Reply) -> None:
+    """As by a proxy that compresses, or adds to what passes."""
+    reply.extra = b"y" * 50
+
+
+CONTRADICTIONS = {"cut short": Cut(0), "another length": Shape(other_size)}
+
+
+@pytest.mark.parametrize("bend", CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+async def test_bodies_that_are_all_wrong_for_a_while_charge_nobody(bench: Bench, bend: Cut | Shape) -> None:
+    fill(bench, large=False)
+    # A dataset of two days, whose one other file is too few to tell anything.
+    for name in (DAYS[0], DAYS[1]):
+        bench.box.source.put(name.replace("us_stocks_sip", "global_crypto"), b"row\n" * 9, last_modified_s=OLD_S)
+    await bench.discover()
+    fault = bench.box.source.inject(Fault("get", bend, times=0))
+    asyncio.get_running_loop().call_later(1.5, setattr, fault, "times", -1)
+    await bench.run(polyb2_part_tries=2, polyb2_retry_base=0.05, polyb2_give_up=20.0)
+    assert fault.hits > len(DAYS)
+    rows = (await bench.rows()).values()
+    assert {(row["status"], row["retry_count"]) for row in rows} == {("completed", 0)}
+
+
+@pytest.mark.parametrize("bend", CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+async def test_a_bad_load_of_some_days_is_parked_and_holds_up_no_other(bench: Bench, bend: Cut | Shape) -> None:
+    fill(bench, large=False)
+    for name in DAYS[1:3]:
+        bench.box.source.inject(Fault("get", bend, key=name, times=0))
+    result = await bench.mirror_all(polyb2_part_tries=2, polyb2_retry_base=0.05)
+    assert result.outcome.unfinished == dict.fromkeys(DAYS[1:3], Event.PARK)
+    for name in (DAYS[0], *DAYS[3:]):
+        bench.assert_mirrored(name)

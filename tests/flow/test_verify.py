@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import os
 import re
@@ -10,11 +11,10 @@ import pytest
 
 from polyb2.core.errors import RemoteError, UsageError
 from polyb2.core.selection import EVERYTHING, Selection, historical
-from polyb2.flow.discover import Discovery
-from polyb2.flow.verify import Findings, verify
+from polyb2.flow.discover.discovery import Discovery
+from polyb2.flow.inspect.verify import Findings, verify
 from polyb2.notify.reporter import verified as news_of
-from polyb2.opening import open_mirror
-from polyb2.sandbox import Call, Fault, GeneratedGzip, Reset, Shape
+from polyb2.sandbox import Answer, Call, Delay, Fault, GeneratedGzip, Reset, Shape
 from polyb2.sandbox.exchange import Reply
 from polyb2.sandbox.versions import Version
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
@@ -23,7 +23,7 @@ SMALL, LARGE = key("2024-01-02"), key("2024-01-03", QUOTES)
 
 
 async def verified(bench: Bench, selection: Selection = EVERYTHING, *, deep: bool = False) -> Findings:
-    async with open_mirror(bench.configured(), read_only=True) as mirror:
+    async with bench.open(read_only=True) as mirror:
         return await verify(mirror, selection, deep=deep)
 
 
@@ -91,7 +91,7 @@ async def test_repair_counts_what_it_queued(bench: Bench) -> None:
     bench.box.source.put(SMALL, b"old")
     await bench.mirror_all()
     bench.box.source.put(SMALL, b"newer")
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         found = await verify(mirror, EVERYTHING, mend=True)
         again = await verify(mirror, EVERYTHING, mend=True)
     assert (kinds(found), found.repaired) == (["stale"], 1)
@@ -101,7 +101,7 @@ async def test_repair_counts_what_it_queued(bench: Bench) -> None:
 async def test_differences_are_told_as_they_are_found_and_only_some_are_kept(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polyb2.flow.verify.KEPT_MAX", 2)
+    monkeypatch.setattr("polyb2.flow.inspect.verify.KEPT_MAX", 2)
     names = [key(f"2024-01-0{day}") for day in range(2, 6)]
     for name in names:
         bench.box.source.put(name, b"x")
@@ -109,7 +109,7 @@ async def test_differences_are_told_as_they_are_found_and_only_some_are_kept(
     for name in names:
         bench.box.source.put(name, b"newer")
     told: list[str] = []
-    async with open_mirror(bench.configured(), read_only=True) as mirror:
+    async with bench.open(read_only=True) as mirror:
         found = await verify(mirror, EVERYTHING, tell=lambda difference: told.append(difference.key))
     assert (told, found.found, [item.key for item in found.differences]) == (names, 4, names[:2])
     shown = (await bench.cli("verify", "--json")).json()
@@ -127,6 +127,49 @@ async def test_deep_tells_a_gzip_stream_that_is_broken_at_the_source_already(ben
     bench.box.target.inject(Fault("get", Reset("middle", 1000), key=LARGE))
     found = await verified(bench, deep=True)
     assert (kinds(found), found.damaged_at_source) == ([], [key("2024-01-04")])
+
+
+async def test_of_files_that_are_damaged_at_the_source_only_some_are_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyb2.flow.inspect.verify.KEPT_MAX", 2)
+    names = [key(f"2024-01-0{day}") for day in range(2, 6)]
+    for name in names:
+        bench.box.source.put(name, gzip.compress(name.encode())[:-9])
+    await bench.mirror_all()
+    found = await verified(bench, deep=True)
+    assert (found.damaged, found.damaged_at_source) == (4, names[:2])
+    assert found.rest_as_json()["damaged_at_source_total"] == 4
+
+
+async def test_deep_reads_several_files_at_once_and_tells_them_in_order(bench: Bench) -> None:
+    names = [key(f"2024-01-{day:02}") for day in range(2, 12)]
+    for number, name in enumerate(names):
+        bench.box.source.put(name, b"row\n" * (number + 1))
+    await bench.mirror_all()
+    for name in names[::3]:
+        damage(bench.box.target.current(name))
+    target, at_once = bench.box.target, [0]
+    target.inject(Fault("get", Delay(0.2), times=0))
+    target.inject(Fault("get", Delay(0.4), key=names[0], times=0))
+    target.inject(Fault("get", Call(lambda: at_once.append(target.in_flight)), times=0))
+    found = await verified(bench, deep=True)
+    assert [item.key for item in found.differences] == names[::3]
+    assert max(at_once) >= 5
+
+
+async def test_a_deep_verification_that_fails_leaves_nothing_running(bench: Bench) -> None:
+    names = [key(f"2024-01-{day:02}") for day in range(2, 12)]
+    for name in names:
+        bench.box.source.put(name, b"x")
+    await bench.mirror_all()
+    bench.box.target.inject(Fault("get", Answer(403, "InvalidAccessKeyId"), key=names[0], times=0))
+    bench.box.target.inject(Fault("get", Delay(30), times=0))
+    before = asyncio.all_tasks()
+    async with bench.open(read_only=True) as mirror:
+        with pytest.raises(RemoteError, match="InvalidAccessKeyId"):
+            await verify(mirror, EVERYTHING, deep=True)
+        assert not [task for task in asyncio.all_tasks() - before if "_deepened" in repr(task)]
 
 
 async def test_deep_trusts_gzip_where_nothing_else_is_left_to_compare_with(bench: Bench) -> None:
@@ -200,7 +243,7 @@ def bent_order(reply: Reply) -> None:
 async def test_each_difference_is_found_wherever_it_lies_in_a_listing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, sorted_max: int
 ) -> None:
-    monkeypatch.setattr("polyb2.flow.listing.SORTED_MAX", sorted_max)
+    monkeypatch.setattr("polyb2.flow.discover.listed.SORTED_MAX", sorted_max)
     days = [key(f"2024-01-{day:02}") for day in (3, 5, 8, 10)]
     for name in days:
         bench.box.source.put(name, b"x")
@@ -227,7 +270,7 @@ async def test_a_listing_in_another_order_is_sorted_or_where_it_is_too_long_refu
     await bench.mirror_all()
     bench.box.target.inject(Fault("list", Shape(bent_order), times=0))
     assert (kinds(found := await verified(bench)), found.checked) == ([], 3)
-    monkeypatch.setattr("polyb2.flow.listing.SORTED_MAX", 2)
+    monkeypatch.setattr("polyb2.flow.discover.listed.SORTED_MAX", 2)
     with pytest.raises(RemoteError, match=f"the listing of {DAY_AGGS}/ is not in the order of its keys"):
         await verified(bench)
 
@@ -237,6 +280,6 @@ async def test_a_revision_that_waits_for_a_yes_was_seen_and_verify_says_so(bench
     await bench.mirror_all()
     bench.box.source.put(SMALL, b"newer")
     assert "a newer one that no discovery has seen" in (await bench.cli("verify")).out
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         await Discovery(mirror, EVERYTHING).queue(agreed=())
     assert "a newer one that is not queued until somebody agrees" in (await bench.cli("verify")).out

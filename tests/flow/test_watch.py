@@ -16,15 +16,15 @@ from polyb2.clock import FAKE_NOW, Clock
 from polyb2.core.coverage import Day, DayState
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import DateRange, Mode, Selection, daily, named_dates
+from polyb2.core.timing import TIMING
 from polyb2.engine import RunResult
-from polyb2.flow import watch
-from polyb2.flow.consent import Consent, discover
-from polyb2.flow.coverage import days_of
-from polyb2.flow.discover import Discovery
+from polyb2.flow.discover import watch
+from polyb2.flow.discover.consent import Consent, discover
+from polyb2.flow.discover.discovery import Discovery
+from polyb2.flow.inspect.coverage import days_of
 from polyb2.flow.mirror import Mirror
 from polyb2.ledger.open import open_ledger
 from polyb2.ledger.rows import DISCOVERED, FULL_LISTING
-from polyb2.opening import open_mirror
 from polyb2.sandbox import Answer, Fault
 from tests.conftest import DAY_AGGS, Bench, key, until, url_of
 
@@ -45,7 +45,7 @@ async def watching(
 
 
 async def test_a_first_discovery_that_fails_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "AGAIN_S", 0.05)
+    bench.hurry(discover_again_s=0.05)
     bench.box.source.put(SMALL, b"x")
     failing = bench.box.source.inject(Fault("list", Answer(500, "InternalError"), times=3))
     async with watching(bench):
@@ -60,7 +60,7 @@ async def test_a_first_discovery_that_names_nothing_is_wrong_usage(bench: Bench)
 
 
 async def test_wrong_usage_later_on_is_a_problem_and_no_end(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "AGAIN_S", 0.05)
+    bench.hurry(discover_again_s=0.05)
     bench.box.source.put(key("2024-01-02", "global_crypto/day_aggs_v1"), b"the chosen dataset is listed later")
     async with watching(bench, None):
         await until(lambda: bench.box.source.count("list") > 4)
@@ -128,7 +128,7 @@ async def test_older_files_that_were_replaced_are_found_once_a_day_across_restar
     # Everything was listed by the process before, less than a day ago.
     assert await fact(bench, FULL_LISTING) == listed_ms
     assert (await bench.row(OLD))["revision"] == 1
-    monkeypatch.setattr(watch, "FULL_EVERY_MS", 1)
+    bench.hurry(full_listing_s=0.001)
     async with watching(bench, None):
         await until(lambda: len(bench.box.target.versions(OLD)) == 2)
     bench.assert_mirrored(OLD)
@@ -139,7 +139,7 @@ async def test_an_outage_ends_no_watch_and_is_told_once(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv(FAKE_NOW, NOON)
-    monkeypatch.setattr(watch, "AGAIN_S", 0.05)
+    bench.hurry(discover_again_s=0.05)
     bench.box.source.put(RECENT, b"x")
     async with watching(bench, None):
         await until(lambda: bench.box.target.current(RECENT) is not None)
@@ -155,8 +155,8 @@ async def test_a_late_file_is_told_of_once_and_again_when_it_came(
 ) -> None:
     caplog.set_level("INFO")
     monkeypatch.setenv(FAKE_NOW, NOON)
-    monkeypatch.setattr(watch, "PAUSE_S_MIN", 0.05)
-    monkeypatch.setattr(watch, "LATE_EVERY_S", 0.05)
+    bench.hurry(pause_min_s=0.05)
+    bench.hurry(late_again_s=0.05)
     for day in ("2024-01-03", "2024-01-04", "2024-01-05", "2024-01-08"):
         bench.box.source.put(key(day), b"x")
     async with watching(bench, None):
@@ -260,11 +260,11 @@ class Onlooker:
 async def onlooker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Onlooker]:
     """Three mirrored files, an old one and two of the last days; more than 1500 bytes need a yes."""
     monkeypatch.setenv(FAKE_NOW, NOON)
-    monkeypatch.setattr(watch, "FULL_EVERY_MS", 0)
+    bench.hurry(full_listing_s=0.0)
     for name in (OLD, MONDAY, RECENT):
         bench.box.source.put(name, b"x")
     await bench.mirror_all()
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         yield Onlooker(mirror, watch.Watch(mirror, (DAY_AGGS,), Consent(1500), 900, lambda: None))
 
 
@@ -348,7 +348,7 @@ async def test_new_files_that_are_too_much_are_held_and_nothing_of_them_is_in_th
         ("2024-01-10T16:00:00Z", 86_400, "", 86_400),
         ("2024-01-10T15:59:59.9Z", 900, "", 1),
         ("2024-01-10T15:59:59.9Z", 0.5, "", 0.5),
-        ("2024-01-10T18:59:59Z", 900, "2024-01-09", watch.LATE_EVERY_S),
+        ("2024-01-10T18:59:59Z", 900, "2024-01-09", TIMING.late_again_s),
         ("2024-01-10T18:59:59Z", 60, "2024-01-09", 60),
         ("2024-01-10T19:00:00Z", 900, "2024-01-09", 900),  # it may come today or never
         ("2024-01-10T16:30:00Z", 900, "2024-01-08", 900),
@@ -358,7 +358,7 @@ async def test_the_pause_knows_the_usual_hour(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, now: str, interval_s: float, late: str, pause_s: float
 ) -> None:
     monkeypatch.setenv(FAKE_NOW, now)
-    async with open_mirror(bench.configured()) as mirror:
+    async with bench.open() as mirror:
         watcher = watch.Watch(mirror, (DAY_AGGS,), Consent(0), interval_s, lambda: None)
         if late:
             watcher.late = [Day(DAY_AGGS, date.fromisoformat(late), DayState.LATE, None, None)]

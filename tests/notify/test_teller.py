@@ -16,7 +16,6 @@ from polyb2.clock import FAKE_NOW
 from polyb2.core.errors import AccountStoppedError
 from polyb2.core.selection import EVERYTHING, Selection, named_dates
 from polyb2.engine import RunResult
-from polyb2.flow import outage
 from polyb2.notify import carrier, ping, teller
 from polyb2.sandbox import Answer, Fault
 from tests.conftest import DAY_AGGS, Bench, key, until
@@ -121,7 +120,7 @@ async def test_an_account_that_stops_everything_is_told_once_until_it_works_agai
 async def test_a_cap_under_a_watch_is_told_at_once_and_once(
     bench: Bench, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outage, "PROBE_FIRST_S", 0.05)
+    bench.hurry(probe_first_s=0.05)
     bench.box.source.put(TUESDAY, b"x")
     cap = Fault("put", Answer(403, "AccessDenied", "Cannot upload: storage cap exceeded. See Caps & Alerts"), times=0)
     bench.box.target.inject(cap)

@@ -11,9 +11,10 @@ import pytest
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.parts import Part
 from polyb2.core.retry import RequestPolicy
-from polyb2.remote.clients import Account, Http, open_client
-from polyb2.remote.guards import Guard
-from polyb2.remote.target import Target
+from polyb2.remote.b2 import Target
+from polyb2.remote.bucket import Bucket
+from polyb2.remote.guard import Guard
+from polyb2.remote.sessions import Account, Http, open_client
 from polyb2.sandbox import Answer, Fault, Sandbox
 
 KEY = "us_stocks_sip/day_aggs_v1/2024/01/2024-01-02.csv.gz"
@@ -24,7 +25,7 @@ async def target_at(endpoint: str, box: Sandbox) -> AsyncIterator[Target]:
     account = Account(endpoint, box.target.bucket, "us-west-004", box.target.access_key, box.target.secret_key)
     guard = Guard(Side.TARGET, RequestPolicy(tries=1), 0, 5.0)
     async with open_client(account) as client, Http(endpoint) as http:
-        yield Target(account, "", client, http, guard)
+        yield Target(Bucket(account, client, http, guard), "")
 
 
 @pytest.mark.parametrize("is_there", [False, True])

@@ -12,7 +12,7 @@ from polyb2.core.parts import Part, PartPlan
 from polyb2.core.proof import ProofMark, composite
 from polyb2.core.records import PartProof, Receipt, Upload, UploadState
 from polyb2.core.stamp import Stamp
-from polyb2.remote.guards import Bandwidth
+from polyb2.remote.bandwidth import Bandwidth
 from polyb2.remote.relay import Relay
 from tests.remote.conftest import PREFIX, Stores
 

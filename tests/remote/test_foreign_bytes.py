@@ -18,12 +18,14 @@ from polyb2.core.parts import Part, plan_parts
 from polyb2.core.records import ListedObject, PartProof, Upload, UploadState
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.units import parse_duration, parse_size
-from polyb2.flow.listing import unusable
-from polyb2.remote.clients import Account, Http, open_client
-from polyb2.remote.guards import Guard
-from polyb2.remote.source import UNKNOWN, Source, _is_range
-from polyb2.remote.target import Target
-from polyb2.remote.translate import from_body
+from polyb2.flow.discover.listed import unusable
+from polyb2.remote.b2 import Target
+from polyb2.remote.bucket import Bucket
+from polyb2.remote.classify import from_body
+from polyb2.remote.guard import Guard
+from polyb2.remote.listing import UNKNOWN
+from polyb2.remote.polygon import Source, _is_range
+from polyb2.remote.sessions import Account, Http, open_client
 from polyb2.sandbox import Fault, Sandbox, Shape
 from polyb2.sandbox.exchange import Exchange, Reply, xml_reply
 from polyb2.sandbox.faults import Action
@@ -154,8 +156,8 @@ async def _lister(runner: asyncio.Runner):  # type: ignore[no-untyped-def]  # no
             yield Lister(
                 runner,
                 box,
-                Source(source, one, http, Guard(Side.SOURCE, policy, 0, 5.0)),
-                Target(target, "", other, https, Guard(Side.TARGET, policy, 0, 5.0)),
+                Source(Bucket(source, one, http, Guard(Side.SOURCE, policy, 0, 5.0))),
+                Target(Bucket(target, other, https, Guard(Side.TARGET, policy, 0, 5.0)), ""),
             )
 
 
@@ -208,20 +210,19 @@ def test_any_page_is_a_listing_or_an_error_of_ours(lister: Lister, seed: int) ->
 
 
 @pytest.mark.parametrize(
-    "page",
+    ("page", "words"),
     [
-        _page("<IsTruncated>true</IsTruncated>"),
-        _page("<IsTruncated>true</IsTruncated><NextContinuationToken>same</NextContinuationToken>"),
-        _page().replace("us_stocks_sip/</Prefix>", "</Prefix>").replace("<Prefix></Prefix>", ""),
+        (_page("<IsTruncated>true</IsTruncated>"), "more pages, and not where they begin"),
+        (
+            _page("<IsTruncated>true</IsTruncated><NextContinuationToken>YQ==</NextContinuationToken>"),
+            "a page that leads back to itself",
+        ),
+        (_page().replace("us_stocks_sip/</Prefix>", "</Prefix>").replace("<Prefix></Prefix>", ""), "an entry"),
     ],
-    ids=[
-        "no token",
-        "the same token",
-        "no folder",
-    ],
+    ids=["no token", "the same token", "no folder"],
 )
-def test_a_page_that_cannot_be_is_an_error_of_its_side(lister: Lister, page: str) -> None:
-    with pytest.raises(RemoteError, match="list"):
+def test_a_page_that_cannot_be_is_an_error_of_its_side(lister: Lister, page: str, words: str) -> None:
+    with pytest.raises(RemoteError, match=f"list was answered with .*{words}"):
         lister.listed(page.encode())
 
 
@@ -303,3 +304,22 @@ def test_what_is_sent_or_stored_is_believed_whole_or_not_at_all(
         with pytest.raises(RemoteError, match=r"list_.* was answered with something that cannot be") as caught:
             count_of(re.sub(f"<{named}>[^<]*<", f"<{named}>{instead}<", page))
         assert caught.value.kind is Kind.BAD_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("page", "named", "count"),
+    [
+        (PARTS, "ETag", of_parts),
+        (UPLOADS, "Key", of_uploads),
+        (UPLOADS, "UploadId", of_uploads),
+        (VERSIONS, "VersionId", of_versions),
+    ],
+)
+def test_an_entry_of_what_is_sent_or_stored_has_its_name(
+    lister: Lister, page: str, named: str, count: Callable[[Target], Coroutine[None, None, int]]
+) -> None:
+    lister.box.target.clear_faults()
+    lister.box.target.inject(Fault("*", Written(re.sub(f"<{named}>[^<]*<", f"<{named}><", page)), times=0))
+    with pytest.raises(RemoteError, match=f"an entry of .* without {named}") as caught:
+        lister.runner.run(count(lister.target))
+    assert caught.value.kind is Kind.BAD_ANSWER

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from polyb2.remote import clients
-from polyb2.remote.clients import Account, open_client
+from polyb2.remote import sessions
 from polyb2.remote.isolated import IsolatedSession
+from polyb2.remote.sessions import Account, open_client
 from polyb2.sandbox import Sandbox
 from tests.conftest import key
 
@@ -65,7 +65,7 @@ CONFIG = "[default]\ns3 =\n  use_accelerate_endpoint = true\n  addressing_style 
 
 @pytest.fixture(autouse=True)
 def _new_session() -> None:
-    clients._boto_session.cache_clear()
+    sessions._boto_session.cache_clear()
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ class Watched(type(os.environ)):
         return [(name, super(Watched, self).__getitem__(name)) for name in self]
 
 
-from polyb2.remote.clients import Account, open_client
+from polyb2.remote.sessions import Account, open_client
 
 os.environ.__class__ = Watched
 sys.addaudithook(lambda event, words: opened.append(str(words[0])) if event in LOOKS else None)

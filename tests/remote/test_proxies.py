@@ -13,8 +13,8 @@ from yarl import URL
 
 from polyb2.core.errors import UsageError
 from polyb2.core.scrub import scrub
-from polyb2.remote.clients import Account, Http, open_client
 from polyb2.remote.proxies import proxy_of
+from polyb2.remote.sessions import Account, Http, open_client
 
 B2 = "https://s3.us-west-004.backblazeb2.com"
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")

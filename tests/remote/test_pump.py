@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.remote.guards import Bandwidth
+from polyb2.remote.bandwidth import Bandwidth
 from polyb2.remote.pump import BUFFER_BYTES, Incoming
 from polyb2.remote.relay import Relay
 from polyb2.remote.traffic import Traffic
@@ -126,6 +126,27 @@ async def test_what_is_read_for_its_hash_alone_is_seen_whole() -> None:
         async with relayed(session, url, len(BODY)) as relay:
             await relay.drain(seen.extend)
         assert seen == BODY
+
+
+@pytest.mark.parametrize("length", [BUFFER_BYTES + 1, len(BODY)])
+async def test_what_follows_a_body_is_not_taken_for_a_part_of_it(length: int) -> None:
+    """In the same segment as its last byte: of a later answer, or of a server that sends too much."""
+    bodies: list[bytes] = []
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length + BODY[:length] + b"x")
+
+    async with (
+        asyncio.timeout(15),
+        serving(answer) as (url, _),
+        receiving(bodies) as target,
+        aiohttp.ClientSession() as session,
+        relayed(session, url, length) as relay,
+    ):
+        async with session.put(target, data=payload(relay), headers={"Content-Length": str(length)}) as response:
+            assert response.status == 200
+        assert (relay.seen, relay.md5) == (length, hashlib.md5(BODY[:length]).hexdigest())
+    assert bodies == [BODY[:length]]
 
 
 @pytest.mark.parametrize("arrives", [0, 1, BUFFER_BYTES, len(BODY) - 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -12,10 +13,12 @@ from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.parts import Part
 from polyb2.core.records import Revision
 from polyb2.core.retry import RequestPolicy
-from polyb2.remote.clients import Account, Http, open_client
-from polyb2.remote.guards import Bandwidth, Guard
+from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.bucket import Bucket
+from polyb2.remote.guard import Guard
+from polyb2.remote.polygon import Source
 from polyb2.remote.relay import Relay
-from polyb2.remote.source import Source
+from polyb2.remote.sessions import Account, Http, open_client
 
 ONCE = RequestPolicy(tries=1)
 ETAG = "0" * 32
@@ -46,7 +49,7 @@ async def answering(answer: bytes) -> AsyncIterator[Source]:
     async with server:
         account = Account(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", "flatfiles", "us-east-1", "id", "s")
         async with open_client(account) as client, Http(account.endpoint) as http:
-            yield Source(account, client, http, Guard(Side.SOURCE, ONCE, 0.0, 30.0))
+            yield Source(Bucket(account, client, http, Guard(Side.SOURCE, ONCE, 0.0, 30.0)))
 
 
 async def get(source: Source) -> bytes:
@@ -74,6 +77,22 @@ async def test_interim_answers_have_an_end(operation: str) -> None:
         with pytest.raises(RemoteError, match="more than 100 interim answers") as caught:
             await ask(source)
     assert (caught.value.kind, caught.value.is_strange) == (Kind.BAD_ANSWER, True)
+
+
+async def test_an_answer_that_a_proxy_compressed_is_told_as_that() -> None:
+    body = gzip.compress(b"<ListBucketResult><Name>flatfiles</Name></ListBucketResult>")
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with answering(head + body) as source:
+        with pytest.raises(RemoteError, match=r"list: was answered with a body that is compressed \(gzip\)") as caught:
+            await source.probe()
+    assert caught.value.is_strange
+
+
+async def test_a_body_that_breaks_off_is_told_by_its_figures() -> None:
+    async with answering(FILE[:-1]) as source:
+        with pytest.raises(RemoteError, match="the body ended early, after 3 of 4 bytes") as caught:
+            await get(source)
+    assert caught.value.kind is Kind.TRUNCATED
 
 
 async def test_entities_are_not_expanded() -> None:

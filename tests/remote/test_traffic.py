@@ -17,11 +17,12 @@ import pytest
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.retry import RequestPolicy
-from polyb2.remote.clients import Http
-from polyb2.remote.guards import Bandwidth, Guard
+from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.guard import Guard
 from polyb2.remote.pump import BUFFER_BYTES
 from polyb2.remote.relay import Relay
 from polyb2.remote.route import Route
+from polyb2.remote.sessions import Http
 from polyb2.remote.traffic import Traffic
 
 PATIENCE_S = 0.5

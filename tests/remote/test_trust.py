@@ -14,7 +14,7 @@ from yarl import URL
 
 from polyb2.core.errors import UsageError
 from polyb2.remote import trust
-from polyb2.remote.clients import Account, Http, open_client
+from polyb2.remote.sessions import Account, Http, open_client
 
 PROBE = """
 import os

@@ -16,10 +16,10 @@ from polyb2.core.calendar import closed
 from polyb2.core.schedule import Schedule
 from polyb2.core.selection import DateRange, Mode, Selection
 from polyb2.engine import RunOptions, RunResult, run
-from polyb2.flow.consent import Consent, discover
-from polyb2.flow.discover import Discovery
+from polyb2.flow.discover.consent import Consent, discover
+from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.mirror import Mirror
-from polyb2.flow.outage import Outage
+from polyb2.flow.run.breaker import CircuitBreaker
 from polyb2.opening import open_mirror
 from polyb2.sandbox import Answer, Fault, GeneratedGzip, Sandbox
 from polyb2.sandbox.objects import csv_gz
@@ -102,7 +102,7 @@ async def mirror_at_work(folder: Path) -> AsyncIterator[tuple[str, Mirror, Sandb
 
 @asynccontextmanager
 async def running(
-    begin: Callable[[Callable[[Mirror, Outage], None]], Coroutine[None, None, RunResult]],
+    begin: Callable[[Callable[[Mirror, CircuitBreaker], None]], Coroutine[None, None, RunResult]],
 ) -> AsyncIterator[Mirror]:
     """A run, with its mirror as soon as it has one; it is ended with the block."""
     started: asyncio.Future[Mirror] = asyncio.get_running_loop().create_future()
@@ -116,6 +116,6 @@ def _options(
     selection: Selection | None,
     *,
     watch: bool = False,
-    on_start: Callable[[Mirror, Outage], None] = lambda _mirror, _outage: None,
+    on_start: Callable[[Mirror, CircuitBreaker], None] = lambda _mirror, _outage: None,
 ) -> RunOptions:
     return RunOptions(selection, watch=watch, limit=None, consent=Consent(10**15, given=True), on_start=on_start)

@@ -22,8 +22,8 @@ from polyb2.core.units import parse_duration
 if TYPE_CHECKING:
     from polyb2.config import Settings
     from polyb2.core.records import OpenUpload
-    from polyb2.flow.cleanup import Swept
-    from polyb2.flow.verify import Difference, Findings, Tell
+    from polyb2.flow.inspect.cleanup import Swept
+    from polyb2.flow.inspect.verify import Difference, Findings, Tell
 
 UNFINISHED = 3
 
@@ -93,13 +93,13 @@ class _Shown:
 
 
 async def _verify(settings: Settings, selection: Selection, tell: Tell, *, deep: bool, mend: bool) -> Findings:
-    from polyb2.flow import verify as flow
+    from polyb2.flow.inspect.verify import verify as compare
     from polyb2.notify.notifier import tell_once
     from polyb2.notify.reporter import verified
     from polyb2.opening import open_mirror
 
     async with open_mirror(settings, read_only=not mend) as mirror:
-        findings = await flow.verify(mirror, selection, deep=deep, mend=mend, tell=tell)
+        findings = await compare(mirror, selection, deep=deep, mend=mend, tell=tell)
     await tell_once(settings, verified(findings), over=None if findings.found else "verify ")
     return findings
 
@@ -125,7 +125,7 @@ def cleanup(
 async def _cleanup(
     settings: Settings, older_than_s: float, show: Callable[[OpenUpload], None], *, dry_run: bool
 ) -> Swept:
-    from polyb2.flow import cleanup as flow
+    from polyb2.flow.inspect.cleanup import cleanup as sweep
     from polyb2.opening import open_mirror
 
     def tell(upload: OpenUpload) -> None:
@@ -135,4 +135,4 @@ async def _cleanup(
 
     async with open_mirror(settings, read_only=dry_run) as mirror:
         now_ms = mirror.ledger.clock.wall_ms()
-        return await flow.cleanup(mirror, older_than_s=older_than_s, now_ms=now_ms, dry_run=dry_run, tell=tell)
+        return await sweep(mirror, older_than_s=older_than_s, now_ms=now_ms, dry_run=dry_run, tell=tell)

@@ -16,7 +16,7 @@ from polyb2.core.selection import split_datasets
 
 if TYPE_CHECKING:
     from polyb2.config import Settings
-    from polyb2.flow.datasets import Entry
+    from polyb2.flow.inspect.datasets import Entry
     from polyb2.ledger.ledger import Ledger
 
 
@@ -46,8 +46,8 @@ def datasets(
 
 
 async def _entries(settings: Settings, patterns: tuple[str, ...], *, probing: bool) -> list[Entry]:
-    from polyb2.flow.coverage import resolve_known
-    from polyb2.flow.datasets import known_datasets
+    from polyb2.flow.inspect.coverage import resolve_known
+    from polyb2.flow.inspect.datasets import known_datasets
     from polyb2.ledger.open import open_ledger
 
     ledger = await open_ledger(settings.database_url, read_only=True)
@@ -63,8 +63,8 @@ async def _entries(settings: Settings, patterns: tuple[str, ...], *, probing: bo
 
 async def _probed(settings: Settings, ledger: Ledger, patterns: tuple[str, ...]) -> list[Entry]:
     from polyb2.core.retry import LOOKING
-    from polyb2.flow.chosen import resolve_datasets
-    from polyb2.flow.datasets import known_datasets, probe
+    from polyb2.flow.discover.chosen import resolve_datasets
+    from polyb2.flow.inspect.datasets import known_datasets, probe
     from polyb2.opening import open_source
 
     settings.require_remote(target=False)

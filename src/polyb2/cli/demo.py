@@ -17,7 +17,7 @@ from polyb2.core.selection import named_dates
 if TYPE_CHECKING:
     from polyb2.config import Settings
     from polyb2.engine import RunResult
-    from polyb2.flow.verify import Findings
+    from polyb2.flow.inspect.verify import Findings
     from polyb2.sandbox import Sandbox
 
 DATES = "2024-01-01..2024-01-12"
@@ -59,7 +59,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 async def _demo(folder: Path) -> Findings:
     from polyb2.cli.show.output import print_findings, printed_differences, say
     from polyb2.cli.show.standing import print_status
-    from polyb2.flow.verify import verify
+    from polyb2.flow.inspect.verify import verify
     from polyb2.opening import open_mirror
     from polyb2.sandbox import Sandbox, scenario
 
@@ -93,7 +93,7 @@ async def _sync(settings: Settings) -> RunResult:
     from polyb2.cli.show.output import print_outcome, print_report
     from polyb2.cli.show.progress import Progress
     from polyb2.engine import RunOptions, run
-    from polyb2.flow.consent import Consent
+    from polyb2.flow.discover.consent import Consent
 
     progress = Progress()
     set_up_logging("WARNING", progress.console)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -130,3 +131,15 @@ def tell_warning(words: str) -> None:
         say(f"polyb2: warning: {words}")
         return
     say(_Json().format(logging.makeLogRecord({"levelname": "WARNING", "msg": words})))
+
+
+def tell_stop(number: int) -> None:
+    """Say on stderr that a signal ended ``run`` or ``sync`` before or after its work; nothing with ``--quiet``."""
+    if MANNER.quiet:
+        return
+    words = f"stopped by {signal.Signals(number).name}; nothing was under way"
+    if not MANNER.is_json:
+        say(f"polyb2: {words}")
+        return
+    stopping = told(LogEvent.RUN_STOPPING, signal=number, seconds=0)
+    say(_Json().format(logging.makeLogRecord({"levelname": "INFO", "msg": words, **stopping})))

@@ -7,12 +7,11 @@ the start. Invariant: a command that waits for anything does it through here, wi
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from polyb2.signals import STOPPING, answering
+from polyb2.signals import STOPPING, Stopped, answering
 from polyb2.threads import none_left
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def in_loop(work: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abs
     """Run a command's work to its end.
 
     Raises:
-        SystemExit: SIGTERM or SIGHUP ended it; what it held open is closed.
+        Stopped: SIGTERM or SIGHUP ended it; what it held open is closed.
         UsageError: the system gives no threads.
     """
     import asyncio
@@ -40,7 +39,7 @@ def in_loop(work: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abs
             return runner.run(_terminable(work, terminated))
     except asyncio.CancelledError:
         if terminated:
-            sys.exit(128 + terminated[0])
+            raise Stopped(terminated[0]) from None
         raise
     except RuntimeError as error:
         raise none_left(error) or error from error

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,11 +21,11 @@ from typer.exceptions import Abort, TyperException
 
 from polyb2 import __version__, descriptors
 from polyb2.cli import bucket, coverage, datasets, demo, doctor, plan, queue, streams, transfer
-from polyb2.cli.logs import say, tell_failure
+from polyb2.cli.logs import say, tell_failure, tell_stop
 from polyb2.cli.manner import FORMATS, MANNER
 from polyb2.core.errors import Polyb2Error
 from polyb2.core.scrub import scrub
-from polyb2.signals import STOPPING, answering
+from polyb2.signals import STOPPING, Stopped, answering
 
 EXIT_CODES = """
 Exit codes: 0 done; 1 unexpected error; 2 usage or configuration; 3 ended, but files that this process attempted failed or
@@ -33,6 +34,7 @@ are parked, verify found a difference, or coverage --require a lack; 4 the accou
 """
 
 _UNEXPECTED_MAX = 300
+_RUNNERS = frozenset({"run", "sync"})
 _SHARED = {"_debug", "_quiet", "_log_format"}
 
 
@@ -47,6 +49,13 @@ class _Commands(TyperGroup):
                     shared = copy(option)
                     shared.expose_value = False
                     command.params.append(shared)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the library's
+        """Run the command; the library would make an exit code of an interrupt, which then looks like one of a drain."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Stopped(signal.SIGINT) from None
 
     def format_commands(self, _ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - the library's
         """List the commands, with all of their first sentence: the library cuts it to one line."""
@@ -100,46 +109,70 @@ for module in (transfer, plan, queue, coverage, datasets, bucket, doctor, demo):
     module.register(app)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with the contract's code."""
+def main(arguments: list[str] | None = None, stops: Sequence[int] = ()) -> None:
+    """Run the command line and exit with the contract's code.
+
+    Args:
+        arguments: the command line; None takes the process's own.
+        stops: signals that asked to stop while the program was loaded.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     streams.secure()
     with answering(_terminate, *STOPPING):
-        code = _flushed(_run(words))
+        code = _flushed(_run(words, stops))
     sys.exit(code)
 
 
 def _terminate(number: int) -> None:
     """End a command by SIGTERM or SIGHUP: what is open is closed, and the code tells. A run drains, see the engine."""
-    sys.exit(128 + number)
+    raise Stopped(number)
 
 
-def _run(words: list[str]) -> int:
+def _stopped(number: int, words: list[str]) -> int:
+    """The code of a command that a signal ended outside the engine; ``run`` and ``sync`` say so, as of a drain."""
+    if not _RUNNERS.intersection(words):
+        return 128 + number
+    tell_stop(number)
+    return 0 if "--watch" in words else 128 + number
+
+
+def _run(words: list[str], stops: Sequence[int]) -> int:
     try:
-        code: Any = app(MANNER.take(words) or ["--help"], prog_name="polyb2", standalone_mode=False)
+        left = MANNER.take(words)
+        if stops:
+            return _stopped(stops[0], words)
+        code: Any = app(left or ["--help"], prog_name="polyb2", standalone_mode=False)
     except (Polyb2Error, TyperException) as error:
         if MANNER.debug:
             _show(error)
         return _tell(error)
     except (KeyboardInterrupt, Abort):
         return 128 + signal.SIGINT
+    except Stopped as stop:
+        return _stopped(stop.number, words)
     except SystemExit as end:
         # The library's answer to a broken pipe; the reader, such as head, has what it wanted.
         code = 0 if isinstance(end.__context__, BrokenPipeError) else end.code
     except Exception as error:  # noqa: BLE001 - the last resort
         if MANNER.debug:
             _show(error)
-        what = " ".join(scrub(f"{type(error).__name__}: {error}").split())[:_UNEXPECTED_MAX]
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            # Only the output is written outside the ledger.
-            _give_up_stdout()
-            tell_failure(f"the output could not be written: {error.strerror}; make room, and run it again", 1)
-        elif own := descriptors.problem(error):
-            tell_failure(f"{own}; {descriptors.ADVICE}", 1)
-        else:
-            tell_failure(f"unexpected {what}; run again with --debug and report what it shows", 1)
+        _tell_unexpected(error)
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _tell_unexpected(error: Exception) -> None:
+    what = " ".join(scrub(f"{type(error).__name__}: {error}").split())[:_UNEXPECTED_MAX]
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        # Only the output is written outside the ledger.
+        _give_up_stdout()
+        tell_failure(f"the output could not be written: {error.strerror}; make room, and run it again", 1)
+    elif isinstance(error, MemoryError):
+        tell_failure("this process may have no more memory; raise its limit (ulimit -v, or the container's)", 1)
+    elif own := descriptors.problem(error):
+        tell_failure(f"{own}; {descriptors.ADVICE}", 1)
+    else:
+        tell_failure(f"unexpected {what}; run again with --debug and report what it shows", 1)
 
 
 def _flushed(code: int) -> int:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from polyb2.config import Settings
     from polyb2.core.estimate import Estimate, Rate
     from polyb2.core.prices import Prices
+    from polyb2.flow.discover.findings import Report
     from polyb2.flow.mirror import Mirror
-    from polyb2.flow.report import Report
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +67,7 @@ def plan(
 async def _survey(
     settings: Settings, selection: Selection, given: Rate | None, prices: Prices
 ) -> tuple[Report, Estimate]:
-    from polyb2.flow.discover import Discovery
+    from polyb2.flow.discover.discovery import Discovery
     from polyb2.opening import open_mirror
 
     async with open_mirror(settings, read_only=True) as mirror:
@@ -77,7 +77,7 @@ async def _survey(
 
 async def _estimate(mirror: Mirror, report: Report, given: Rate | None, prices: Prices, bytes_max: int) -> Estimate:
     from polyb2.core.estimate import Estimate, measured
-    from polyb2.flow.report import Kind
+    from polyb2.flow.discover.findings import Kind
 
     by_status = (await mirror.ledger.status()).totals.by_status
     return Estimate(

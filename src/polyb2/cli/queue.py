@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from polyb2.cli import options as o
-from polyb2.cli.logs import set_up_logging, tell_failure
+from polyb2.cli.logs import set_up_logging
 from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
-from polyb2.cli.verdict import ending_with
+from polyb2.cli.verdict import UNKNOWN_KEY, ending_with, tell_unknown_key
 from polyb2.core.errors import UsageError
 from polyb2.core.status import FAILED, WAITING, Status
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from polyb2.ledger.status_report import StatusReport
 
 T = TypeVar("T")
-UNKNOWN_KEY = 3
 REFRESH_S = 2.0
 
 
@@ -100,12 +99,11 @@ def files(
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     wanted = Filter(_statuses(status), frozenset(keys or ()))
 
-    async def show(ledger: Ledger) -> None:
+    async def show(ledger: Ledger) -> int:
         if keys:
             from polyb2.cli.show.story import tell_stories
 
-            await tell_stories(ledger, keys, lambda file: wanted.takes(file, selection), as_json=as_json)
-            return
+            return await tell_stories(ledger, keys, lambda file: wanted.takes(file, selection), as_json=as_json)
         rows = ledger.files(selection, wanted)
         if as_json:
             async for row in rows:
@@ -114,8 +112,10 @@ def files(
             from polyb2.cli.show.output import print_files
 
             await print_files(rows)
+        return 0
 
-    in_loop(_reading(settings, show))
+    if code := in_loop(_reading(settings, show)):
+        raise typer.Exit(code)
 
 
 def retry(
@@ -188,7 +188,7 @@ def _change(act: Callable[[Ledger], Awaitable[int]], keys: Sequence[str], words:
     changed, unknown = in_loop(_writing(configured(), work))
     with ending_with(UNKNOWN_KEY if unknown else 0):
         for key in unknown:
-            tell_failure(f"the ledger has no {key}: run polyb2 discover for its date and dataset", UNKNOWN_KEY)
+            tell_unknown_key(key)
         say(words.format(changed))
 
 
@@ -219,6 +219,8 @@ async def _writing(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -
 
 def _statuses(words: list[str] | None) -> frozenset[Status]:
     names = [name.strip() for word in words or [] for name in word.split(",") if name.strip()]
+    if words and not names:
+        raise UsageError("--status is empty: write --status failed_upload, or leave it out")
     try:
         return frozenset(Status(name) for name in names)
     except ValueError as error:

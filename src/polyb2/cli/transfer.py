@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from polyb2.config import Settings
     from polyb2.engine import RunResult
-    from polyb2.flow.consent import Consent
-    from polyb2.flow.report import Report
+    from polyb2.flow.discover.consent import Consent
+    from polyb2.flow.discover.findings import Report
 
 FAILED = 3
 
@@ -137,8 +137,8 @@ def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _discover(settings: Settings, selection: Selection, consent: Consent) -> Report:
-    from polyb2.flow.consent import discover as discover_with
-    from polyb2.flow.discover import Discovery
+    from polyb2.flow.discover.consent import discover as discover_with
+    from polyb2.flow.discover.discovery import Discovery
     from polyb2.notify.notifier import tell_once
     from polyb2.notify.reporter import revised
     from polyb2.opening import open_mirror
@@ -155,7 +155,7 @@ def _consent(
     settings: Settings, *, yes: bool, aside: Callable[[], AbstractContextManager[None]] = nullcontext
 ) -> Consent:
     """What may be queued; where there is a terminal it is asked for, with the display moved ``aside``."""
-    from polyb2.flow.consent import Consent
+    from polyb2.flow.discover.consent import Consent
 
     async def ask(words: str) -> bool:
         with aside():

@@ -10,6 +10,10 @@ from contextlib import contextmanager
 
 import typer
 
+from polyb2.cli.logs import tell_failure
+
+UNKNOWN_KEY = 3
+
 
 @contextmanager
 def ending_with(code: int) -> Iterator[None]:
@@ -27,3 +31,8 @@ def ending_with(code: int) -> Iterator[None]:
             raise
     if code:
         raise typer.Exit(code)
+
+
+def tell_unknown_key(key: str) -> None:
+    """Say that the ledger does not have a key that was named; the command ends with ``UNKNOWN_KEY``."""
+    tell_failure(f"the ledger has no {key}: run polyb2 discover for its date and dataset", UNKNOWN_KEY)

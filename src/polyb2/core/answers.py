@@ -13,19 +13,25 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from polyb2.core.errors import Kind, Origin, RemoteError, Side
+from polyb2.core.units import format_duration
 
 MESSAGE_MAX = 300
+WAIT_TOLD_S = 5
+"""A Retry-After above that is told: somebody may wonder for what so long is waited."""
 _HEADS = {"head", "head_bucket"}
 """Operations whose errors have no body."""
 _HEAD_ERRORS = {400, 403, 404, 405, 409, 412, 416, 429, 501}
 """Statuses below 500 that a HEAD without a request id is believed with."""
 _BARE_ERRORS = {412, 416}
 """Statuses that answer a header of the request, so that nobody else has a reason to send them."""
+_ACCOUNT_CODES = ("AccountProblem", "AccountSuspended", "UserSuspended", "NotSignedUp", "AllAccessDisabled")
+"""About whose keys they are, not about the keys (Ceph RGW says UserSuspended); and never about one file."""
 _BY_CODE: dict[str, Kind] = {
     "InvalidAccessKeyId": Kind.KEYS_REFUSED,
     "SignatureDoesNotMatch": Kind.KEYS_REFUSED,
     "InvalidToken": Kind.KEYS_REFUSED,
     "ExpiredToken": Kind.KEYS_REFUSED,
+    **dict.fromkeys(_ACCOUNT_CODES, Kind.KEYS_REFUSED),
     "RequestTimeTooSkewed": Kind.CLOCK_SKEW,
     "NoSuchUpload": Kind.NO_SUCH_UPLOAD,
     "NoSuchBucket": Kind.MISCONFIGURED,
@@ -90,6 +96,9 @@ _ADVICE_BY_STATUS = {
 }
 _ADVISED = {Kind.MISCONFIGURED, Kind.BAD_ANSWER, Kind.UNSUPPORTED}
 _SIGNED_CODE = "SignatureDoesNotMatch"
+_ADVICE_BY_CODE = dict.fromkeys(
+    _ACCOUNT_CODES, "the service refuses the account that the keys belong to: see its dashboard, or ask its support"
+)
 
 
 class Form(StrEnum):
@@ -159,7 +168,7 @@ def classify(answer: Answer) -> RemoteError:
     return RemoteError(
         answer.side,
         kind,
-        f"{answer.operation} was answered {answer.status}{_words(answer, origin)}",
+        f"{answer.operation} was answered {answer.status}{_words(answer, origin)}{_wait(answer)}",
         retry_after_s=answer.retry_after_s,
         code=answer.code or str(answer.status),
         origin=origin,
@@ -239,13 +248,19 @@ def _words(answer: Answer, origin: Origin) -> str:
     return " without the XML that S3 answers with" if answer.form is Form.EMPTY else " with something that is not S3's"
 
 
+def _wait(answer: Answer) -> str:
+    wait_s = answer.retry_after_s or 0
+    return f", asking to wait {format_duration(wait_s)}" if wait_s > WAIT_TOLD_S else ""
+
+
 def _advice(answer: Answer, kind: Kind) -> str:
     """The advice for this very case, where that of the kind would send the reader elsewhere."""
     setting = _ENDPOINT[answer.side]
     if answer.status in _REDIRECTS:
         return f"polyb2 follows no redirect: set {setting} to the endpoint itself, or log in to the network"
-    if answer.status in _ADVICE_BY_STATUS and kind in _ADVISED:
-        return _ADVICE_BY_STATUS[answer.status]
+    known = _ADVICE_BY_CODE.get(answer.code) or (_ADVICE_BY_STATUS.get(answer.status) if kind in _ADVISED else None)
+    if known is not None:
+        return known
     if kind is Kind.MISCONFIGURED and answer.expected_region:
         region = answer.expected_region
         is_set = answer.side is Side.TARGET

@@ -61,6 +61,11 @@ class Kind(StrEnum):
     MISMATCH = "mismatch"
     TOO_LARGE = "too_large"
 
+    @property
+    def contradicts(self) -> bool:
+        """Whether an answer is the service's by all that shows, and is not what the listing announces."""
+        return self in {Kind.TRUNCATED, Kind.INCONSISTENT, Kind.CHANGED}
+
 
 class Scope(StrEnum):
     """How far the meaning of an error reaches."""

@@ -13,8 +13,6 @@ from fnmatch import fnmatchcase
 
 _LAYOUT = re.compile(r"(?P<dataset>[^/]+/[^/]+)/(?P<year>\d{4})/(?P<month>\d{2})/(?P<date>\d{4}-\d{2}-\d{2})\.csv\.gz")
 DATASET_SEGMENTS = 2
-KEY_BYTES_MAX = 1024
-"""Of S3: a longer key is none that a bucket can have."""
 SEGMENT_BYTES_MAX = 200
 """Of a dataset's prefix or type, so that the whole key has room in the target beside ``B2_KEY_PREFIX``."""
 _SHOWN_MAX = 120
@@ -49,7 +47,9 @@ def is_pattern(dataset: str) -> bool:
 
 
 def matches(pattern: str, dataset: str) -> bool:
-    """Whether a glob of two segments names the dataset; ``*`` never crosses ``/``."""
+    """Whether a glob of two segments names the dataset, or is its very name; ``*`` never crosses ``/``."""
+    if pattern == dataset:  # whose name may have a mark of globs in it
+        return True
     wanted, actual = pattern.split("/"), dataset.split("/")
     return len(wanted) == len(actual) and all(map(fnmatchcase, actual, wanted))
 

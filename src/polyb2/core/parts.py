@@ -47,13 +47,18 @@ class PartPlan:
         return Part(number, offset, min(self.part_bytes, self.size - offset))
 
 
+def single_part(size: int) -> Part:
+    """A file of ``size`` bytes as one part."""
+    return Part(1, 0, size)
+
+
 def fits_target(size: int) -> bool:
-    """Whether the target can hold an object of this size, which a listing or an answer told us and nobody checked."""
+    """Tell if the target can hold an object of this size, which comes unchecked from a listing or an answer."""
     return 0 <= size <= OBJECT_BYTES_MAX
 
 
 def bytes_to_send(size: int) -> int:
-    """The bytes that a file of this size would take; none where it is beyond the target, as it is parked unsent."""
+    """The bytes that sending a file of this size takes; none beyond the target's limit, as it is parked unsent."""
     return size if fits_target(size) else 0
 
 

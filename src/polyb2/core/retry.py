@@ -23,6 +23,7 @@ class RequestPolicy:
 
     Attributes:
         silences: how many stall time-outs a silent side gets in all, and no request twice; None: each try gets one.
+        longest_wait_s: a service that asks in Retry-After to wait longer is not asked again.
     """
 
     tries: int = 10
@@ -30,6 +31,7 @@ class RequestPolicy:
     factor: float = 1.5
     limit_s: float = 64.0
     silences: float | None = None
+    longest_wait_s: float | None = None
 
     def delay_s(self, failures: int, error: RemoteError, fraction: float) -> float | None:
         """Seconds to wait after the ``failures``-th failure, or None when the tries are used up.
@@ -44,11 +46,13 @@ class RequestPolicy:
         allowed = error.handling.tries
         if failures >= (self.tries if allowed is None else min(allowed, self.tries)):
             return None
+        if self.longest_wait_s is not None and (error.retry_after_s or 0.0) > self.longest_wait_s:
+            return None
         backoff = fraction * min(self.first_s * self.factor ** (failures - 1), self.limit_s)
         return max(backoff, min(error.retry_after_s or 0.0, RETRY_AFTER_MAX_S))
 
 
-LOOKING = RequestPolicy(tries=6, silences=1.25)
+LOOKING = RequestPolicy(tries=6, silences=1.25, longest_wait_s=5.0)
 """Of a command that only looks, for a person who waits: some seconds, and enough that routine refusals of a fifth of all
 requests fail no check (one request in 16,000)."""
 

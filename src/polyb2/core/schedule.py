@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from polyb2.core.units import format_size, parse_size
 
 DAY_MINUTES = 24 * 60
-_RANGE = re.compile(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})")
+_RANGE = re.compile(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})", re.ASCII)
 _ZONE = re.compile(r"([A-Za-z][\w+/-]*)\s+(?=[\d*])")
 _SHAPE = "write 50M, or like 08:00-18:00=50M,*=0"
 _LIMIT_MAX = 10**18

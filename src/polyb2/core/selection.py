@@ -102,12 +102,14 @@ def split_datasets(words: list[str]) -> tuple[str, ...]:
     """Comma-separated and repeated dataset patterns as one tuple without repeats.
 
     Raises:
-        UsageError: a pattern is not of two segments.
+        UsageError: a pattern is not of two segments, or there are words and no pattern, as of a variable that is empty.
     """
     try:
         pieces = [check_pattern(piece.strip()) for word in words for piece in word.split(",") if piece.strip()]
     except ValueError as error:
         raise UsageError(f"--dataset: {error}") from error
+    if words and not pieces:
+        raise UsageError("--dataset is empty: write --dataset us_stocks_sip/day_aggs_v1, or leave it out")
     return tuple(dict.fromkeys(pieces))
 
 

@@ -14,9 +14,9 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 _SHOWN_MAX = 100
-_SIZE = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s*([kmgtp]?)(i?)b?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s*([kmgtp]?)(i?)b?", re.IGNORECASE | re.ASCII)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
-_DURATION = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s*(ms|s|m|h|d|)", re.IGNORECASE)
+_DURATION = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s*(ms|s|m|h|d|)", re.IGNORECASE | re.ASCII)
 _SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -30,7 +30,10 @@ def parse_size(text: str) -> int:
     if match is None or (match[3] and not match[2]):
         raise ValueError(f"{text[:_SHOWN_MAX]!r} is not a size: write 64MiB, 50M or a number of bytes")
     base = 1024 if match[3] else 1000
-    return int(Fraction(match[1]) * base ** _POWERS[match[2].lower()])
+    size = Fraction(match[1]) * base ** _POWERS[match[2].lower()]
+    if 0 < size < 1:  # not to be cut to 0, which means "no limit" in most places
+        raise ValueError(f"{text[:_SHOWN_MAX]!r} is less than a byte: write 64MiB, 50M or a number of bytes")
+    return int(size)
 
 
 def parse_duration(text: str) -> float:

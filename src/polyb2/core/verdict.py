@@ -59,9 +59,12 @@ def judge(
     if error.kind is Kind.FORBIDDEN and error.side is Side.SOURCE:
         is_believed = forbidden_before and not doubted
         return Verdict(Event.REFUSE if is_believed else failed, reason, charged=False, waits=not is_believed)
+    if outage:
+        # Whatever the side answers to all says nothing about this file.
+        return Verdict(failed, reason, charged=False, waits=True)
     if not error.handling.cured_by_retry:
         return Verdict(Event.PARK, reason, charged=True, waits=False)
-    if outage or made_progress or doubted or error.kind is Kind.UNREACHABLE:
+    if made_progress or doubted or error.kind is Kind.UNREACHABLE:
         return Verdict(failed, reason, charged=False, waits=True)
     # A stranger's answer is charged to nobody; one that is not doubted has come too often while the side was well.
     parks = error.is_strange or retry_count >= max_retries

@@ -14,16 +14,15 @@ from functools import partial
 
 from polyb2 import __version__
 from polyb2.core.errors import Kind, RemoteError, Scope, Side
-from polyb2.core.parts import PART_BYTES_MIN, Part, PartPlan
+from polyb2.core.parts import PART_BYTES_MIN, Part, PartPlan, single_part
 from polyb2.core.proof import ProofMark, composite
 from polyb2.core.records import PartProof, Receipt, StoredObject, Upload, UploadState
 from polyb2.core.stamp import Stamp
 from polyb2.doctor.leavings import Leavings
 from polyb2.doctor.notes import FailedError, Notes
-from polyb2.flow.mirror import whole
-from polyb2.remote.guards import Bandwidth
+from polyb2.remote.b2 import Target
+from polyb2.remote.bandwidth import Bandwidth
 from polyb2.remote.relay import Relay
-from polyb2.remote.target import Target
 
 FOLDER = ".polyb2-doctor/"
 _ETAG = 'a b"ö%20=?-2'
@@ -138,7 +137,7 @@ class Canary:
         self._notes.passed("read", "readFiles is there")
 
     async def _whole(self, version_id: str | None, size: int) -> bytes:
-        async with self._target.read(self._key, version_id, whole(size), fresh=True) as incoming:
+        async with self._target.read(self._key, version_id, single_part(size), fresh=True) as incoming:
             return await Relay(incoming, size, Bandwidth(), Side.TARGET).collect()
 
     # -- multipart ----------------------------------------------------------------------------------------------------

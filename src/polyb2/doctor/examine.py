@@ -16,7 +16,7 @@ from polyb2.doctor.network import examine_network, note_clock
 from polyb2.doctor.notes import FailedError, Notes
 from polyb2.doctor.source import examine_source
 from polyb2.doctor.target import examine_target
-from polyb2.flow.chosen import resolve_datasets
+from polyb2.flow.discover.chosen import resolve_datasets
 from polyb2.opening import binding_of, open_source, open_target
 from polyb2.remote.network import AnswerClock, Endpoint
 from polyb2.variables import dotenv_exposed
@@ -79,8 +79,8 @@ def _note_settings(notes: Notes, settings: Settings, side: Side) -> bool:
 
 async def _examine_source(notes: Notes, settings: Settings) -> None:
     await examine_network(notes, Endpoint(Side.SOURCE, settings.polygon_s3_endpoint_url, _step_s(settings)))
-    async with open_source(settings, LOOKING) as source:
-        source.guard.meters = clock = AnswerClock()
+    clock = AnswerClock()
+    async with open_source(settings, LOOKING, clock) as source:
         try:
             with notes.checking("list"):
                 await source.folders("")
@@ -110,8 +110,8 @@ def _note_region(notes: Notes, settings: Settings) -> None:
 async def _examine_target(notes: Notes, settings: Settings) -> bool | None:
     await examine_network(notes, Endpoint(Side.TARGET, settings.b2_endpoint_url or "", _step_s(settings)))
     _note_region(notes, settings)
-    async with open_target(settings, LOOKING) as target:
-        target.guard.meters = clock = AnswerClock()
+    clock = AnswerClock()
+    async with open_target(settings, LOOKING, clock) as target:
         try:
             with notes.checking("list", "listFiles"):
                 await target.guard.tried(target.probe)

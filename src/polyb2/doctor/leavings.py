@@ -9,7 +9,7 @@ from polyb2.core.errors import HANDLING, Kind, RemoteError
 from polyb2.core.retry import LOOKING
 from polyb2.core.stamp import Stamp
 from polyb2.doctor.notes import FailedError, Notes
-from polyb2.remote.target import Target
+from polyb2.remote.b2 import Target
 
 _SHOWN_MAX = 2 * LOOKING.tries
 """Versions that one doctor may have written without being told their ids."""

@@ -9,8 +9,8 @@ from polyb2.core.proof import composite_parts, md5_form
 from polyb2.core.records import ListedObject, Revision
 from polyb2.core.units import format_size
 from polyb2.doctor.notes import FailedError, Notes
-from polyb2.flow.entitlement import Readable, date_words, probe_dataset
-from polyb2.remote.source import Source
+from polyb2.flow.inspect.entitlement import Readable, date_words, probe_dataset
+from polyb2.remote.polygon import Source
 
 
 async def examine_source(notes: Notes, source: Source, datasets: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from polyb2.core.errors import Kind, RemoteError
 from polyb2.doctor.canary import Canary
 from polyb2.doctor.notes import FailedError, Notes
-from polyb2.remote.target import Target
+from polyb2.remote.b2 import Target
 
 UNFINISHED_DAYS = 7
 

@@ -1,26 +1,25 @@
-"""What a transfer works with, in one place: the two stores, the ledger, the streams and what is known of the target."""
+"""The state that all transfers of a process share: the two stores, the ledger, the slots and what is known of the target."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Self
 
-from polyb2 import __version__
 from polyb2.core.errors import Polyb2Error
-from polyb2.core.parts import Part
-from polyb2.core.proof import ProofMark
-from polyb2.core.records import Claim
-from polyb2.core.stamp import Stamp
-from polyb2.flow.streams import Streams
+from polyb2.core.timing import TIMING, Timing
+from polyb2.flow.run.slots import Slots
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.rows import TARGET_ETAGS, Load
 from polyb2.meters import Meters
-from polyb2.remote.guards import Bandwidth
+from polyb2.remote.b2 import Target
+from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.guard import Fence
+from polyb2.remote.polygon import Source
 from polyb2.remote.relay import Relay
-from polyb2.remote.source import Source
-from polyb2.remote.target import Target
 
 OPAQUE = "opaque"
 
@@ -55,6 +54,22 @@ class InFlight:
     is_sent_again: bool = False
     began_s: float = field(default_factory=time.monotonic)
 
+    def keep(self, length: int) -> None:
+        """Note how many bytes have receipts before parts are sent."""
+        self.kept_bytes = self.settled_bytes = length
+
+    @contextmanager
+    def carrying(self, relay: Relay, *, again: bool) -> Iterator[None]:
+        """Count a body as on its way, for the first time or ``again``."""
+        self.relays.add(relay)
+        if again or self.is_sent_again:
+            self.again.add(relay)
+        try:
+            yield
+        finally:
+            self.relays.discard(relay)
+            self.again.discard(relay)
+
     @property
     def bytes_done(self) -> int:
         """Bytes with a receipt, and those on their way."""
@@ -72,6 +87,25 @@ class InFlight:
         return (time.monotonic() - self.began_s) * (self.size - self.bytes_done) / gained if gained > 0 else None
 
 
+class PartEtags:
+    """Whether the target's part ETags are MD5s, as is known beyond this process."""
+
+    def __init__(self, ledger: Ledger, *, are_opaque: bool) -> None:
+        self._ledger = ledger
+        self.are_opaque = are_opaque
+
+    @classmethod
+    async def known(cls, ledger: Ledger) -> Self:
+        """What the ledger remembers of them."""
+        return cls(ledger, are_opaque=await ledger.fact(TARGET_ETAGS) == OPAQUE)
+
+    async def note(self, *, are_opaque: bool) -> None:
+        """Remember what an upload showed."""
+        if are_opaque != self.are_opaque:
+            self.are_opaque = are_opaque
+            await self._ledger.remember(TARGET_ETAGS, OPAQUE if are_opaque else None)
+
+
 @dataclass(slots=True)
 class Mirror:
     """The shared state of all transfers of a process.
@@ -80,61 +114,41 @@ class Mirror:
         source: where files are read.
         target: where they go.
         ledger: the durable state.
-        streams: the slots.
+        part_etags: what the target's part ETags are known to be.
+        slots: of all files in flight.
         bandwidth: bytes per second over all streams.
+        timing: how long is waited between looks and tries.
         part_bytes: ``POLYB2_PART_SIZE``, None for automatic.
-        plan_bytes_max: how large a revision that nobody agreed to may be queued; None where all is agreed to.
-        opaque_etags: the target's part ETags are known not to be MD5s.
         draining: set once the process is asked to stop.
         in_flight: the files at work, by key.
         on_revised: called with the key of a file that was found replaced, once it is queued.
-        meters: what was counted so far; the guards of both sides count into it as well.
+        meters: what was counted so far; both sides count into it as well.
     """
 
     source: Source
     target: Target
     ledger: Ledger
-    streams: Streams
+    part_etags: PartEtags
+    slots: Slots
     bandwidth: Bandwidth
+    meters: Meters
+    timing: Timing = TIMING
     part_bytes: int | None = None
-    plan_bytes_max: int | None = None
-    opaque_etags: bool = False
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: dict[str, InFlight] = field(default_factory=dict)
     on_revised: Callable[[str], None] = lambda _key: None
-    meters: Meters = field(default_factory=Meters)
 
-    def __post_init__(self) -> None:
-        self.source.guard.meters = self.target.guard.meters = self.meters
-
-    def dest_key(self, claim: Claim) -> str:
-        return self.target.prefix + claim.key
+    def fenced(self, fence: Fence) -> Mirror:
+        """The same mirror for an attempt, whose requests may only begin while ``fence`` lets them."""
+        return replace(self, source=self.source.fenced(fence), target=self.target.fenced(fence))
 
     @property
     def load(self) -> Load:
-        """What this process is up to now."""
-        streams, source, target = self.streams, self.source.guard, self.target.guard
-        return Load(streams.busy, streams.total, source.per_second, target.per_second)
+        """The streams and rates of this process now, for the ledger."""
+        slots, source, target = self.slots, self.source.guard, self.target.guard
+        return Load(slots.busy, slots.total, source.per_second, target.per_second)
 
     def check_draining(self) -> None:
         """Raise :class:`DrainedError` if nothing new may begin."""
         if self.draining.is_set():
             raise DrainedError("stopped before the file was done; the next run goes on from here")
-
-    async def note_opaque(self, *, opaque: bool) -> None:
-        """Remember, beyond this process, whether the target's part ETags are MD5s."""
-        if opaque != self.opaque_etags:
-            self.opaque_etags = opaque
-            await self.ledger.remember(TARGET_ETAGS, OPAQUE if opaque else None)
-
-
-def stamp_of(claim: Claim, proof: ProofMark) -> Stamp:
-    """The marks of the object that this claim's attempt makes."""
-    revision = claim.revision
-    modified_ms = revision.last_modified_ms
-    return Stamp(claim.token, revision.etag, proof, __version__, modified_ms, modified_ms)
-
-
-def whole(size: int) -> Part:
-    """A file as one part."""
-    return Part(1, 0, size)

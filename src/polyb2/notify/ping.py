@@ -17,8 +17,8 @@ import aiohttp
 from polyb2.core.errors import UsageError
 from polyb2.core.logevents import LogEvent, told
 from polyb2.core.scrub import shown
-from polyb2.remote.clients import open_session
 from polyb2.remote.proxies import proxy_of
+from polyb2.remote.sessions import open_session
 
 log = logging.getLogger(__name__)
 PATIENCE_S = 5.0

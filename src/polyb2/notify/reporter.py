@@ -13,9 +13,9 @@ from polyb2.core.scrub import scrub
 from polyb2.core.selection import DateRange
 from polyb2.core.status import TRANSITIONS, Event
 from polyb2.core.units import format_size
-from polyb2.flow.coverage import days_of, resolve_known
-from polyb2.flow.pool import Outcome
-from polyb2.flow.verify import Findings
+from polyb2.flow.inspect.coverage import days_of, resolve_known
+from polyb2.flow.inspect.verify import Findings
+from polyb2.flow.run.pool import Outcome
 from polyb2.ledger.ledger import Ledger
 
 LATELY = timedelta(days=8)

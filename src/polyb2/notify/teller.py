@@ -17,8 +17,8 @@ from polyb2.config import Settings
 from polyb2.core.errors import Kind, Polyb2Error, Scope
 from polyb2.core.logevents import LogEvent, told
 from polyb2.core.news import News
-from polyb2.flow.outage import Outage
-from polyb2.flow.pool import Outcome
+from polyb2.flow.run.breaker import CircuitBreaker
+from polyb2.flow.run.pool import Outcome
 from polyb2.ledger.ledger import Ledger
 from polyb2.notify import reporter
 from polyb2.notify.notifier import Notifier
@@ -39,7 +39,7 @@ class Scene:
     Attributes:
         settings: of the process.
         ledger: what it knows.
-        outage: the gate.
+        breaker: the gate.
         outcome: what the pool did so far.
         stays_up: it is a watch, whose end is nothing to tell of.
         problems: what stands in the way now, in words.
@@ -49,7 +49,7 @@ class Scene:
 
     settings: Settings
     ledger: Ledger
-    outage: Outage
+    breaker: CircuitBreaker
     outcome: Outcome
     stays_up: bool
     problems: Callable[[], list[str]]
@@ -108,7 +108,7 @@ class Teller:
             news += await self._found()
         if news or ended:
             await self._notifier.tell(news)
-        if self._may_stand and self._scene.outage.error is None and self._scene.outcome.bytes:
+        if self._may_stand and self._scene.breaker.error is None and self._scene.outcome.bytes:
             self._may_stand = False
             await self._notifier.forget("stopped ")
         if ended and self._pinger is not None:
@@ -145,7 +145,7 @@ class Teller:
 
     def _standing(self) -> list[News]:
         """A side that lets nothing through: keys and caps at once, the rest when it lasts."""
-        error, now_s = self._scene.outage.error, time.monotonic()
+        error, now_s = self._scene.breaker.error, time.monotonic()
         if error is None:
             self._paused_s = None
             return []

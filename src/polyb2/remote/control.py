@@ -2,7 +2,7 @@
 
 botocore follows redirects, corrects a region by asking again, and reads whatever comes into memory. Here nothing is followed,
 an answer longer than any that S3 gives is dropped while it comes, and an error never reaches botocore at all: both HTTP
-stacks have their errors classed in one place (``translate.py``).
+stacks have their errors classed in one place (``classify.py``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from aiobotocore.awsrequest import AioAWSResponse
 from multidict import CIMultiDict
 from yarl import URL
 
-from polyb2.remote.translate import AnswerError, OversizedError, error_body, is_error, is_page, text_of
+from polyb2.core.scrub import one_line
+from polyb2.remote.classify import AnswerError, UnusableError, error_body, is_error, is_page, text_of
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSPreparedRequest
@@ -23,6 +24,8 @@ ANSWER_BYTES_MAX = 4 << 20
 """A page of 1,000 keys of 100 bytes has a third of a megabyte; of keys as long as S3 has them, 1,024 bytes, 2 MB."""
 _OK = {200, 204, 206}
 _IN_A_200 = 500
+_PLAIN = {"", "identity", "aws-chunked"}
+"""Content codings of a body that can be read as it is."""
 _DECLARATION = b"<!DOCTYPE"
 """Of entities, which make hundreds of megabytes of a kilobyte. S3 declares none, and in keys the bracket is escaped."""
 
@@ -37,7 +40,7 @@ async def exchange(
 
     Raises:
         AnswerError: it is an error, a redirect, or a page.
-        OversizedError: it is longer than an answer can be.
+        UnusableError: it is longer than an answer can be, or compressed.
         aiohttp.ClientError: there is none.
     """
     response = await session.request(
@@ -87,6 +90,10 @@ async def _checked(response: aiohttp.ClientResponse) -> bytes:
     if response.status not in _OK:
         raise AnswerError(response.status, response.headers, await error_body(response))
     body = await _bounded(response)
+    if body and (coding := response.headers.get("Content-Encoding", "").strip().lower()) not in _PLAIN:
+        raise UnusableError(
+            f"a body that is compressed ({one_line(coding)[:30]}), as a proxy does that changes answers"
+        )
     text = text_of(body)
     if is_page(text, response.headers) or _DECLARATION in body:
         raise AnswerError(response.status, response.headers, body)
@@ -107,4 +114,4 @@ async def _bounded(response: aiohttp.ClientResponse) -> bytes:
                 break
         else:
             return bytes(body)
-    raise OversizedError(f"more than the {ANSWER_BYTES_MAX >> 20} MiB that such an answer can have")
+    raise UnusableError(f"more than the {ANSWER_BYTES_MAX >> 20} MiB that such an answer can have")

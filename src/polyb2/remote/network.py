@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from polyb2 import descriptors
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.meters import Meters
+from polyb2.remote.classify import FOREIGN
 from polyb2.remote.proxies import proxy_of
-from polyb2.remote.translate import FOREIGN
 from polyb2.remote.trust import authorities
 
 T = TypeVar("T")

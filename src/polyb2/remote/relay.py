@@ -18,10 +18,10 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_writer import StreamWriter
 
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.remote.guards import Bandwidth
+from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.classify import FOREIGN, translate
 from polyb2.remote.pump import BUFFER_BYTES, Incoming, Pump
 from polyb2.remote.traffic import StallWatch
-from polyb2.remote.translate import FOREIGN, translate
 
 Look = Callable[[bytes | memoryview], None]
 """Is shown the bytes that pass; a view is only good during the call."""

@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 import aiohttp
 from yarl import URL
 
-from polyb2.remote.clients import Http
-from polyb2.remote.guards import Guard
+from polyb2.remote.guard import Guard
 from polyb2.remote.pump import Incoming
 from polyb2.remote.relay import AtHand, Relay
+from polyb2.remote.sessions import Http
 
 Check = Callable[[aiohttp.ClientResponse], Awaitable[None]]
 """Raises what an answer's head (of a PUT: its body as well) stands for, unless it is the one that was asked for."""
@@ -39,7 +39,7 @@ class Route:
             try:
                 watch.receives(response.connection.transport if response.connection is not None else None)
                 await check(response)
-                self._guard.accepted()
+                watch.answered()
                 yield Incoming(response, watch)
             finally:
                 # A body that was not read to its end is not drained: the connection goes.

@@ -183,6 +183,16 @@ async def test_a_file_no_longer_listed_is_parked_if_unfinished_and_revived_when_
     assert books.row(DAY)["source_last_modified_ms"] == 3
 
 
+async def test_only_unfinished_files_can_be_gone(books: Books) -> None:
+    """What is mirrored stays so, and a file in work is for its worker to ask about."""
+    await books.ledger.complete(await books.claimed(listed(DAY)), SENT)
+    await books.claimed(listed("2024-01-03"))
+    await books.discover(listed("2024-01-04"))
+    assert await books.ledger.mark_gone([key(DAY), key("2024-01-03"), key("2024-01-04")]) == 1
+    found = [books.status(day) for day in (DAY, "2024-01-03", "2024-01-04")]
+    assert found == ["completed", "processing", "permanent_failure"]
+
+
 async def test_what_the_target_already_holds_is_adopted_and_not_queued(books: Books) -> None:
     assert await books.discover(listed(DAY), adopted=Mirrored("dest", "v", "etag")) == {Change.NEW: 1}
     row = books.row(DAY)
@@ -401,6 +411,16 @@ def test_a_named_key_that_the_ledger_does_not_have_is_said_and_the_others_are_ac
     assert result.exit_code == 3
     assert f"the ledger has no {key('2024-01-03')}: run polyb2 discover" in result.stderr
     assert result.stdout.startswith("1 files ")
+
+
+@pytest.mark.parametrize("command", ["retry", "unqueue", "files"])
+@pytest.mark.parametrize("option", ["--status", "--dataset", "--dates"])
+def test_a_filter_that_is_empty_as_of_an_unset_variable_never_means_everything(
+    place: Place, monkeypatch: pytest.MonkeyPatch, command: str, option: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", place.url)
+    result = CliRunner().invoke(app, [command, option, ""], standalone_mode=False)
+    assert f"{option} is empty" in str(result.exception)
 
 
 async def test_unqueue_leaves_the_upload_of_what_verify_queued(books: Books) -> None:

@@ -8,9 +8,10 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import aiosqlite
 import pytest
@@ -64,6 +65,40 @@ async def test_a_ledger_may_have_any_name_and_keeps_what_is_in_it(path: Path, na
         await ledger.write("test", lambda tx, turn=turn: remember(tx, "turn", str(turn)))  # type: ignore[misc]
         await ledger.close()
     assert {entry.name for entry in path.parent.iterdir()} <= {name, f"{name}.lock"}
+
+
+@contextmanager
+def ordinary_user() -> Iterator[None]:
+    """Be nobody in particular, where we are root, to whom modes mean nothing."""
+    was = os.geteuid()
+    if was == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(was)
+
+
+@pytest.mark.parametrize("read_only", [False, True], ids=["writer", "reader"])
+async def test_a_ledger_in_a_folder_that_cannot_be_written_is_told_of_by_its_place(read_only: bool) -> None:
+    with TemporaryDirectory(prefix="polyb2-read-only-") as name:
+        folder = Path(name)
+        ledger = await open_store(folder / "ledger.db", Clock())
+        await ledger.write("test", lambda tx: remember(tx, "a", "1"))
+        await ledger.close()
+        FileLock(folder / "ledger.db", needed=True).make()
+        for entry in folder.iterdir():
+            entry.chmod(0o666)
+        folder.chmod(0o555)
+        with (
+            ordinary_user(),
+            pytest.raises(UsageError, match=r"ledger\.db cannot be opened: uid .* or copy the ledger"),
+        ):
+            await open_store(folder / "ledger.db", Clock(), read_only=read_only)
+        folder.chmod(0o755)
+        ledger = await open_store(folder / "ledger.db", Clock())
+        assert await ledger.read(lambda tx: fact(tx, "a")) == "1"
+        await ledger.close()
 
 
 def make_ancestor(path: Path) -> None:

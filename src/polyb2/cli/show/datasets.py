@@ -11,7 +11,7 @@ from polyb2.core.status import Status
 from polyb2.core.units import format_size
 
 if TYPE_CHECKING:
-    from polyb2.flow.datasets import Entry
+    from polyb2.flow.inspect.datasets import Entry
 
 _READABLE = {
     "all": ("all of it", "green"),
@@ -53,7 +53,7 @@ def _sizes(day_bytes: tuple[int, int]) -> str:
 
 
 def _probe_cells(entry: Entry) -> tuple[Text, Text]:
-    from polyb2.flow.entitlement import date_words
+    from polyb2.flow.inspect.entitlement import date_words
 
     found = entry.entitlement
     if found is None:

@@ -23,10 +23,10 @@ from polyb2.core.units import format_duration, format_size
 
 if TYPE_CHECKING:
     from polyb2.core.records import OpenUpload
-    from polyb2.flow.cleanup import Swept
-    from polyb2.flow.pool import Outcome
-    from polyb2.flow.report import Report
-    from polyb2.flow.verify import Difference, Findings
+    from polyb2.flow.discover.findings import Report
+    from polyb2.flow.inspect.cleanup import Swept
+    from polyb2.flow.inspect.verify import Difference, Findings
+    from polyb2.flow.run.pool import Outcome
     from polyb2.ledger.rows import FileRow
 
 NAMED_MAX = 20
@@ -185,7 +185,8 @@ def print_findings(findings: Findings) -> None:
     out = console(asked=False)
     if MANNER.quiet and findings.found:
         tell_failure(f"{findings.found} differences: polyb2 verify without --quiet names them", UNFINISHED)
-    print_named(out, "a broken gzip stream, as the source has it:", findings.damaged_at_source, "verify")
+    words = "a broken gzip stream, as the source has it:"
+    print_named(out, words, findings.damaged_at_source, "verify", total=findings.damaged)
     out.print(f"{findings.checked} files checked, {findings.found} differences")
     if findings.repaired:
         out.print(f"{findings.repaired} files queued: polyb2 run sends them again")
@@ -246,10 +247,10 @@ def print_swept(swept: Swept, *, dry_run: bool) -> None:
         out.print(f"{swept.failed} uploads could not be aborted: run polyb2 cleanup again later")
 
 
-def print_named(out: Console, words: str, names: list[str], command: str = "") -> None:
-    """A line a name, the first twenty; ``command`` has a ``--json`` that names all."""
+def print_named(out: Console, words: str, names: list[str], command: str = "", *, total: int | None = None) -> None:
+    """A line a name, the first twenty of ``total``; ``command`` has a ``--json`` that names all of ``names``."""
     for name in names[:NAMED_MAX]:
         out.print(f"{words} {name}")
     if len(names) > NAMED_MAX:
         rest = f" (polyb2 {command} --json names them)" if command else ""
-        out.print(f"{words} {len(names) - NAMED_MAX} more{rest}")
+        out.print(f"{words} {(total or len(names)) - NAMED_MAX} more{rest}")

@@ -11,7 +11,7 @@ from polyb2.core.estimate import Estimate
 from polyb2.core.units import format_duration, format_size
 
 if TYPE_CHECKING:
-    from polyb2.flow.report import Report
+    from polyb2.flow.discover.findings import Report
 
 _HOUR_S = 3600
 
@@ -36,7 +36,7 @@ def print_plan(report: Report, estimate: Estimate) -> None:
 
 def _print_years(out: Console, report: Report) -> None:
     """A line a dataset and year; a column a kind of file that occurs."""
-    from polyb2.flow.report import Kind
+    from polyb2.flow.discover.findings import Kind
 
     shown = [kind for kind in Kind if kind in {Kind.NEW, Kind.MIRRORED} or report.amount(kind).files]
     heads = ["adoptable" if kind is Kind.ADOPTED else kind.value for kind in shown]

@@ -19,7 +19,7 @@ from polyb2.core.status import WAITING, Status
 
 if TYPE_CHECKING:
     from polyb2.flow.mirror import InFlight, Mirror
-    from polyb2.flow.outage import Outage
+    from polyb2.flow.run.breaker import CircuitBreaker
     from polyb2.ledger.status_report import StatusReport
 
 log = logging.getLogger(__name__)
@@ -40,10 +40,10 @@ class Progress:
         self._display: Live | None = None
         self._is_aside = False
 
-    def start(self, mirror: Mirror, outage: Outage) -> None:
+    def start(self, mirror: Mirror, breaker: CircuitBreaker) -> None:
         """Begin to show; called on the event loop."""
         if not MANNER.quiet:
-            self._task = asyncio.create_task(self._show(_Figures(mirror, outage)), name="progress")
+            self._task = asyncio.create_task(self._show(_Figures(mirror, breaker)), name="progress")
 
     async def stop(self) -> None:
         if self._task is not None:
@@ -92,9 +92,9 @@ class Progress:
 class _Figures:
     """The figures of this run, from counts that also hold what came before it."""
 
-    def __init__(self, mirror: Mirror, outage: Outage) -> None:
+    def __init__(self, mirror: Mirror, breaker: CircuitBreaker) -> None:
         self._mirror = mirror
-        self._outage = outage
+        self._breaker = breaker
         self._first: tuple[int, int] | None = None
         self._samples: deque[tuple[float, int]] = deque()
 
@@ -105,7 +105,7 @@ class _Figures:
         self._first = self._first or (completed, report.totals.bytes_done)
         lines = [FileLine(file.key, file.size, file.bytes_done, file.attempt) for file in self._in_flight()]
         on_the_way = self._on_the_way(report)
-        error = self._outage.error
+        error = self._breaker.error
         return Frame(
             bytes_done=max(0, report.totals.bytes_done - self._first[1]) + on_the_way,
             bytes_left=report.bytes_left - on_the_way,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 from rich.text import Text
 
-from polyb2.cli.logs import tell_failure
 from polyb2.cli.show.output import COLOURS, console
+from polyb2.cli.verdict import UNKNOWN_KEY, tell_unknown_key
 from polyb2.core.status import Status
 from polyb2.core.units import format_duration, format_size, iso_utc
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from polyb2.ledger.rows import AttemptRow, FileRow, History, RevisionRow
 
 
-async def tell_stories(ledger: Ledger, keys: Sequence[str], takes: Callable[[FileRow], bool], *, as_json: bool) -> None:
-    """Tell of each key; one that the ledger does not have is named on stderr.
+async def tell_stories(ledger: Ledger, keys: Sequence[str], takes: Callable[[FileRow], bool], *, as_json: bool) -> int:
+    """Tell of each key; one that the ledger does not have is named on stderr. The exit code.
 
     Args:
         ledger: where it is from.
@@ -28,16 +28,19 @@ async def tell_stories(ledger: Ledger, keys: Sequence[str], takes: Callable[[Fil
         takes: what the other options choose.
         as_json: an object a line.
     """
+    code = 0
     for key in dict.fromkeys(keys):
         history = await ledger.history(key)
         if history is None:
-            tell_failure(f"the ledger has no {key}: run polyb2 discover for its date and dataset", 0)
+            tell_unknown_key(key)
+            code = UNKNOWN_KEY
         elif not takes(history.file):
             continue
         elif as_json:
             typer.echo(json.dumps(history.as_json()))
         else:
             _print_history(history)
+    return code
 
 
 def _print_history(history: History) -> None:

@@ -88,6 +88,11 @@ def translated_os(path: Path) -> Iterator[None]:
         raise UsageError(f"the ledger cannot be kept at {path}: {descriptors.words(error) or words}") from error
 
 
+def can_write_beside(real: Path) -> bool:
+    """True if this process may make files in the ledger's folder, which a read-only mount forbids to root as well."""
+    return os.access(real.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def find(path: Path) -> Path:
     """The real path of the ledger, which need not exist: one name for its lock, its ``-wal`` and itself.
 

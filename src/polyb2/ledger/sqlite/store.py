@@ -9,9 +9,10 @@ cancelling the awaiting task never leaves half of it. Writes that come at the sa
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,12 +22,12 @@ import aiosqlite
 
 from polyb2.clock import Clock
 from polyb2.core.checkup import Check
-from polyb2.core.errors import LedgerError, LedgerGoneError, UsageError
+from polyb2.core.errors import LedgerBusyError, LedgerError, LedgerGoneError, UsageError
 from polyb2.failpoints import failpoint
 from polyb2.ledger.busy_retry import BusyRetry
 from polyb2.ledger.sqlite.checks import check_files
 from polyb2.ledger.sqlite.errors import translated
-from polyb2.ledger.sqlite.file_system import find
+from polyb2.ledger.sqlite.file_system import can_write_beside, find
 from polyb2.ledger.sqlite.files import OpenFiles, check_readable, make
 from polyb2.ledger.sqlite.group_commit import Batch, GroupCommit, Outcome, Shared, Work, run_batch
 from polyb2.ledger.sqlite.lock import FileLock, has_wal_reset_bug
@@ -208,11 +209,30 @@ async def open_store(path: Path, clock: Clock, *, read_only: bool = False, make_
 
 
 def _connect(files: OpenFiles, lock: FileLock, *, read_only: bool) -> sqlite3.Connection:
-    if read_only:
-        return connect(files.real, lock, read_only=True)
-    files.begin()
-    # No other process closes the ledger as its last user while we have it open: the files stay as they are now.
-    return _kept_if(connect(files.real, lock, read_only=False), files.note)
+    with _place_named(files.real):
+        if read_only:
+            return connect(files.real, lock, read_only=True)
+        files.begin()
+        # No other process closes the ledger as its last user while we have it open: the files stay as they are now.
+        return _kept_if(connect(files.real, lock, read_only=False), files.note)
+
+
+@contextmanager
+def _place_named(real: Path) -> Iterator[None]:
+    """Name the place where nothing can be written beside a ledger that SQLite cannot open: SQLite says only the latter.
+
+    Raises:
+        UsageError: so it is.
+    """
+    try:
+        yield
+    except LedgerError as error:
+        if isinstance(error, LedgerBusyError) or can_write_beside(real):
+            raise
+        raise UsageError(
+            f"the ledger {real} cannot be opened: uid {os.geteuid()} cannot write to its folder, and SQLite keeps files "
+            "beside a ledger even to read it; make the folder writable, or copy the ledger and set DATABASE_URL to the copy"
+        ) from error
 
 
 def _connect_beside(files: OpenFiles, lock: FileLock) -> sqlite3.Connection:

@@ -1,0 +1,1 @@
+"""From the source's listing into the queue."""

@@ -1,0 +1,1 @@
+"""Looks at the ledger, the source and the bucket; repairs by queueing, and never sends a file itself."""

@@ -1,0 +1,158 @@
+"""The circuit breaker before every claim: open while a whole side is in trouble, so that nothing is charged to files.
+
+Closed: claims pass. Open: nothing is claimed; the side is probed, ever more slowly. Half-open: the probe was answered, and
+one file finds out whether bytes go again, as a cap or a refused write is not seen by a listing. A file that comes through
+closes it, a further report of trouble opens it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from enum import Enum
+from typing import Protocol
+
+from polyb2.core.errors import AccountStoppedError, Kind, RemoteError, Scope, Side
+from polyb2.core.logevents import LogEvent, told
+from polyb2.core.timing import TIMING, Timing
+from polyb2.core.units import format_duration
+from polyb2.flow.run.diagnosis import Probed
+
+log = logging.getLogger(__name__)
+
+
+class BreakerState(Enum):
+    """See the module."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+class Sides(Protocol):
+    """What is known of the sides, as far as the breaker goes: see :class:`~polyb2.flow.run.diagnosis.Diagnosis`."""
+
+    proofs: int
+
+    def proved(self, key: str) -> None: ...
+
+    async def probe(self, side: Side, near: str) -> Probed: ...
+
+
+class CircuitBreaker:
+    """Of both sides together: a file needs both.
+
+    Attributes:
+        state: see the module.
+        error: the trouble of a side, while the breaker is not closed.
+    """
+
+    def __init__(self, sides: Sides, timing: Timing = TIMING, *, give_up_s: float, for_ever: bool) -> None:
+        """Begin closed.
+
+        Args:
+            sides: are probed.
+            timing: of the probes.
+            give_up_s: how long a side may be in trouble.
+            for_ever: it may be so for ever.
+        """
+        self.state = BreakerState.CLOSED
+        self.error: RemoteError | None = None
+        self._sides = sides
+        self._timing = timing
+        self._give_up_s = give_up_s
+        self._for_ever = for_ever
+        self._probe_s = timing.probe_first_s
+        self._since_s = 0.0
+        self._near = ""
+        self._beside = 0
+        """Files at work beside the one that is being tried: they may be long, and it waits for none of them."""
+
+    def proved(self, key: str, began_s: float) -> None:
+        """Close: the bytes of a file went all the way, in an attempt that began then (by the loop's clock)."""
+        self._sides.proved(key)
+        if self.error is None or began_s < self._since_s:
+            # Its requests may have been answered before the trouble began.
+            return
+        extra = told(LogEvent.SIDE_RESUMED, side=self.error.side, seconds=_now_s() - self._since_s)
+        log.info("the %s answers again; going on", self.error.side, extra=extra)
+        self.state, self.error, self._probe_s = BreakerState.CLOSED, None, self._timing.probe_first_s
+
+    def report(self, error: RemoteError, key: str, proofs: int) -> None:
+        """Open, unless a file came through since the error.
+
+        Args:
+            error: the side's trouble.
+            key: the file that met it.
+            proofs: how many files had come through by then.
+        """
+        if proofs != self._sides.proofs and error.handling.scope is not Scope.ACCOUNT:
+            return
+        match self.state:
+            case BreakerState.CLOSED:
+                self._since_s = _now_s()
+                self._log_pause(error)
+            case BreakerState.HALF_OPEN:
+                self._probe_more_slowly()
+            case BreakerState.OPEN:
+                pass
+        self.state, self.error, self._near = BreakerState.OPEN, error, key
+
+    async def admission(self, in_flight: int) -> bool:
+        """Wait until a claim may be tried; False where another attempt is trying already whether the trouble is over.
+
+        Args:
+            in_flight: files at work.
+
+        Raises:
+            AccountStoppedError: it lasted longer than ``POLYB2_GIVE_UP``, or no attempt can succeed until a person acts.
+        """
+        if self.error is not None and self.error.handling.scope is Scope.ACCOUNT and not self._for_ever:
+            raise AccountStoppedError(str(self.error))
+        if self.state is BreakerState.HALF_OPEN:
+            self._beside = min(self._beside, in_flight)
+            return in_flight <= self._beside
+        while self.state is BreakerState.OPEN and self.error is not None:
+            self._check_limit(self.error)
+            await asyncio.sleep(min(self._probe_s, self._left_s(self.error)))
+            await self._try_half_open(in_flight)
+        return True
+
+    async def _try_half_open(self, in_flight: int) -> None:
+        error = self.error
+        problem = (await self._sides.probe(error.side, self._near)).problem if error is not None else None
+        if problem is not None and not problem.kind.contradicts:
+            self._probe_more_slowly()
+        elif self.state is BreakerState.OPEN:
+            self.state, self._beside = BreakerState.HALF_OPEN, in_flight
+
+    def _probe_more_slowly(self) -> None:
+        self._probe_s = min(self._probe_s * 2, self._timing.probe_limit_s)
+
+    def _log_pause(self, error: RemoteError) -> None:
+        if not self._for_ever and error.handling.scope is not Scope.OUTAGE:
+            return
+        limit_s = self._limit_s(error)
+        limit = "" if limit_s is None else f"; giving up after {format_duration(limit_s)}"
+        extra = told(LogEvent.SIDE_PAUSED, side=error.side, reason=error.kind, give_up_seconds=limit_s)
+        log.error("paused: %s%s", error, limit, extra=extra)
+
+    def _check_limit(self, error: RemoteError) -> None:
+        if self._left_s(error) <= 0:
+            limit = format_duration(self._limit_s(error) or 0.0)
+            raise AccountStoppedError(f"gave up after {limit}: {error}; the next run goes on from here")
+
+    def _limit_s(self, error: RemoteError) -> float | None:
+        """How long the side may be in trouble; None for ever."""
+        if self._for_ever:
+            return None
+        has_moved = error.is_strange and error.kind is Kind.MISCONFIGURED
+        return min(self._give_up_s, self._timing.moved_limit_s) if has_moved else self._give_up_s
+
+    def _left_s(self, error: RemoteError) -> float:
+        limit_s = self._limit_s(error)
+        return self._timing.probe_limit_s if limit_s is None else self._since_s + limit_s - _now_s()
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,166 @@
+"""The lease, state by state, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from polyb2.core.errors import LeaseLostError, LedgerError
+from polyb2.flow.run.lease import RENEWALS_A_LEASE, Lease, LeaseState
+from polyb2.ledger.rows import IDLE, Load, Worker
+from tests.virtual import VirtualLoop, play
+
+LEASE_S = 60.0
+
+
+class Books:
+    """A ledger, as far as leases go."""
+
+    def __init__(self) -> None:
+        self.workers: list[str] = []
+        self.renewals = 0
+        self.ended: list[int] = []
+        self.refuses_renewal = False
+        self.renewing_s = 0.0
+        self.is_broken = False
+
+    async def register(self, worker_id: str, lease_ms: int) -> Worker:
+        assert lease_ms == LEASE_S * 1000
+        self.workers.append(worker_id)
+        return Worker(len(self.workers), worker_id)
+
+    async def renew(self, worker: Worker, load: Load) -> None:
+        assert load is IDLE
+        await asyncio.sleep(self.renewing_s)
+        if self.refuses_renewal:
+            self.refuses_renewal = False
+            raise LeaseLostError(f"the lease of worker {worker.worker_id} ran out")
+        self.renewals += 1
+
+    async def end_worker(self, worker: Worker, reason: str) -> None:
+        if self.is_broken:
+            raise LedgerError("the disk is full")
+        assert reason == "interrupted"
+        self.ended.append(worker.row)
+
+
+class Scene:
+    """A lease that is kept, and what it tells."""
+
+    def __init__(self) -> None:
+        self.books = Books()
+        self.lost = 0
+        self.lease = Lease(self.books, "a worker", LEASE_S, lambda: asyncio.get_running_loop().time())
+
+    async def begin(self) -> asyncio.Task[None]:
+        await self.lease.take()
+        return asyncio.create_task(self.lease.keep(lambda: IDLE, self._on_lost))
+
+    async def _on_lost(self) -> None:
+        self.lost += 1
+        assert self.lease.worker is None
+
+
+def scene(act: Any) -> None:
+    """Play ``act(scene)`` in virtual time."""
+    played = Scene()
+    coroutine: Coroutine[Any, Any, None] = act(played)
+    play(coroutine)
+
+
+def test_without_a_lease_nothing_may_begin() -> None:
+    async def act(scene: Scene) -> None:
+        assert scene.lease.state is LeaseState.NONE
+        assert scene.lease.worker is None
+        with pytest.raises(LeaseLostError):
+            scene.lease.check()
+
+    scene(act)
+
+
+def test_a_lease_that_is_renewed_is_held_for_ever() -> None:
+    async def act(scene: Scene) -> None:
+        keeping = await scene.begin()
+        await asyncio.sleep(100 * LEASE_S + 1)
+        scene.lease.check()
+        assert scene.lease.worker == Worker(1, "a worker")
+        assert (scene.lost, scene.books.renewals) == (0, 100 * RENEWALS_A_LEASE)
+        keeping.cancel()
+
+    play(act(Scene()), 200 * LEASE_S)
+
+
+@pytest.mark.parametrize("loss", ["refused by the ledger", "refused to a claim", "the loop was blocked"])
+def test_after_a_loss_a_new_worker_begins(loss: str) -> None:
+    async def act(scene: Scene) -> None:
+        keeping = await scene.begin()
+        await asyncio.sleep(1)
+        if loss == "refused by the ledger":
+            scene.books.refuses_renewal = True
+        elif loss == "refused to a claim":
+            scene.lease.lose()
+        else:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, VirtualLoop)
+            loop.advance(LEASE_S)
+        if loss != "refused by the ledger":
+            assert scene.lease.state is LeaseState.LOST
+            with pytest.raises(LeaseLostError):
+                scene.lease.check()
+        await asyncio.sleep(LEASE_S / RENEWALS_A_LEASE)
+        assert (scene.lost, len(scene.books.workers)) == (1, 2)
+        assert scene.lease.worker == Worker(2, "a worker")
+        keeping.cancel()
+
+    scene(act)
+
+
+def test_a_lease_that_was_lost_while_it_was_renewed_stays_lost() -> None:
+    """A claim met the loss and was dropped unsettled: a renewed lease would keep its row from everybody."""
+
+    async def act(scene: Scene) -> None:
+        scene.books.renewing_s = 1.0
+        keeping = await scene.begin()
+        await asyncio.sleep(LEASE_S / RENEWALS_A_LEASE + 0.5)
+        scene.lease.lose()
+        await asyncio.sleep(1)
+        assert (scene.lost, len(scene.books.workers)) == (1, 2)
+        keeping.cancel()
+
+    scene(act)
+
+
+def test_a_renewal_counts_from_before_the_ledger_was_asked() -> None:
+    async def act(scene: Scene) -> None:
+        keeping = await scene.begin()
+        scene.books.renewing_s = 20.0
+        asked_s = LEASE_S / RENEWALS_A_LEASE
+        await asyncio.sleep(asked_s + 21)
+        assert scene.books.renewals == 1
+        keeping.cancel()
+        await asyncio.sleep(LEASE_S - 21 - 0.1)
+        scene.lease.check()
+        await asyncio.sleep(0.2)
+        with pytest.raises(LeaseLostError):
+            scene.lease.check()
+
+    scene(act)
+
+
+def test_given_back_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def act(scene: Scene) -> None:
+        await scene.lease.take()
+        scene.lease.lose()
+        await scene.lease.give_back()
+        await scene.lease.give_back()
+        assert scene.books.ended == [1]
+        assert scene.lease.state is LeaseState.NONE
+        await scene.lease.take()
+        scene.books.is_broken = True
+        await scene.lease.give_back()
+
+    scene(act)
+    assert "the files in hand come free in 60 s: the disk is full" in caplog.text
