@@ -1,8 +1,8 @@
-"""What a process inherits from whoever started it, and cannot work with: closed standard streams and blocked signals.
+"""Repair of what a process inherits and cannot work with: closed standard streams and blocked signals.
 
 Cron wrappers, supervisors and ``<&-`` leave descriptors 0 to 2 closed. The next file or socket would get such a number: libuv
-aborts on it, and whatever is printed later would go there. A supervisor that blocks SIGTERM around its own fork hands the
-block down, and a run would never hear of its drain.
+aborts on it, and later prints would go there. A supervisor that blocks SIGTERM around its own fork hands the
+block down, and a run would never receive its signal to drain.
 """
 
 from __future__ import annotations

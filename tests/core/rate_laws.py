@@ -61,7 +61,7 @@ class Place:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether the files in flight, twice the slots, are so few that the back-off of a refused one leaves slots idle."""
+        """Tell if the files in flight, twice the slots, are so few that the back-off of a refused one leaves slots idle."""
         return self.slots <= 2
 
     @property
@@ -152,7 +152,7 @@ def requests_a_second(rate: float, burst: float, unit: float = 1.0) -> Law:
 
 
 def at_once(limit: int) -> Law:
-    """So many requests at once."""
+    """A number of requests at once."""
 
     def law(place: Place, seeds: Sequence[int]) -> Iterator[str]:
         # A request is inside for half of the round trip.
@@ -172,7 +172,7 @@ def one_file_refused(place: Place, seconds: float, seed: int) -> int:
 
 
 def one_file(place: Place, seeds: Sequence[int]) -> Iterator[str]:
-    """One file is refused for ever; the others do not mind."""
+    """One file is always refused; the others are not affected."""
     for seed in seeds:
         seconds = place.seconds(place.most, 60)
         possible = one_file_refused(place, seconds, seed)
@@ -254,7 +254,7 @@ def grid(places: Iterable[Place], *, whole: bool) -> Iterator[tuple[str, Law, Pl
 
 
 def refusals_anyway(*, whole: bool) -> Iterator[tuple[str, Law]]:
-    """What does not depend on the pace."""
+    """Refuse regardless of the pace."""
     for share in (0.01, 0.05, 0.2, 0.33, 0.6):
         for retry_after_s in (None, 1.0) if whole or share == 0.2 else (None,):
             yield f"a share of {share}, Retry-After {retry_after_s}", share_of_all(share, retry_after_s)
@@ -265,7 +265,7 @@ def refusals_anyway(*, whole: bool) -> Iterator[tuple[str, Law]]:
 
 
 def limits(place: Place, *, whole: bool) -> Iterator[tuple[str, Law]]:
-    """What depends on the pace, where the clients reach it."""
+    """Refuse by the pace, if the clients reach it."""
     for rate in (0.9, 5.0, 50.0, 300.0):
         if place.most > 1.2 * rate:
             for burst_s in (0.2, 1.0) if whole else (0.5,):
@@ -306,7 +306,7 @@ def broken(laws: Iterable[tuple[str, Law, Place]], seeds: Sequence[int]) -> list
 
 
 def large_grid(seeds: Sequence[int]) -> tuple[int, list[str]]:
-    """Play every law from 1 to 128 slots and from 1 to 200 ms: how many, and where one does not hold."""
+    """Play every law from 1 to 128 slots and from 1 to 200 ms; return their number, and the failures."""
     places = [Place(slots, ms / 1000) for ms in (1, 30, 200) for slots in (1, 2, 4, 16, 32, 128)]
     laws = list(grid(places, whole=True))
     return len(laws), broken(laws, seeds)

@@ -12,7 +12,7 @@ import pytest
 from polyb2.cli.logs import say, set_up_logging
 from polyb2.cli.manner import MANNER
 from polyb2.cli.show.output import console, print_table, table
-from polyb2.core.answers import Answer, Form, classify
+from polyb2.core.classification import Answer, Form, classify
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.news import News, Topic
 from polyb2.core.scrub import hide, scrub, shown

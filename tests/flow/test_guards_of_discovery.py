@@ -12,7 +12,7 @@ from polyb2.core.records import ListedObject
 from polyb2.core.selection import EVERYTHING
 from polyb2.flow.discover import listed
 from polyb2.flow.discover.discovery import Discovery
-from polyb2.flow.discover.listed import ListingError, Sieve, bounded
+from polyb2.flow.discover.listed import ListingError, ListingFilter, bounded
 from polyb2.sandbox import Fault, Shape
 from tests.conftest import DAY_AGGS, Bench, key
 from tests.flow.test_verify import bent_order
@@ -69,7 +69,7 @@ async def test_a_listing_ends_whatever_it_shows(monkeypatch: pytest.MonkeyPatch,
 def test_keys_that_come_again_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listed, "TWICE_MAX", 3)
     ignored: list[str] = []
-    sieve = Sieve(DAY_AGGS, f"{DAY_AGGS}/", lambda name, _why: ignored.append(name))
+    sieve = ListingFilter(DAY_AGGS, f"{DAY_AGGS}/", lambda name, _why: ignored.append(name))
     entry = ListedObject(SMALL, 1, "e", 0)
     assert sieve.name_of(entry) is not None
     assert [sieve.name_of(entry) for _ in range(3)] == [None] * 3
@@ -80,7 +80,7 @@ def test_keys_that_come_again_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_foreign_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listed, "FOREIGN_MAX", 3)
-    sieve = Sieve(DAY_AGGS, f"{DAY_AGGS}/", lambda _name, _why: None)
+    sieve = ListingFilter(DAY_AGGS, f"{DAY_AGGS}/", lambda _name, _why: None)
     foreign = [ListedObject(f"{DAY_AGGS}/{number}.csv", 1, "e", 0) for number in range(4)]
     assert [sieve.name_of(entry) for entry in foreign[:3]] == [None] * 3
     with pytest.raises(ListingError, match="more than 3 keys that are no flat files of it"):

@@ -8,9 +8,13 @@ import signal
 import time
 from dataclasses import dataclass
 
+from polyb2.core.errors import LeaseLostError
 from polyb2.core.records import UploadState
 from polyb2.core.selection import EVERYTHING
 from polyb2.flow.inspect.verify import verify
+from polyb2.flow.run.breaker import CircuitBreaker
+from polyb2.flow.run.diagnosis import Diagnosis
+from polyb2.flow.run.settle import Settlement, SettlementRules
 from polyb2.sandbox import Answer, Call, Fault, FlipStored, GeneratedGzip
 from polyb2.sandbox.exchange import Exchange, Reply
 from polyb2.sandbox.faults import Action
@@ -162,15 +166,22 @@ async def test_a_drain_begins_no_further_part(bench: Bench) -> None:
 
 
 async def test_a_worker_without_its_lease_sends_no_further_request(bench: Bench) -> None:
-    """The source answers after the lease; the PUT is for whoever has the row then."""
-
-    async def stand_still() -> None:
-        time.sleep(1.2)  # noqa: ASYNC251 - as a process that is stopped: no heartbeat comes either
-
+    """The lease is lost while the source answers; the PUT is for the worker that has the row then."""
     bench.box.source.put(SMALL, b"small")
     await bench.discover()
-    bench.box.source.inject(Fault("get", Call(stand_still)))
-    await bench.run(limit=1, polyb2_lease_seconds=1.0)
+
+    def fence() -> None:
+        if bench.box.source.count("get"):
+            raise LeaseLostError("gone")
+
+    async with bench.open() as mirror:
+        worker = await mirror.ledger.register("worker", 60_000)
+        (claim,) = await mirror.ledger.claim_up_to(worker, 1)
+        diagnosis = Diagnosis({})
+        breaker = CircuitBreaker(diagnosis, give_up_s=1.0, for_ever=False)
+        settlement = Settlement(mirror, fence, breaker, diagnosis, SettlementRules(0, 0.0))
+        assert await settlement.work(claim, await mirror.slots.for_claim()) is None
+        await mirror.ledger.end_worker(worker, "test")
     assert (bench.box.source.count("get"), bench.box.target.count("put")) == (1, 0)
     await bench.run()
     bench.assert_mirrored(SMALL)

@@ -15,9 +15,9 @@ from polyb2.core.parts import Part, PartPlan
 from polyb2.core.records import PartProof, Revision, Upload, UploadState
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.stamp import Stamp
-from polyb2.remote import listing
+from polyb2.remote import parsing
 from polyb2.remote.b2 import Target
-from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.relay import Relay
 from polyb2.sandbox import Answer, Cut, Fault, Reset, Sandbox, Shape
 from polyb2.sandbox.exchange import Reply
@@ -78,7 +78,7 @@ async def test_a_page_is_never_a_file(once: Stores, box: Sandbox, part: Part | N
     box.source.put(KEY, BODY)
     box.source.inject(Fault("get", Answer(200, html=True, headers=ANOTHER)))
     error = await _refused(once, part)
-    assert (error.kind, error.is_strange) == (Kind.BAD_ANSWER, True)
+    assert (error.kind, error.by_intermediary) == (Kind.BAD_ANSWER, True)
 
 
 async def test_a_part_size_that_does_not_fit_is_not_believed(once: Stores, box: Sandbox) -> None:
@@ -112,7 +112,7 @@ def _written(bend: Callable[[str], str]) -> Shape:
 
 
 async def test_a_listing_of_folders_ends(once: Stores, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "FOLDER_PAGES_MAX", 3)
+    monkeypatch.setattr(parsing, "FOLDER_PAGES_MAX", 3)
     box.source.put(KEY, BODY)
     numbers = count()
 
@@ -156,7 +156,11 @@ async def test_a_page_is_never_a_stored_version(once: Stores, box: Sandbox) -> N
     with pytest.raises(RemoteError) as caught:
         async with once.target.read(KEY, None, Part(1, 0, page._reply().length)):
             pass
-    assert (caught.value.side, caught.value.kind, caught.value.is_strange) == (Side.TARGET, Kind.BAD_ANSWER, True)
+    assert (caught.value.side, caught.value.kind, caught.value.by_intermediary) == (
+        Side.TARGET,
+        Kind.BAD_ANSWER,
+        True,
+    )
 
 
 async def test_a_stored_version_of_another_length_is_told_at_its_head(once: Stores, box: Sandbox) -> None:
@@ -205,7 +209,7 @@ async def test_an_error_in_the_200_of_a_complete_is_what_it_says(once: Stores, b
     box.target.inject(Fault("complete", Answer(200, "InternalError")))
     with pytest.raises(RemoteError) as caught:
         await once.target.complete(await _begun(once), [])
-    assert (caught.value.kind, caught.value.is_strange) == (Kind.SERVER_ERROR, False)
+    assert (caught.value.kind, caught.value.by_intermediary) == (Kind.SERVER_ERROR, False)
 
 
 UPLOAD = Upload(1, 1, KEY, "id", "token", PartPlan(len(BODY), 100), PartProof.PARTS, UploadState.OPEN)
@@ -224,7 +228,7 @@ async def test_a_page_is_no_answer_to_what_needs_none(once: Stores, box: Sandbox
     box.target.inject(Fault(operation, Answer(200, html=True)))
     with pytest.raises(RemoteError) as caught:
         await NEEDS_NOTHING[operation](once.target)
-    assert (caught.value.kind, caught.value.is_strange) == (Kind.BAD_ANSWER, True)
+    assert (caught.value.kind, caught.value.by_intermediary) == (Kind.BAD_ANSWER, True)
 
 
 async def test_all_pages_of_parts_are_read(once: Stores, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,8 @@ from polyb2.core.rate_limit import RateLimiter
 from polyb2.core.records import Revision
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.stamp import Stamp
-from polyb2.remote.bandwidth import Bandwidth
 from polyb2.remote.guard import Guard
-from polyb2.remote.limiter import Limiter, Turn
+from polyb2.remote.limiter import Bandwidth, Limiter, Turn
 from polyb2.remote.relay import Relay
 from polyb2.sandbox import Answer, Fault, Sandbox
 from tests.conftest import key

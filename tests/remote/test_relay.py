@@ -13,9 +13,9 @@ import pytest
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.retry import RequestPolicy
-from polyb2.remote.bandwidth import Bandwidth
 from polyb2.remote.classify import from_response
 from polyb2.remote.guard import Guard
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.pump import BUFFER_BYTES
 from polyb2.remote.relay import Relay
 from polyb2.remote.route import Route

@@ -20,7 +20,7 @@ from polyb2.core.selection import Mode, Selection
 
 if TYPE_CHECKING:
     from polyb2.config import Settings
-    from polyb2.flow.inspect.coverage import Lacking
+    from polyb2.flow.inspect.completeness import Lacking
 
 INCOMPLETE = 3
 
@@ -71,7 +71,7 @@ async def _tell(
     settings: Settings, selection: Selection, patterns: Sequence[str], *, as_json: bool, require: bool
 ) -> Lacking:
     """Print the calendar or the JSON, while it is made; what lacks, where anybody asks for it."""
-    from polyb2.flow.inspect.coverage import Lacking, lacking_of, resolve_known, write_json
+    from polyb2.flow.inspect.completeness import Lacking, lacking_of, resolve_known, write_json
     from polyb2.ledger.open import open_ledger
 
     ledger = await open_ledger(settings.database_url, read_only=True)

@@ -46,7 +46,7 @@ def datasets(
 
 
 async def _entries(settings: Settings, patterns: tuple[str, ...], *, probing: bool) -> list[Entry]:
-    from polyb2.flow.inspect.coverage import resolve_known
+    from polyb2.flow.inspect.completeness import resolve_known
     from polyb2.flow.inspect.datasets import known_datasets
     from polyb2.ledger.open import open_ledger
 
@@ -63,7 +63,7 @@ async def _entries(settings: Settings, patterns: tuple[str, ...], *, probing: bo
 
 async def _probed(settings: Settings, ledger: Ledger, patterns: tuple[str, ...]) -> list[Entry]:
     from polyb2.core.retry import LOOKING
-    from polyb2.flow.discover.chosen import resolve_datasets
+    from polyb2.flow.discover.resolve import resolve_datasets
     from polyb2.flow.inspect.datasets import known_datasets, probe
     from polyb2.opening import open_source
 

@@ -11,8 +11,8 @@ from polyb2.cli.logs import set_up_logging, tell_failure
 from polyb2.cli.loop import in_loop
 from polyb2.cli.manner import configured
 from polyb2.cli.verdict import ending_with
-from polyb2.core.checkup import Checkup, Level
 from polyb2.core.errors import UsageError
+from polyb2.doctor.checks import Checkup, Level
 
 STOPPED = 4
 

@@ -20,7 +20,7 @@ _SHOWN_MAX = 120
 
 @dataclass(frozen=True, slots=True)
 class FileName:
-    """What a key of the layout says: its dataset and the date in its name."""
+    """The contents of a key of the layout: its dataset and the date in its name."""
 
     dataset: str
     date: date
@@ -47,21 +47,21 @@ def is_pattern(dataset: str) -> bool:
 
 
 def matches(pattern: str, dataset: str) -> bool:
-    """Whether a glob of two segments names the dataset, or is its very name; ``*`` never crosses ``/``."""
-    if pattern == dataset:  # whose name may have a mark of globs in it
+    """Tell if a glob of two segments matches the dataset, or is its exact name; ``*`` never crosses ``/``."""
+    if pattern == dataset:  # the exact name may itself contain glob characters
         return True
     wanted, actual = pattern.split("/"), dataset.split("/")
     return len(wanted) == len(actual) and all(map(fnmatchcase, actual, wanted))
 
 
 def is_segment(name: str) -> bool:
-    """Whether a name can be the prefix or the type of a dataset: nothing path-like, nothing that cannot be shown."""
+    """Tell if a name can be the prefix or the type of a dataset: nothing path-like, nothing unprintable."""
     fits = 0 < len(name.encode("utf-8", "replace")) <= SEGMENT_BYTES_MAX
     return fits and name not in {".", ".."} and "/" not in name and name.isprintable()
 
 
 def short(name: str) -> str:
-    """A foreign name as it can be shown: escaped where it has to be, and cut with its length where it is long."""
+    """A foreign name made printable: escaped where necessary, and cut with its length where it is long."""
     shown = name[:_SHOWN_MAX]
     shown = shown if shown.isprintable() else ascii(shown)[1:-1]
     return shown if len(name) <= _SHOWN_MAX else f"{shown}... ({len(name)} characters)"

@@ -74,7 +74,7 @@ it is a safety net, not a measured value."""
 
 
 class Phase(Enum):
-    """Where the limiter stands; see the module."""
+    """The state of the limiter; see the module."""
 
     STEADY = "steady"
     HIGH = "high"
@@ -83,7 +83,7 @@ class Phase(Enum):
 
 
 class Ticket(NamedTuple):
-    """A request that was let through: its number, and when."""
+    """A request that was admitted: its number, and when."""
 
     number: int
     at_s: float
@@ -103,10 +103,10 @@ class Measured(NamedTuple):
 
 
 class RateLimiter:
-    """Requests a second that one side is asked.
+    """The limiter of the requests a second to one side.
 
     Args:
-        ceiling: configured requests a second; 0 is none.
+        ceiling: configured requests a second; 0 for none.
     """
 
     def __init__(self, ceiling: float = 0.0) -> None:
@@ -179,7 +179,7 @@ class RateLimiter:
 
     @property
     def _is_found(self) -> bool:
-        """Whether the pace is that of a limit which was found."""
+        """Tell if the pace is that of a limit which was found."""
         return self._step < math.inf
 
     @property
@@ -194,7 +194,7 @@ class RateLimiter:
 
     @property
     def _is_clear(self) -> bool:
-        """Whether enough was accepted to measure it, or for long hardly anything."""
+        """Tell if enough was accepted to measure it, or for long hardly anything."""
         return self._answers - self._refusals >= CERTAIN or self._answers >= FEW
 
     def _go_on(self, now_s: float, *, refused: bool) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from polyb2.core.errors import LedgerBusyError, LedgerError
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -56,11 +56,11 @@ class BusyRetry:
                     if not (error.may_pass and self.rule(error, now_s - first_s)):
                         raise
                     if not self._waiting:
-                        log.warning("waiting: %s", error, extra=told(LogEvent.LEDGER_WAITING))
+                        log.warning("waiting: %s", error, extra=log_fields(LogEvent.LEDGER_WAITING))
                     self._waiting[call] = error
                 else:
                     if self._waiting.pop(call, None) and not self._waiting:
-                        log.info("the ledger can be used again; going on", extra=told(LogEvent.LEDGER_RESUMED))
+                        log.info("the ledger can be used again; going on", extra=log_fields(LogEvent.LEDGER_RESUMED))
                     return result
                 await asyncio.sleep(_PAUSE_S)
         finally:

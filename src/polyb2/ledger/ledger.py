@@ -12,13 +12,12 @@ from functools import partial
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from polyb2.clock import Clock
-from polyb2.core.checkup import Check
 from polyb2.core.coverage import YearCalendar
 from polyb2.core.errors import LedgerError, LedgerGoneError
 from polyb2.core.records import Claim, KnownFile, Mirrored, Upload
 from polyb2.core.selection import Selection
 from polyb2.ledger.busy_retry import Rule
-from polyb2.ledger.rows import FileRow, Filter, Worker
+from polyb2.ledger.rows import FileRow, Filter, Finding, Worker
 from polyb2.ledger.store import Store, Transaction
 from polyb2.ledger.verbs import claims, days, facts, leases, listings, selection, settlements, uploads
 from polyb2.ledger.verbs import status as reports
@@ -98,7 +97,7 @@ class Ledger:
         """Watch the ledger as long as it is there (LedgerGoneError)."""
         await self._store.watch()
 
-    async def examine(self) -> list[Check]:
+    async def examine(self) -> list[Finding]:
         """The state of the place, for ``doctor``."""
         return await self._store.examine()
 

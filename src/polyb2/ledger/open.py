@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polyb2.clock import Clock
-from polyb2.core.checkup import Check
 from polyb2.core.scrub import escape
 
 if TYPE_CHECKING:
     from polyb2.ledger.ledger import Ledger
+    from polyb2.ledger.rows import Finding
 
 _SQLITE = "sqlite:///"
 _EXAMPLE = "write sqlite:///data/polyb2.db"
@@ -42,7 +42,7 @@ async def open_ledger(
     return Ledger(await open_store(_path(url), clock, read_only=read_only, make_new=make_new), clock)
 
 
-def examine_place(url: str) -> list[Check]:
+def examine_place(url: str) -> list[Finding]:
     """The checks of ``doctor`` that come before the ledger is opened."""
     from polyb2.ledger.sqlite.checks import check_place  # noqa: PLC0415 - see above
 

@@ -59,6 +59,16 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """A line of ``doctor`` on the place of the ledger: ``level`` is pass, warn or skip, ``advice`` what to do."""
+
+    name: str
+    level: str
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Worker:
     """A running process in the ledger: ``row`` is what claims name, ``worker_id`` what people read."""
 

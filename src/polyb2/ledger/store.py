@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from polyb2.core.checkup import Check
 from polyb2.core.errors import LedgerGoneError
 from polyb2.ledger.busy_retry import BusyRetry
+from polyb2.ledger.rows import Finding
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -74,7 +74,7 @@ class Store(Protocol):
     async def watch(self) -> NoReturn:
         """Look again and again whether the ledger is still there (LedgerGoneError)."""
 
-    async def examine(self) -> list[Check]:
+    async def examine(self) -> list[Finding]:
         """The state of the place, for ``doctor``."""
 
     async def close(self) -> None:

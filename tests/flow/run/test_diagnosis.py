@@ -6,9 +6,9 @@ import pytest
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.records import Claim, Revision
-from polyb2.core.timing import Timing
+from polyb2.core.retry import Timing
 from polyb2.flow.run.diagnosis import Diagnosis
-from polyb2.flow.run.doubts import STRANGE_MAX, TRIES, TRIES_YOUNG, YOUNG_MS, Doubts
+from polyb2.flow.run.doubts import INTERMEDIARY_MAX, TRIES, TRIES_YOUNG, YOUNG_MS, Doubts
 from tests.conftest import DAY_AGGS, Bench, key
 
 
@@ -40,9 +40,9 @@ async def test_a_403_beside_a_refused_listing_is_about_the_keys() -> None:
 
 def test_a_stranger_that_comes_again_and_again_is_believed() -> None:
     doubts = Doubts()
-    for _ in range(STRANGE_MAX):
+    for _ in range(INTERMEDIARY_MAX):
         assert not doubts.is_settled("a")
-        doubts.note_strange("a", proofs=0, side_is_well=True)
+        doubts.note_intermediary("a", proofs=0, side_is_well=True)
     assert doubts.is_settled("a")
 
 

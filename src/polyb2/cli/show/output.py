@@ -16,10 +16,10 @@ from polyb2.cli.logs import tell_failure
 from polyb2.cli.manner import MANNER
 from polyb2.cli.show.picture import elided
 from polyb2.cli.show.safe import SafeConsole
-from polyb2.core.checkup import Checkup, Level
 from polyb2.core.scrub import shown
 from polyb2.core.status import TRANSITIONS, Status
 from polyb2.core.units import format_duration, format_size
+from polyb2.doctor.checks import Checkup, Level
 
 if TYPE_CHECKING:
     from polyb2.core.records import OpenUpload

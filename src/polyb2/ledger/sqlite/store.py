@@ -21,10 +21,10 @@ from typing import NoReturn, TypeVar
 import aiosqlite
 
 from polyb2.clock import Clock
-from polyb2.core.checkup import Check
 from polyb2.core.errors import LedgerBusyError, LedgerError, LedgerGoneError, UsageError
 from polyb2.failpoints import failpoint
 from polyb2.ledger.busy_retry import BusyRetry
+from polyb2.ledger.rows import Finding
 from polyb2.ledger.sqlite.checks import check_files
 from polyb2.ledger.sqlite.errors import translated
 from polyb2.ledger.sqlite.file_system import can_write_beside, find
@@ -97,7 +97,7 @@ class SqliteStore:
             await self.busy_retry.tried(lambda: self._submit(self._look, None))
             await asyncio.sleep(WATCH_EVERY_S)
 
-    async def examine(self) -> list[Check]:
+    async def examine(self) -> list[Finding]:
         return check_files(self._opened.path)
 
     async def reader(self) -> SqliteStore:

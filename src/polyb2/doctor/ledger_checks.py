@@ -1,21 +1,21 @@
-"""The ledger: its place, as the store sees it, and its binding; and what the doctor learned is kept in it."""
+"""The ledger: its place, as the store sees it, and its binding; the results that a run needs are stored in it."""
 
 from __future__ import annotations
 
-from polyb2.doctor.notes import Notes
+from polyb2.doctor.checks import Notes
 from polyb2.flow.mirror import OPAQUE
 from polyb2.ledger.open import examine_place, open_ledger
 from polyb2.ledger.rows import TARGET_ETAGS, Binding
 
 
 async def examine_ledger(notes: Notes, url: str, binding: Binding | None, *, part_etags_are_md5s: bool | None) -> None:
-    """Check the ledger's place, make it if it is not there, and keep what was learned.
+    """Check the ledger's place, create it if it does not exist, and store the results.
 
     Args:
         notes: where the checks go.
         url: of the ledger.
         binding: the pair that the settings name; None where they are incomplete.
-        part_etags_are_md5s: of the target; None where that did not come out.
+        part_etags_are_md5s: property of the target; None if that is not known.
 
     Raises:
         FailedError: no run can work with it.
