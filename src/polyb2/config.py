@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -37,8 +36,9 @@ from polyb2.core.parts import PART_BYTES_MAX, PART_BYTES_MIN
 from polyb2.core.prices import DEFAULT_PRICES, Prices, parse_prices
 from polyb2.core.retry import FILE_BACKOFF_MAX_S
 from polyb2.core.schedule import NO_LIMIT, Schedule, parse_schedule
-from polyb2.core.scrub import escape, hide
+from polyb2.core.scrub import hide
 from polyb2.core.units import parse_duration, parse_size
+from polyb2.ledger.open import check_url
 from polyb2.variables import notices, of_dotenv, of_environment
 
 _B2_HOST = re.compile(r"^s3\.([a-z0-9-]+)\.backblazeb2\.com$")
@@ -52,7 +52,6 @@ _REGION = re.compile(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*", re.IGNORECASE)
 _PORT = re.compile(r"[0-9]{1,5}")
 _HOST_MAX = 253
-_SQLITE = "sqlite:///"
 _RENAMED = ("polygon_s3_access_key_id", "polygon_s3_secret_access_key")
 _SHOWN_MAX = 100
 _YEAR_S = 366 * 86_400
@@ -148,29 +147,6 @@ def _web(value: SecretStr) -> SecretStr:
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:  # which raises where it is none
         raise ValueError("is not a URL: write https://hc-ping.com/... as the monitor shows it")
     return value
-
-
-def _database(value: str) -> str:
-    if value.startswith(("postgresql://", "postgres://")):
-        raise ValueError("PostgreSQL ledgers are not there yet: write sqlite:///data/polyb2.db")
-    if not value.startswith(_SQLITE) or value == _SQLITE:
-        raise ValueError(
-            f"{value.split('://', 1)[0][:_SHOWN_MAX]!r} is not a ledger URL: write sqlite:///data/polyb2.db"
-        )
-    if words := _not_of_a_file(value.removeprefix(_SQLITE)):
-        raise ValueError(f"{words}: write sqlite:///data/polyb2.db")
-    return value
-
-
-def _not_of_a_file(path: str) -> str:
-    """What in a path means something else to other programs, and would become a part of a file's name here; in words."""
-    if found := next((mark for mark in "?#" if mark in path), ""):
-        return f"holds {found!r}, and a ledger takes no parameters"
-    if path == ":memory:":
-        return "a ledger in memory would be gone with the process"
-    if path.startswith("~"):
-        return "begins with '~', which only a shell replaces"
-    return "holds control characters" if escape(path) != path else ""
 
 
 def _words(value: object) -> object:
@@ -277,7 +253,7 @@ class Settings(BaseSettings):
     b2_endpoint_url: Endpoint | None = None
     b2_region: Region | None = None
     b2_key_prefix: Annotated[str, AfterValidator(_prefix)] = ""
-    database_url: Annotated[str, AfterValidator(_database)] = "sqlite:///data/polyb2.db"
+    database_url: Annotated[str, AfterValidator(check_url)] = "sqlite:///data/polyb2.db"
     worker_id: Name = Field(default_factory=default_worker_id, max_length=200)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     polyb2_log_format: Literal["text", "json"] = "text"
@@ -348,11 +324,6 @@ class Settings(BaseSettings):
         """The region that B2's endpoint names; None for other hosts."""
         match = _B2_HOST.match(urlsplit(self.b2_endpoint_url or "").hostname or "")
         return match[1] if match else None
-
-    @property
-    def database_path(self) -> Path:
-        """The ledger's file; relative paths are relative to the working directory."""
-        return Path(self.database_url.removeprefix(_SQLITE))
 
     @property
     def datasets(self) -> tuple[str, ...]:

@@ -72,9 +72,9 @@ async def _tell(
 ) -> Lacking:
     """Print the calendar or the JSON, while it is made; what lacks, where anybody asks for it."""
     from polyb2.flow.inspect.completeness import Lacking, lacking_of, resolve_known, write_json
-    from polyb2.ledger.ledger import Ledger
+    from polyb2.ledger.open import open_ledger
 
-    ledger = await Ledger.open(settings.database_path, read_only=True)
+    ledger = await open_ledger(settings.database_url, read_only=True)
     try:
         datasets = await resolve_known(ledger, patterns)
         if as_json:

@@ -48,9 +48,9 @@ def datasets(
 async def _entries(settings: Settings, patterns: tuple[str, ...], *, probing: bool) -> list[Entry]:
     from polyb2.flow.inspect.completeness import resolve_known
     from polyb2.flow.inspect.datasets import known_datasets
-    from polyb2.ledger.ledger import Ledger
+    from polyb2.ledger.open import open_ledger
 
-    ledger = await Ledger.open(settings.database_path, read_only=True)
+    ledger = await open_ledger(settings.database_url, read_only=True)
     try:
         if probing:
             return await _probed(settings, ledger, patterns)

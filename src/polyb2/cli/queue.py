@@ -20,7 +20,7 @@ from polyb2.core.status import FAILED, WAITING, Status
 if TYPE_CHECKING:
     from polyb2.config import Settings
     from polyb2.ledger.ledger import Ledger
-    from polyb2.ledger.reports import StatusReport
+    from polyb2.ledger.status_report import StatusReport
 
 T = TypeVar("T")
 REFRESH_S = 2.0
@@ -44,12 +44,18 @@ def status(
     """Counts and bytes by dataset and status, rate, ETA, files in flight, last errors."""
     settings = configured()
 
+    missing: list[str] = []
+
+    async def observe(ledger: Ledger) -> StatusReport:
+        missing[:] = [] if ledger.exists else [ledger.place]
+        return await ledger.status()
+
     async def look() -> StatusReport:
-        return await _reading(settings, lambda ledger: ledger.status())
+        return await _reading(settings, observe)
 
     in_loop(_tell_status(look, watch=watch) if as_json else _show_status(look, watch=watch))
-    if not as_json and not settings.database_path.exists():
-        typer.echo(f"there is no ledger at {settings.database_path.absolute()} yet: that is where DATABASE_URL points")
+    if missing and not as_json:
+        typer.echo(f"there is no ledger at {missing[0]} yet: that is where DATABASE_URL points")
 
 
 async def _show_status(look: Callable[[], Awaitable[StatusReport]], *, watch: bool) -> None:
@@ -87,7 +93,7 @@ def files(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Rows of the ledger, filtered; with KEYs the whole story of those files."""
-    from polyb2.ledger.reports import Filter, file_json, takes
+    from polyb2.ledger.rows import Filter
 
     settings = configured()
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
@@ -97,11 +103,11 @@ def files(
         if keys:
             from polyb2.cli.show.story import tell_stories
 
-            return await tell_stories(ledger, keys, lambda row: takes(row, selection, wanted), as_json=as_json)
+            return await tell_stories(ledger, keys, lambda file: wanted.takes(file, selection), as_json=as_json)
         rows = ledger.files(selection, wanted)
         if as_json:
             async for row in rows:
-                typer.echo(json.dumps(file_json(row)))
+                typer.echo(json.dumps(row.as_json()))
         else:
             from polyb2.cli.show.output import print_files
 
@@ -124,14 +130,14 @@ def retry(
     dataset: o.Datasets = None,
 ) -> None:
     """Put failed or parked rows back; not_entitled ones only with --status not_entitled."""
-    from polyb2.ledger.reports import Filter
+    from polyb2.ledger.rows import Filter
 
     wanted = _statuses(status) or FAILED - {Status.NOT_ENTITLED}
     if not wanted <= FAILED:
         raise UsageError(f"only failed or parked rows can be retried: --status is one of {', '.join(sorted(FAILED))}")
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     wanted_rows = Filter(wanted, frozenset(keys or ()))
-    _change(lambda ledger: ledger.requeue_all(selection, wanted_rows), keys or [], "{} files put back into the queue")
+    _change(lambda ledger: ledger.requeue(selection, wanted_rows), keys or [], "{} files put back into the queue")
 
 
 def unqueue(
@@ -146,14 +152,14 @@ def unqueue(
     dataset: o.Datasets = None,
 ) -> None:
     """Take waiting rows out again; discover can queue them anew. What verify --repair queued stays."""
-    from polyb2.ledger.reports import Filter
+    from polyb2.ledger.rows import Filter
 
     wanted = _statuses(status) or WAITING
     if not wanted <= WAITING:
         raise UsageError(f"only waiting rows can be unqueued: --status is one of {', '.join(sorted(WAITING))}")
     selection = o.select(dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=None)
     wanted_rows = Filter(wanted, frozenset(keys or ()))
-    _change(lambda ledger: ledger.unqueue_all(selection, wanted_rows), keys or [], "{} files taken out of the queue")
+    _change(lambda ledger: ledger.unqueue(selection, wanted_rows), keys or [], "{} files taken out of the queue")
 
 
 def rebind() -> None:
@@ -188,10 +194,10 @@ def _change(act: Callable[[Ledger], Awaitable[int]], keys: Sequence[str], words:
 
 async def _reading(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> T:
     """Run ``work`` on the ledger opened read-only."""
-    from polyb2.ledger.ledger import Ledger
+    from polyb2.ledger.open import open_ledger
 
     set_up_logging(settings.log_level)
-    ledger = await Ledger.open(settings.database_path, read_only=True)
+    ledger = await open_ledger(settings.database_url, read_only=True)
     try:
         return await work(ledger)
     finally:
@@ -199,13 +205,13 @@ async def _reading(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -
 
 
 async def _writing(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> T:
-    from polyb2.ledger.ledger import Ledger
+    from polyb2.ledger.open import open_ledger
 
     set_up_logging(settings.log_level)
-    if not settings.database_path.exists():
-        raise UsageError(f"there is no ledger at {settings.database_path} yet: run polyb2 discover first")
-    ledger = await Ledger.open(settings.database_path)
+    ledger = await open_ledger(settings.database_url, make_new=False)
     try:
+        if not ledger.exists:
+            raise UsageError(f"there is no ledger at {ledger.place} yet: run polyb2 discover first")
         return await work(ledger)
     finally:
         await ledger.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from polyb2.flow.inspect.cleanup import Swept
     from polyb2.flow.inspect.verify import Difference, Findings
     from polyb2.flow.run.pool import Outcome
+    from polyb2.ledger.rows import FileRow
 
 NAMED_MAX = 20
 PIPE_COLUMNS = 240
@@ -153,18 +154,18 @@ def indented(words: str) -> Padding:
     return Padding(Text(words, style="dim"), (0, 0, 0, 4))
 
 
-async def print_files(rows: AsyncIterator[Any]) -> None:
+async def print_files(files: AsyncIterator[FileRow]) -> None:
     """Rows of the ledger, one a line, as they come; on a terminal what went wrong stands below."""
     out = console()
     line_of = lines()
-    async for row in rows:
-        words = ": ".join(word for word in (row["reason"], row["error_message"]) if word)
+    async for file in files:
+        words = ": ".join(word for word in (file.reason, file.error_message) if word)
         if not out.is_terminal:
-            line_of(f"{row['status']:<18}{format_size(row['size']):>10}  {row['key']}{'  ' * bool(words)}{words}")
+            line_of(f"{file.status:<18}{format_size(file.size):>10}  {file.key}{'  ' * bool(words)}{words}")
             continue
-        line = Text(f"{row['status']:<18}", style=COLOURS.get(Status(row["status"]), ""))
-        key = elided(row["key"], out.width - _BEFORE_KEY)
-        out.print(line.append(f"{format_size(row['size']):>8}  {key}", style="default"))
+        line = Text(f"{file.status:<18}", style=COLOURS.get(Status(file.status), ""))
+        key = elided(file.key, out.width - _BEFORE_KEY)
+        out.print(line.append(f"{format_size(file.size):>8}  {key}", style="default"))
         if words:
             out.print(indented(words))
 

@@ -20,7 +20,7 @@ from polyb2.core.status import WAITING, Status
 if TYPE_CHECKING:
     from polyb2.flow.mirror import InFlight, Mirror
     from polyb2.flow.run.breaker import CircuitBreaker
-    from polyb2.ledger.reports import StatusReport
+    from polyb2.ledger.status_report import StatusReport
 
 log = logging.getLogger(__name__)
 REFRESH_S = 0.5

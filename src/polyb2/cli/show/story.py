@@ -15,12 +15,11 @@ from polyb2.core.status import Status
 from polyb2.core.units import format_duration, format_size, iso_utc
 
 if TYPE_CHECKING:
-    from polyb2.ledger.database import Row
     from polyb2.ledger.ledger import Ledger
-    from polyb2.ledger.story import Story
+    from polyb2.ledger.rows import AttemptRow, FileRow, History, RevisionRow
 
 
-async def tell_stories(ledger: Ledger, keys: Sequence[str], takes: Callable[[Row], bool], *, as_json: bool) -> int:
+async def tell_stories(ledger: Ledger, keys: Sequence[str], takes: Callable[[FileRow], bool], *, as_json: bool) -> int:
     """Tell of each key; one that the ledger does not have is named on stderr. The exit code.
 
     Args:
@@ -31,48 +30,45 @@ async def tell_stories(ledger: Ledger, keys: Sequence[str], takes: Callable[[Row
     """
     code = 0
     for key in dict.fromkeys(keys):
-        story = await ledger.story(key)
-        if story is None:
+        history = await ledger.history(key)
+        if history is None:
             tell_unknown_key(key)
             code = UNKNOWN_KEY
-        elif not takes(story.row):
+        elif not takes(history.file):
             continue
         elif as_json:
-            typer.echo(json.dumps(story.as_json()))
+            typer.echo(json.dumps(history.as_json()))
         else:
-            _print_story(story)
+            _print_history(history)
     return code
 
 
-def _print_story(story: Story) -> None:
-    out, row = console(), story.row
-    out.print(row["key"], style="bold")
-    line = Text(f"  {row['status']}", style=COLOURS.get(Status(row["status"]), ""))
-    words = ": ".join(word for word in (row["reason"], row["error_message"]) if word)
+def _print_history(history: History) -> None:
+    out, file = console(), history.file
+    out.print(file.key, style="bold")
+    line = Text(f"  {file.status}", style=COLOURS.get(Status(file.status), ""))
+    words = ": ".join(word for word in (file.reason, file.error_message) if word)
     out.print(line.append(f"  {words}" if words else "", style="default"))
-    if row["next_attempt_ms"] is not None:
-        out.print(f"  tried again at {_time(row['next_attempt_ms'])}")
-    for revision in story.revisions:
-        out.print(f"  revision {revision['revision']}: {_revision_words(revision)}")
-    for attempt in story.attempts:
-        out.print(f"  attempt {attempt['attempt']} at revision {attempt['revision']}: {_attempt_words(attempt)}")
+    if file.next_attempt_ms is not None:
+        out.print(f"  tried again at {_time(file.next_attempt_ms)}")
+    for revision in history.revisions:
+        out.print(f"  revision {revision.revision}: {_revision_words(revision)}")
+    for attempt in history.attempts:
+        out.print(f"  attempt {attempt.attempt} at revision {attempt.revision}: {_attempt_words(attempt)}")
 
 
-def _revision_words(row: Row) -> str:
-    seen = f"{format_size(row['size'])}, ETag {row['source_etag']}, first seen {_time(row['first_seen_ms'])}"
-    if row["mirrored_at_ms"] is None:
+def _revision_words(row: RevisionRow) -> str:
+    seen = f"{format_size(row.size)}, ETag {row.source_etag}, first seen {_time(row.first_seen_ms)}"
+    if row.mirrored_at_ms is None:
         return f"{seen}, not mirrored"
-    version = f" as version {row['dest_version_id']}" if row["dest_version_id"] else ""
-    return f"{seen}, mirrored {_time(row['mirrored_at_ms'])}{version}, proven by {row['verification']}"
+    version = f" as version {row.dest_version_id}" if row.dest_version_id else ""
+    return f"{seen}, mirrored {_time(row.mirrored_at_ms)}{version}, proven by {row.verification}"
 
 
-def _attempt_words(row: Row) -> str:
-    from polyb2.ledger.story import attempt_seconds
-
-    seconds = attempt_seconds(row)
-    took = "under way" if seconds is None else f"{row['outcome']} after {format_duration(seconds)}"
-    words = "".join(f": {word}" for word in (row["reason"], row["error_message"]) if word)
-    return f"{took}, begun {_time(row['started_ms'])} by {row['worker_id']}{words}"
+def _attempt_words(row: AttemptRow) -> str:
+    took = "under way" if row.seconds is None else f"{row.outcome} after {format_duration(row.seconds)}"
+    words = "".join(f": {word}" for word in (row.reason, row.error_message) if word)
+    return f"{took}, begun {_time(row.started_ms)} by {row.worker_id}{words}"
 
 
 def _time(epoch_ms: int) -> str:
