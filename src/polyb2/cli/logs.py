@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from polyb2.cli.manner import MANNER
-from polyb2.core.logevents import EVENT, FIELDS, LogEvent, told
+from polyb2.core.logevents import EVENT, FIELDS, LogEvent, log_fields
 from polyb2.core.scrub import scrub, shown
 from polyb2.core.units import iso_utc
 
@@ -118,7 +118,7 @@ def tell_failure(words: str, exit_code: int) -> None:
         say(f"polyb2: {words}")
         return
     record = logging.makeLogRecord(
-        {"levelname": "ERROR", "msg": words, **told(LogEvent.COMMAND_FAILED, exit_code=exit_code)}
+        {"levelname": "ERROR", "msg": words, **log_fields(LogEvent.COMMAND_FAILED, exit_code=exit_code)}
     )
     say(_Json().format(record))
 
@@ -141,5 +141,5 @@ def tell_stop(number: int) -> None:
     if not MANNER.is_json:
         say(f"polyb2: {words}")
         return
-    stopping = told(LogEvent.RUN_STOPPING, signal=number, seconds=0)
+    stopping = log_fields(LogEvent.RUN_STOPPING, signal=number, seconds=0)
     say(_Json().format(logging.makeLogRecord({"levelname": "INFO", "msg": words, **stopping})))

@@ -616,7 +616,7 @@ async def test_the_idle_watch_looks_within_seconds(path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("path", ["d/" * 2000 + "x.db", "d" * 300 + "/x.db", "x" * 250, "/" + "d/" * 250 + "x" * 10])
 @pytest.mark.parametrize("read_only", [False, True])
 async def test_a_path_that_is_too_long_is_said_briefly(path: str, read_only: bool) -> None:
-    with pytest.raises(UsageError, match=r"is too long \(\d+ bytes\)") as caught:
+    with pytest.raises(UsageError, match=r"is too long \(\d+ bytes, its name \d+\)") as caught:
         await open_store(Path(path), Clock(), read_only=read_only)
     assert len(str(caught.value)) < 300
 
@@ -662,3 +662,11 @@ def _operational(code: int) -> sqlite3.OperationalError:
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = code
     return error
+
+
+async def test_a_folder_may_have_as_long_a_name_as_the_file_system_takes(tmp_path: Path) -> None:
+    folder = tmp_path / ("n" * 255)
+    folder.mkdir()
+    ledger = await open_ledger(f"sqlite:///{folder / 'l.db'}")
+    await ledger.close()
+    assert (folder / "l.db").exists()

@@ -14,7 +14,7 @@ from rich.live import Live
 from polyb2.cli.manner import MANNER
 from polyb2.cli.show.picture import FileLine, Frame, picture
 from polyb2.cli.show.safe import SafeConsole
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.status import WAITING, Status
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class _Figures:
 
 
 def _told(frame: Frame) -> dict[str, object]:
-    return told(
+    return log_fields(
         LogEvent.RUN_PROGRESS,
         files_done=frame.files_done,
         files_left=frame.files_left,

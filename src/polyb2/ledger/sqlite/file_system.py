@@ -23,7 +23,8 @@ _SIDE_FILES = ("-wal", "-shm", "-journal", LOCK)
 _LINKS_MAX = 40
 _PATH_BYTES_MAX = 504
 """SQLite takes paths of 512 bytes, and appends ``-journal``; what is longer it "cannot open"."""
-_NAME_BYTES_MAX = 255 - len("-journal")
+_FOLDER_BYTES_MAX = 255
+_NAME_BYTES_MAX = _FOLDER_BYTES_MAX - len("-journal")
 _MOUNTS = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 _NETWORK = {
@@ -90,7 +91,17 @@ def translated_os(path: Path) -> Iterator[None]:
 
 def can_write_beside(real: Path) -> bool:
     """True if this process may make files in the ledger's folder, which a read-only mount forbids to root as well."""
-    return os.access(real.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+    return may(real.parent, os.W_OK | os.X_OK)
+
+
+def may(path: Path, mode: int) -> bool:
+    """True if this process may use a path so.
+
+    The question with effective ids takes a newer system call, which some sandboxes refuse; where no program changed its
+    ids, the older one means the same.
+    """
+    changed = (os.getuid(), os.getgid()) != (os.geteuid(), os.getegid())
+    return os.access(path, mode, effective_ids=changed and os.access in os.supports_effective_ids)
 
 
 def find(path: Path) -> Path:
@@ -139,11 +150,13 @@ def find_stat(path: Path) -> os.stat_result | None:
 
 def _refuse_long(path: Path) -> None:
     size = len(os.fsencode(path))
-    longest = max(len(os.fsencode(name)) for name in (path.name, *path.parts))
-    if size > _PATH_BYTES_MAX or longest > _NAME_BYTES_MAX:
+    name = len(os.fsencode(path.name))
+    longest = max(len(os.fsencode(folder)) for folder in path.parts)
+    if size > _PATH_BYTES_MAX or name > _NAME_BYTES_MAX or longest > _FOLDER_BYTES_MAX:
         raise UsageError(
-            f"the ledger's path {str(path)[:60]}... is too long ({size} bytes): SQLite takes {_PATH_BYTES_MAX} and the file "
-            f"system {_NAME_BYTES_MAX} for each name in it; set DATABASE_URL to a shorter one"
+            f"the ledger's path {str(path)[:60]}... is too long ({size} bytes, its name {name}): SQLite takes "
+            f"{_PATH_BYTES_MAX}, {_NAME_BYTES_MAX} of them for the name, and the file system {_FOLDER_BYTES_MAX} for a folder; set DATABASE_URL "
+            "to a shorter one"
         )
 
 

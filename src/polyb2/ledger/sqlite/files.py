@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from polyb2.core.errors import LedgerError, LedgerGoneError, UsageError
-from polyb2.ledger.sqlite.file_system import LOCK, all_may_write, beside, file_system_of, find_stat, translated_os
+from polyb2.ledger.sqlite.file_system import LOCK, all_may_write, beside, file_system_of, find_stat, may, translated_os
 
 _WATCHED = ("", "-wal", "-shm")
 _SIZED = ("", "-wal")
@@ -101,7 +101,7 @@ def _check_access(real: Path, mode: int) -> None:
     """Raise unless the ledger and what SQLite has beside it can be opened: a copy that was put back may have other owners."""
     for path in (real, beside(real, "-wal"), beside(real, "-shm")):
         found = find_stat(path)
-        if found is None or os.access(path, mode, effective_ids=os.access in os.supports_effective_ids):
+        if found is None or may(path, mode):
             continue
         if os.statvfs(path).f_flag & os.ST_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
