@@ -155,8 +155,8 @@ def _refuse_long(path: Path) -> None:
     if size > _PATH_BYTES_MAX or name > _NAME_BYTES_MAX or longest > _FOLDER_BYTES_MAX:
         raise UsageError(
             f"the ledger's path {str(path)[:60]}... is too long ({size} bytes, its name {name}): SQLite takes "
-            f"{_PATH_BYTES_MAX}, {_NAME_BYTES_MAX} of them for the name, and the file system {_FOLDER_BYTES_MAX} for a folder; set DATABASE_URL "
-            "to a shorter one"
+            f"{_PATH_BYTES_MAX}, {_NAME_BYTES_MAX} of them for the name, and the file system {_FOLDER_BYTES_MAX} for a "
+            "folder; set DATABASE_URL to a shorter one"
         )
 
 
