@@ -13,11 +13,14 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src/polyb2"
 USED = {
     (
-        "ledger/database.py",
+        "ledger/sqlite/store.py",
         "_execute",
     ): "aiosqlite's public calls are one statement each; its thread takes any function",
-    ("ledger/database.py", "_conn"): "that function is handed the connection",
-    ("ledger/database.py", "_thread"): "a loop must not end before the thread that reports to it, and it has no event",
+    ("ledger/sqlite/store.py", "_conn"): "that function is handed the connection",
+    (
+        "ledger/sqlite/store.py",
+        "_thread",
+    ): "a loop must not end before the thread that reports to it, and it has no event",
     (
         "remote/connectors.py",
         "_factory",
@@ -28,8 +31,13 @@ USED = {
     ("remote/parsing.py", "_parse_shape"): "botocore's parser takes what an entry lacks for absent only here",
     ("remote/parsing.py", "_handle_structure"): "the same, of a structure",
 }
-OURS = {("remote/guard.py", "_fence"), ("remote/bucket.py", "_route"), ("core/integrity.py", "_decoder")}
-"""Attributes of a copy that an object makes of itself."""
+OURS = {
+    ("remote/guard.py", "_fence"),
+    ("remote/bucket.py", "_route"),
+    ("core/integrity.py", "_decoder"),
+    ("ledger/ledger.py", "_store"),
+}
+"""Attributes of an object of the same class, or of the class that a function is made a method of."""
 PINNED = ("aiohttp", "aiosqlite")
 
 

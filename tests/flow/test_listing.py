@@ -260,4 +260,4 @@ async def test_a_file_that_becomes_one_without_an_etag_under_way_is_parked_with_
     await bench.run()
     row = await bench.row(BAD)
     assert (row["status"], row["reason"], row["revision"]) == ("permanent_failure", "unusable", 1)
-    assert "lacks a size, an ETag or a time" in row["error_message"]
+    assert "lacks a valid size, ETag or time" in row["error_message"]

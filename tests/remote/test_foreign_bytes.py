@@ -212,7 +212,7 @@ def test_any_page_is_a_listing_or_an_error_of_ours(lister: Lister, seed: int) ->
 @pytest.mark.parametrize(
     ("page", "words"),
     [
-        (_page("<IsTruncated>true</IsTruncated>"), "more pages, and not where they begin"),
+        (_page("<IsTruncated>true</IsTruncated>"), "more pages, but not where they begin"),
         (
             _page("<IsTruncated>true</IsTruncated><NextContinuationToken>YQ==</NextContinuationToken>"),
             "a page that leads back to itself",
