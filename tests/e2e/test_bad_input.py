@@ -30,7 +30,7 @@ USAGE = [
     (("retry", "--status", "completed"), {}, "failed or parked"),
     (("unqueue", "--status", "processing"), {}, "waiting"),
     (("run", "--concurrency", "0"), {}, "concurrency"),
-    (("run", "--max-bandwidth", "fast"), {}, "POLYB2_MAX_BANDWIDTH"),
+    (("run", "--max-bandwidth", "fast"), {}, "--max-bandwidth: "),
     (("cleanup", "--older-than", "soon"), {}, "--older-than"),
     (("run",), {"B2_APPLICATION_KEY": "", "POLYGON_S3_ACCESS_KEY_ID": ""}, "B2_APPLICATION_KEY is not set"),
     (("run",), {"B2_ENDPOINT_URL": "http://s3.us-west-004.backblazeb2.com"}, "https://"),

@@ -28,7 +28,7 @@ async def test_discover_then_run_then_verify(bench: Bench) -> None:
     ended = await bench.cli("verify", "--deep", "--json")
     assert (ended.code, ended.json()) == (
         0,
-        {"checked": 2, "differences": [], "damaged_at_source": [], "repaired": 0},
+        {"checked": 2, "differences": [], "damaged_at_source": [], "damaged_at_source_total": 0, "repaired": 0},
     )
     assert "2 files completed" not in (await bench.cli("run")).out
     assert len(bench.box.target.versions(SMALL)) == 1

@@ -112,7 +112,7 @@ async def under_load(settings: Settings, environment: dict[str, str]) -> dict[st
         env=environment | {"POLYB2_HTTP_ADDR": address},
         stderr=asyncio.subprocess.DEVNULL,
     )
-    engine, url = Engine(process.pid, settings.database_path), f"http://{address}"
+    engine, url = Engine(process.pid, settings.ledger.path), f"http://{address}"
     spent: dict[str, list[float]] = {}
     quiet: list[tuple[float, float]] = []
     watched: list[tuple[float, float]] = []

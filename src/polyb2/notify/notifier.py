@@ -23,10 +23,10 @@ class Notifier:
 
     def __init__(self, settings: Settings, ledger: Ledger | None) -> None:
         """Without a ``ledger`` there is nothing to remember it by, and everything is new."""
-        urls = [url.get_secret_value() for url in settings.polyb2_notify_urls]
+        urls = [url.get_secret_value() for url in settings.notify.urls]
         self._carrier = Carrier(urls) if urls else None
         self._ledger = ledger
-        self._where = f"{settings.b2_bucket_name}/{settings.b2_key_prefix} on {socket.gethostname()}"
+        self._where = f"{settings.target.bucket}/{settings.target.key_prefix} on {socket.gethostname()}"
         self._unsent: list[News] = []
 
     @property
@@ -73,13 +73,13 @@ async def tell_once(settings: Settings, news: Sequence[News], over: str | None =
         news: what is new.
         over: the beginning of names that may be told again.
     """
-    if not settings.polyb2_notify_urls or not (news or over):
+    if not settings.notify.urls or not (news or over):
         return
     try:
         async with AsyncExitStack() as stack:
             ledger = None
-            if settings.database_path.exists():
-                ledger = await Ledger.open(settings.database_path)
+            if settings.ledger.path.exists():
+                ledger = await Ledger.open(settings.ledger.path)
                 stack.push_async_callback(ledger.close)
             notifier = Notifier(settings, ledger)
             if over is not None:

@@ -63,7 +63,7 @@ class Teller:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self._notifier = Notifier(scene.settings, scene.ledger)
-        url = scene.settings.polyb2_ping_url
+        url = scene.settings.notify.ping_url
         self._pinger = Pinger(url.get_secret_value()) if url is not None else None
         self._wake = asyncio.Event()
         self._cycles = 0
@@ -141,7 +141,7 @@ class Teller:
         fresh = {key: event for key, event in scene.outcome.unfinished.items() if key not in self._unfinished}
         self._unfinished |= set(fresh)
         news += [reporter.unfinished(key, event) for key, event in fresh.items()]
-        return news + await reporter.of_days(scene.ledger, scene.settings.datasets)
+        return news + await reporter.of_days(scene.ledger, scene.settings.discovery.datasets)
 
     def _standing(self) -> list[News]:
         """A side that lets nothing through: keys and caps at once, the rest when it lasts."""
@@ -150,7 +150,7 @@ class Teller:
             self._paused_s = None
             return []
         self._paused_s = self._paused_s or now_s
-        lasts = now_s - self._paused_s >= self._scene.settings.polyb2_give_up
+        lasts = now_s - self._paused_s >= self._scene.settings.run.give_up_s
         if error.kind is Kind.CAP_EXCEEDED or error.handling.scope is Scope.ACCOUNT or lasts:
             self._may_stand = True
             return [reporter.stopped(error)]

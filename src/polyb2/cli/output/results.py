@@ -1,115 +1,37 @@
-"""What commands print for people: plain text that aligns, colour only where the terminal has it."""
+"""Results of commands, for people: reports, rows, differences, checks."""
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.measure import Measurement
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-from polyb2.cli.logs import tell_failure
-from polyb2.cli.manner import MANNER
-from polyb2.cli.show.picture import elided
-from polyb2.cli.show.safe import SafeConsole
+from polyb2.cli.logs import OUTPUT, print_failure
+from polyb2.cli.output.console import COLOURS, console, dataset_table, indented, line_printer, print_named
+from polyb2.cli.output.frame import elided
 from polyb2.core.checkup import Checkup, Level
-from polyb2.core.scrub import shown
+from polyb2.core.exit_codes import ExitCode
 from polyb2.core.status import TRANSITIONS, Status
 from polyb2.core.units import format_duration, format_size
 
 if TYPE_CHECKING:
     from polyb2.core.records import OpenUpload
+    from polyb2.engine import RunResult
     from polyb2.flow.discover.findings import Report
     from polyb2.flow.inspect.cleanup import Swept
     from polyb2.flow.inspect.verify import Difference, Findings
     from polyb2.flow.run.pool import Outcome
 
-NAMED_MAX = 20
-PIPE_COLUMNS = 240
-UNFINISHED = 3
 _BEFORE_KEY = len(f"{'':<18}{'999.9 GB':>8}  ")
 _LEVELS = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.SKIP: "dim"}
-COLOURS = {
-    Status.COMPLETED: "green",
-    Status.PROCESSING: "cyan",
-    Status.FAILED_DOWNLOAD: "yellow",
-    Status.FAILED_UPLOAD: "yellow",
-    Status.PERMANENT_FAILURE: "red",
-    Status.NOT_ENTITLED: "magenta",
-}
-
-
-def console(*, asked: bool = True) -> Console:
-    """Where results go: stdout, without markup or guessing at values; nothing is cut to fit where no terminal is.
-
-    Args:
-        asked: the result is what the command is for; without it ``--quiet`` keeps it back.
-    """
-    piped = not sys.stdout.isatty()
-    return SafeConsole(
-        highlight=False,
-        markup=False,
-        emoji=False,
-        soft_wrap=piped,
-        width=PIPE_COLUMNS if piped else None,
-        quiet=MANNER.quiet and not asked,
-    )
-
-
-def lines(*, asked: bool = True) -> Callable[[str], object]:
-    """Prints lines, of which there may be very many: a console lays out each as a page of its own."""
-    out = console(asked=asked)
-    if out.is_terminal or out.quiet:
-        return out.print
-    return lambda words: sys.stdout.write(f"{shown(words)}\n")
-
-
-def say(words: str) -> None:
-    """What a command did, in a line; ``--quiet`` keeps it back."""
-    console(asked=False).print(words)
-
-
-def table(*columns: str, right: tuple[str, ...] = (), gap: int = 2) -> Table:
-    """A plain table; the columns named in ``right`` hold figures, ``gap`` spaces lie between columns."""
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
-    for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", no_wrap=True, overflow="fold")
-    return made
-
-
-def print_table(out: Console, made: Table) -> None:
-    """Print a table at its own width: a line that a narrow terminal wraps reads better than a figure that is cut off."""
-    before = out.width
-    out.width = max(before, Measurement.get(out, out.options.update(max_width=PIPE_COLUMNS), made).maximum)
-    out.print(made)
-    out.width = before
-
-
-def dataset_table(out: Console, figures: tuple[str, ...], rows: Iterable[tuple[str, list[str | Text]]]) -> Table:
-    """Figures by dataset; where the terminal is narrow a dataset is two lines, its prefix above its type."""
-    rows = list(rows)
-    made = table("dataset", *figures, right=figures)
-    for dataset, values in rows:
-        made.add_row(dataset, *values)
-    if made.__rich_measure__(out, out.options.update(width=PIPE_COLUMNS)).maximum <= out.width:
-        return made
-    narrow = table("dataset", *figures, right=figures, gap=1)
-    above = ""
-    for dataset, values in rows:
-        prefix, slash, kind = dataset.partition("/")
-        if slash and prefix != above:
-            narrow.add_row(prefix)
-        above = prefix if slash else ""
-        narrow.add_row(f"  {kind}" if slash else dataset, *values)
-    return narrow
 
 
 def print_report(report: Report) -> None:
-    """What discovery found."""
+    """The figures of a discovery, and the names that are worth one."""
     out = console(asked=False)
     figures = ("listed", "queued", "revised", "adopted", "unchanged", "bytes")
     rows: list[tuple[str, list[str | Text]]] = []
@@ -125,15 +47,22 @@ def print_report(report: Report) -> None:
 
 
 def print_left_out(out: Console, report: Report, command: str) -> None:
-    """Keys that discovery left alone, and why where that is not plain to see."""
+    """Keys that discovery left alone, with the reason where that is not plain to see."""
     print_named(
         out, "not flat files, left alone:", [key for key in report.ignored if key not in report.reasons], command
     )
     print_named(out, "left out:", [f"{key}: {why}" for key, why in report.reasons.items()], command)
 
 
+def print_run(result: RunResult) -> None:
+    """The end of a run: its discovery, and its outcome."""
+    if result.report is not None:
+        print_report(result.report)
+    print_outcome(result.outcome, result.seconds)
+
+
 def print_outcome(outcome: Outcome, seconds: float | None = None) -> None:
-    """How a run ended, and in how many seconds."""
+    """Files and bytes of a run, its seconds, and the files that were not completed."""
     out = console(asked=False)
     speed = f", {format_size(outcome.bytes / seconds)}/s" if seconds and outcome.bytes else ""
     lasted = f" in {format_duration(seconds)}{speed}" if seconds is not None and outcome.completed else ""
@@ -144,23 +73,18 @@ def print_outcome(outcome: Outcome, seconds: float | None = None) -> None:
         wanted = ",".join(sorted(set(statuses.values())))
         words = f"{len(statuses)} files not completed: polyb2 files --status {wanted} tells why"
         out.print(words)
-        if MANNER.quiet:
-            tell_failure(words, UNFINISHED)
-
-
-def indented(words: str) -> Padding:
-    """Words below the line that they explain, wrapped where they have to be."""
-    return Padding(Text(words, style="dim"), (0, 0, 0, 4))
+        if OUTPUT.quiet:
+            print_failure(words, ExitCode.UNFINISHED)
 
 
 async def print_files(rows: AsyncIterator[Any]) -> None:
-    """Rows of the ledger, one a line, as they come; on a terminal what went wrong stands below."""
+    """Rows of the ledger, one a line, as they come; on a terminal an error is below its file."""
     out = console()
-    line_of = lines()
+    print_plain = line_printer()
     async for row in rows:
         words = ": ".join(word for word in (row["reason"], row["error_message"]) if word)
         if not out.is_terminal:
-            line_of(f"{row['status']:<18}{format_size(row['size']):>10}  {row['key']}{'  ' * bool(words)}{words}")
+            print_plain(f"{row['status']:<18}{format_size(row['size']):>10}  {row['key']}{'  ' * bool(words)}{words}")
             continue
         line = Text(f"{row['status']:<18}", style=COLOURS.get(Status(row["status"]), ""))
         key = elided(row["key"], out.width - _BEFORE_KEY)
@@ -169,21 +93,39 @@ async def print_files(rows: AsyncIterator[Any]) -> None:
             out.print(indented(words))
 
 
-def printed_differences() -> Callable[[Difference], None]:
-    """Prints a line of each that verify found."""
-    line = lines(asked=False)
+class DifferenceLines:
+    """Prints the differences that verify finds: a line each, as they are found, and the sums at the end."""
 
-    def show(difference: Difference) -> None:
-        line(f"{difference.kind:<12} {difference.key}{_revision_words(difference)}")
+    def __init__(self) -> None:
+        self._print = line_printer(asked=False)
 
-    return show
+    def add(self, found: Difference) -> None:
+        self._print(f"{found.kind:<12} {found.key}{_revision_words(found)}")
+
+    def end(self, findings: Findings) -> None:
+        print_findings(findings)
+
+
+class DifferenceObject:
+    """The same as one JSON object, also written while they are found."""
+
+    def __init__(self) -> None:
+        self._before = '{"differences": ['
+
+    def add(self, found: Difference) -> None:
+        sys.stdout.write(f"{self._before}{json.dumps(found.as_json())}")
+        self._before = ",\n"
+
+    def end(self, findings: Findings) -> None:
+        opening = self._before if self._before.startswith("{") else ""
+        sys.stdout.write(f"{opening}], {json.dumps(findings.rest_as_json())[1:]}\n")
 
 
 def print_findings(findings: Findings) -> None:
-    """What verify found, but for the differences themselves."""
+    """The sums of verify, below its differences."""
     out = console(asked=False)
-    if MANNER.quiet and findings.found:
-        tell_failure(f"{findings.found} differences: polyb2 verify without --quiet names them", UNFINISHED)
+    if OUTPUT.quiet and findings.found:
+        print_failure(f"{findings.found} differences: polyb2 verify without --quiet names them", ExitCode.UNFINISHED)
     words = "a broken gzip stream, as the source has it:"
     print_named(out, words, findings.damaged_at_source, "verify", total=findings.damaged)
     out.print(f"{findings.checked} files checked, {findings.found} differences")
@@ -196,7 +138,7 @@ def print_findings(findings: Findings) -> None:
 
 
 def _revision_words(difference: Difference) -> str:
-    """Which revisions a stale file is about."""
+    """The revisions of a stale file."""
     row, listed = difference.row, difference.listed
     if row is None or listed is None:
         return ""
@@ -211,7 +153,7 @@ def _revision_words(difference: Difference) -> str:
 
 
 def print_checkup(checkup: Checkup) -> None:
-    """A line a check, and what to do where there is something to do."""
+    """A line a check, and advice below it where there is something to do."""
     out = console()
     width = max(len(check.name) for check in checkup.checks)
     for check in checkup.checks:
@@ -225,18 +167,15 @@ def print_checkup(checkup: Checkup) -> None:
     )
 
 
-def printed_swept(*, dry_run: bool) -> Callable[[OpenUpload], None]:
-    """Prints a line of each upload that cleanup aborts."""
-    line = lines(asked=dry_run)
-
-    def show(upload: OpenUpload) -> None:
-        line(f"{'would abort' if dry_run else 'aborted'} {upload.key} {upload.upload_id}")
-
-    return show
+def upload_printer(*, dry_run: bool) -> Callable[[OpenUpload], object]:
+    """Prints a line for each upload that cleanup aborts."""
+    print_upload = line_printer(asked=dry_run)
+    done = "would abort" if dry_run else "aborted"
+    return lambda upload: print_upload(f"{done} {upload.key} {upload.upload_id}")
 
 
 def print_swept(swept: Swept, *, dry_run: bool) -> None:
-    """What cleanup did."""
+    """The sums of cleanup."""
     out = console(asked=dry_run)
     out.print(
         f"{swept.aborted} uploads {'to abort' if dry_run else 'aborted'}; left alone: {swept.owned} of the ledger, "
@@ -244,12 +183,3 @@ def print_swept(swept: Swept, *, dry_run: bool) -> None:
     )
     if swept.failed:
         out.print(f"{swept.failed} uploads could not be aborted: run polyb2 cleanup again later")
-
-
-def print_named(out: Console, words: str, names: list[str], command: str = "", *, total: int | None = None) -> None:
-    """A line a name, the first twenty of ``total``; ``command`` has a ``--json`` that names all of ``names``."""
-    for name in names[:NAMED_MAX]:
-        out.print(f"{words} {name}")
-    if len(names) > NAMED_MAX:
-        rest = f" (polyb2 {command} --json names them)" if command else ""
-        out.print(f"{words} {(total or len(names)) - NAMED_MAX} more{rest}")

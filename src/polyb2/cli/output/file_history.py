@@ -1,4 +1,4 @@
-"""``files KEY``: what a file went through, for people or as JSON."""
+"""``files KEY``: the history of a file, for people or as JSON."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import typer
 from rich.text import Text
 
-from polyb2.cli.show.output import COLOURS, console
-from polyb2.cli.verdict import UNKNOWN_KEY, tell_unknown_key
+from polyb2.cli.logs import print_failure
+from polyb2.cli.output.console import COLOURS, console
+from polyb2.core.exit_codes import ExitCode
 from polyb2.core.status import Status
 from polyb2.core.units import format_duration, format_size, iso_utc
 
@@ -20,41 +21,41 @@ if TYPE_CHECKING:
     from polyb2.ledger.story import Story
 
 
-async def tell_stories(ledger: Ledger, keys: Sequence[str], takes: Callable[[Row], bool], *, as_json: bool) -> int:
-    """Tell of each key; one that the ledger does not have is named on stderr. The exit code.
-
-    Args:
-        ledger: where it is from.
-        keys: of the source.
-        takes: what the other options choose.
-        as_json: an object a line.
-    """
-    code = 0
+async def print_histories(
+    ledger: Ledger, keys: Sequence[str], takes: Callable[[Row], bool], *, as_json: bool
+) -> ExitCode:
+    """Print the history of each key whose row is taken; a key that the ledger does not have is named on stderr."""
+    code = ExitCode.DONE
     for key in dict.fromkeys(keys):
-        story = await ledger.story(key)
-        if story is None:
-            tell_unknown_key(key)
-            code = UNKNOWN_KEY
-        elif not takes(story.row):
+        history = await ledger.story(key)
+        if history is None:
+            print_unknown_key(key)
+            code = ExitCode.UNFINISHED
+        elif not takes(history.row):
             continue
         elif as_json:
-            typer.echo(json.dumps(story.as_json()))
+            typer.echo(json.dumps(history.as_json()))
         else:
-            _print_story(story)
+            _print_history(history)
     return code
 
 
-def _print_story(story: Story) -> None:
-    out, row = console(), story.row
+def print_unknown_key(key: str) -> None:
+    """Print that the ledger does not have a key that was named."""
+    print_failure(f"the ledger has no {key}: run polyb2 discover for its date and dataset", ExitCode.UNFINISHED)
+
+
+def _print_history(history: Story) -> None:
+    out, row = console(), history.row
     out.print(row["key"], style="bold")
     line = Text(f"  {row['status']}", style=COLOURS.get(Status(row["status"]), ""))
     words = ": ".join(word for word in (row["reason"], row["error_message"]) if word)
     out.print(line.append(f"  {words}" if words else "", style="default"))
     if row["next_attempt_ms"] is not None:
         out.print(f"  tried again at {_time(row['next_attempt_ms'])}")
-    for revision in story.revisions:
+    for revision in history.revisions:
         out.print(f"  revision {revision['revision']}: {_revision_words(revision)}")
-    for attempt in story.attempts:
+    for attempt in history.attempts:
         out.print(f"  attempt {attempt['attempt']} at revision {attempt['revision']}: {_attempt_words(attempt)}")
 
 
