@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import inspect
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from copy import copy
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -19,11 +19,13 @@ from typer.exceptions import TyperException
 
 from polyb2 import __version__
 from polyb2.cli.logs import FORMATS, OUTPUT, print_stop, print_warning, set_up_logging
+from polyb2.core.errors import UsageError
 from polyb2.core.exit_codes import ExitCode
 from polyb2.signals import STOPPING, Stopped, answering
 
 if TYPE_CHECKING:
     from polyb2.config import Settings
+    from polyb2.ledger.ledger import Ledger
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ORDER = (
@@ -194,6 +196,25 @@ def configured(**overrides: object) -> Settings:
             print_warning(words)
     set_up_logging(settings.log.level)
     return settings
+
+
+@asynccontextmanager
+async def opened_ledger(settings: Settings, *, read_only: bool = True) -> AsyncIterator[Ledger]:
+    """The ledger, without either store; opened for changes, it has to exist.
+
+    Raises:
+        UsageError: there is none to change.
+    """
+    from polyb2.ledger.ledger import Ledger
+
+    path = settings.ledger.path
+    if not read_only and not path.exists():
+        raise UsageError(f"there is no ledger at {path} yet: run polyb2 discover first")
+    ledger = await Ledger.open(path, read_only=read_only)
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
 
 
 @contextmanager

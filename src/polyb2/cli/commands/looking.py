@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polyb2.cli import options as o
-from polyb2.cli.app import command, configured, ending_with
+from polyb2.cli.app import command, configured, ending_with, opened_ledger
 from polyb2.cli.logs import print_failure, set_up_logging
 from polyb2.cli.loop import in_loop
 from polyb2.core.errors import UsageError
@@ -139,10 +139,8 @@ async def _coverage(
 ) -> Lacking:
     """Print the calendar or the JSON, while it is made; what is lacking, where that is required."""
     from polyb2.flow.inspect.coverage import Lacking, lacking_of, resolve_known, write_json
-    from polyb2.ledger.ledger import Ledger
 
-    ledger = await Ledger.open(settings.ledger.path, read_only=True)
-    try:
+    async with opened_ledger(settings) as ledger:
         datasets = await resolve_known(ledger, patterns)
         if as_json:
             return await write_json(ledger, selection, datasets, _to_its_end if require else sys.stdout.write)
@@ -152,8 +150,6 @@ async def _coverage(
 
         await print_coverage(ledger, selection, datasets)
         return Lacking()
-    finally:
-        await ledger.close()
 
 
 def _to_its_end(text: str) -> None:
@@ -187,17 +183,13 @@ def datasets(
 async def _entries(settings: Settings, patterns: tuple[str, ...], *, probing: bool) -> list[Entry]:
     from polyb2.flow.inspect.coverage import resolve_known
     from polyb2.flow.inspect.datasets import known_datasets
-    from polyb2.ledger.ledger import Ledger
 
-    ledger = await Ledger.open(settings.ledger.path, read_only=True)
-    try:
+    async with opened_ledger(settings) as ledger:
         if probing:
             return await _probed(settings, ledger, patterns)
         entries = await known_datasets(ledger, settings.discovery.datasets)
         wanted = set(await resolve_known(ledger, patterns)) if patterns else None
         return [entry for entry in entries if wanted is None or entry.dataset in wanted]
-    finally:
-        await ledger.close()
 
 
 async def _probed(settings: Settings, ledger: Ledger, patterns: tuple[str, ...]) -> list[Entry]:

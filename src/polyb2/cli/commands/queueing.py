@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polyb2.cli import options as o
-from polyb2.cli.app import command, configured, ending_with
+from polyb2.cli.app import command, configured, ending_with, opened_ledger
 from polyb2.cli.loop import in_loop
 from polyb2.core.errors import UsageError
 from polyb2.core.exit_codes import ExitCode
@@ -18,11 +18,9 @@ from polyb2.core.selection import Selection
 from polyb2.core.status import FAILED, WAITING, Status
 
 if TYPE_CHECKING:
-    from polyb2.config import Settings
     from polyb2.ledger.ledger import Ledger
     from polyb2.ledger.reports import Filter, StatusReport
 
-T = TypeVar("T")
 REFRESH_S = 2.0
 
 
@@ -35,7 +33,8 @@ def status(
     settings = configured()
 
     async def look() -> StatusReport:
-        return await _reading(settings, lambda ledger: ledger.status())
+        async with opened_ledger(settings) as ledger:
+            return await ledger.status()
 
     in_loop(_write_status(look, watch=watch) if as_json else _print_status(look, watch=watch))
     if not as_json and not settings.ledger.path.exists():
@@ -71,20 +70,26 @@ def files(
 ) -> None:
     """Rows of the ledger, filtered; with KEYs the whole history of those files."""
     settings = configured()
-    code = in_loop(_reading(settings, lambda ledger: _print_files(ledger, choice, as_json=as_json)))
-    if code:
+    wanted = _rows(choice, choice.statuses())
+
+    async def work() -> ExitCode:
+        async with opened_ledger(settings) as ledger:
+            return await _print_files(ledger, wanted, choice.keys, as_json=as_json)
+
+    if code := in_loop(work()):
         raise typer.Exit(code)
 
 
-async def _print_files(ledger: Ledger, choice: o.RowFilter, *, as_json: bool) -> ExitCode:
+async def _print_files(
+    ledger: Ledger, wanted: tuple[Selection, Filter], keys: list[str] | None, *, as_json: bool
+) -> ExitCode:
     from polyb2.ledger.reports import file_json, takes
 
-    selection, wanted = _rows(choice, choice.statuses())
-    if choice.keys:
+    if keys:
         from polyb2.cli.output.file_history import print_histories
 
-        return await print_histories(ledger, choice.keys, lambda row: takes(row, selection, wanted), as_json=as_json)
-    rows = ledger.files(selection, wanted)
+        return await print_histories(ledger, keys, lambda row: takes(row, *wanted), as_json=as_json)
+    rows = ledger.files(*wanted)
     if as_json:
         async for row in rows:
             typer.echo(json.dumps(file_json(row)))
@@ -123,7 +128,12 @@ def rebind() -> None:
 
     settings = configured()
     settings.require_remote()
-    in_loop(_writing(settings, lambda ledger: ledger.rebind(binding_of(settings))))
+
+    async def work() -> None:
+        async with opened_ledger(settings, read_only=False) as ledger:
+            await ledger.rebind(binding_of(settings))
+
+    in_loop(work())
     print_line(f"the ledger now belongs to {settings.source.endpoint_url} and {settings.target.endpoint_url}")
 
 
@@ -138,36 +148,15 @@ def _change(act: Callable[[Ledger], Awaitable[int]], keys: Sequence[str], words:
     from polyb2.cli.output.console import print_line
     from polyb2.cli.output.file_history import print_unknown_key
 
-    async def work(ledger: Ledger) -> tuple[int, list[str]]:
-        unknown = await ledger.unknown_keys(keys) if keys else []
-        return await act(ledger), unknown
+    settings = configured()
 
-    changed, unknown = in_loop(_writing(configured(), work))
+    async def work() -> tuple[int, list[str]]:
+        async with opened_ledger(settings, read_only=False) as ledger:
+            unknown = await ledger.unknown_keys(keys) if keys else []
+            return await act(ledger), unknown
+
+    changed, unknown = in_loop(work())
     with ending_with(ExitCode.UNFINISHED if unknown else ExitCode.DONE):
         for key in unknown:
             print_unknown_key(key)
         print_line(words.format(changed))
-
-
-async def _reading(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> T:
-    """Run ``work`` on the ledger opened read-only."""
-    from polyb2.ledger.ledger import Ledger
-
-    ledger = await Ledger.open(settings.ledger.path, read_only=True)
-    try:
-        return await work(ledger)
-    finally:
-        await ledger.close()
-
-
-async def _writing(settings: Settings, work: Callable[[Ledger], Awaitable[T]]) -> T:
-    """Run ``work`` on the ledger, which has to exist."""
-    from polyb2.ledger.ledger import Ledger
-
-    if not settings.ledger.path.exists():
-        raise UsageError(f"there is no ledger at {settings.ledger.path} yet: run polyb2 discover first")
-    ledger = await Ledger.open(settings.ledger.path)
-    try:
-        return await work(ledger)
-    finally:
-        await ledger.close()

@@ -145,7 +145,7 @@ def _revision_words(difference: Difference) -> str:
     known = difference.listed_revision
     newer = f"revision {known}" if known else "a newer one that no discovery has seen"
     if difference.is_held:
-        newer = "a newer one that is not queued until somebody agrees, as polyb2 status says"
+        newer = "a newer one that is not queued until you agree, as polyb2 status says"
     return (
         f"  mirrored is revision {row.mirrored_revision} ({format_size(row.mirrored_size or 0)}), listed is "
         f"{newer} ({format_size(listed.size)}, ETag {listed.etag})"
