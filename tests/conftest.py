@@ -18,8 +18,8 @@ import pytest
 
 from polyb2.clock import Clock
 from polyb2.config import Settings
+from polyb2.core.retry import Timing
 from polyb2.core.selection import EVERYTHING, Selection
-from polyb2.core.timing import Timing
 from polyb2.engine import RunOptions, RunResult, run
 from polyb2.flow.discover.consent import Consent
 from polyb2.flow.discover.consent import discover as discover_with
@@ -81,7 +81,7 @@ class Bench:
     timing: Timing = field(default=QUICK, kw_only=True)
 
     def hurry(self, **seconds: float) -> None:
-        """Shorten what the engine waits for, see :class:`~polyb2.core.timing.Timing`."""
+        """Shorten what the engine waits for, see :class:`~polyb2.core.retry.Timing`."""
         self.timing = replace(self.timing, **seconds)
 
     def open(self, *, read_only: bool = False, **overrides: Any) -> AbstractAsyncContextManager[Mirror]:

@@ -18,14 +18,17 @@ USED = {
     ): "aiosqlite's public calls are one statement each; its thread takes any function",
     ("ledger/database.py", "_conn"): "that function is handed the connection",
     ("ledger/database.py", "_thread"): "a loop must not end before the thread that reports to it, and it has no event",
-    ("remote/interim.py", "_factory"): "aiohttp has no limit of interim answers; the parser's is set where it is made",
+    (
+        "remote/connectors.py",
+        "_factory",
+    ): "aiohttp has no limit of interim answers; the parser's is set where it is made",
     ("remote/sessions.py", "_register_default_handlers"): "boto3's own transfers are neither used nor loaded",
     ("remote/isolated.py", "_components"): "botocore's session has no public way to leave out where it looks around",
     ("remote/isolated.py", "_internal_components"): "the same, of its monitor",
     ("remote/parsing.py", "_parse_shape"): "botocore's parser takes what an entry lacks for absent only here",
     ("remote/parsing.py", "_handle_structure"): "the same, of a structure",
 }
-OURS = {("remote/guard.py", "_fence"), ("remote/bucket.py", "_route"), ("core/gzipped.py", "_decoder")}
+OURS = {("remote/guard.py", "_fence"), ("remote/bucket.py", "_route"), ("core/integrity.py", "_decoder")}
 """Attributes of a copy that an object makes of itself."""
 PINNED = ("aiohttp", "aiosqlite")
 

@@ -12,8 +12,8 @@ from xml.sax.saxutils import escape
 from benchmarks.server.bucket import Bucket, Stored
 from benchmarks.server.wire import Answer, Request
 from polyb2.sandbox.exchange import Reply, S3Error, error_reply
-from polyb2.sandbox.listing import list_objects
 from polyb2.sandbox.multipart import Upload, listed_parts, listed_uploads, wanted_parts
+from polyb2.sandbox.server import list_objects
 
 _META = "x-amz-meta-"
 

@@ -31,7 +31,7 @@ class Moment:
 
     @property
     def parameters(self) -> dict[str, int | str]:
-        """As named parameters of a statement."""
+        """The clocks as named parameters of a statement."""
         return {"wall_ms": self.wall_ms, "mono_ms": self.mono_ms, "boot_id": self.boot_id}
 
 
@@ -55,10 +55,10 @@ class Clock:
 
 
 def time_zone(name: str | None) -> tzinfo | None:
-    """The time zone of that name, or this machine's where there is none; None is what the C library takes for local.
+    """The time zone of that name, or this machine's if there is none; None is the C library's idea of local time.
 
     ``TZ`` is looked up with our own time zone data first, as small images have none for the C library, which then takes UTC
-    without a word.
+    silently.
 
     Raises:
         ValueError: no time zone has that name.
@@ -78,7 +78,7 @@ def time_zone(name: str | None) -> tzinfo | None:
 
 
 def unknown_local_zone() -> str | None:
-    """The zone that ``TZ`` names and nobody has data for; local time is UTC then."""
+    """The zone that ``TZ`` names and that has no data anywhere; local time is UTC then."""
     given = os.environ.get("TZ", "").removeprefix(":")
     is_rule = any(letter.isdecimal() for letter in given)
     return given if given and not is_rule and time_zone(None) is None else None

@@ -1,6 +1,6 @@
-"""Open files of this process: how many it may have, how many streams that carries, and errors that say there are none left.
+"""Open files of this process: their limit, the slots that it allows, and errors that mean that none are left.
 
-A socket, a name that is looked up and the ledger's own files all need one, and each fails in words of its own.
+A socket, a name lookup and the ledger's own files all need one, and each fails with its own message.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from polyb2.core.errors import HANDLING, Kind
 
 ADVICE = HANDLING[Kind.NO_OPEN_FILES].advice
 _RESERVED = 24
-"""Those of the process itself: its streams, the loop, the ledger with its readers, the page and some who look at it."""
+"""Descriptors of the process itself: its streams, the loop, the ledger with its readers, the page and some clients."""
 _PER_STREAM = 4
 """Two bodies, and the connections of both sides' control calls; each is kept for some seconds after its use."""
 _AT_ONCE = 8
@@ -24,12 +24,12 @@ _NONE_LEFT = {errno.EMFILE, errno.ENFILE}
 
 
 def limit() -> int:
-    """How many files this process may have open."""
+    """The number of files that this process may have open."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def raise_limit() -> int:
-    """Raise the limit as far as this user may; what it is then."""
+    """Raise the limit as far as this user may; return the new one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
@@ -39,26 +39,26 @@ def raise_limit() -> int:
     return hard
 
 
-def streams_that_fit(files: int) -> int:
-    """How many streams that many open files carry; one at least."""
+def slots_that_fit(files: int) -> int:
+    """The number of slots that this many open files allow; at least one."""
     return max(1, (files - _RESERVED) // _PER_STREAM)
 
 
 def problem(error: BaseException | None = None) -> str:
-    """What to say where there are none left, by an error or by trying; nothing else."""
+    """The message if no descriptors are left, by an error or by trying; None otherwise."""
     if any(number in _NONE_LEFT for number in _numbers(error)) or not _are_some_left():
         return f"hardly any of the {limit()} files that this process may have open is left"
     return ""
 
 
 def words(error: BaseException | None = None) -> str:
-    """As :func:`problem`, with what to do about it."""
+    """The message of :func:`problem`, with what to do about it."""
     found = problem(error)
     return f"{found}; {ADVICE}" if found else ""
 
 
 def _numbers(error: BaseException | None) -> Iterator[int | None]:
-    """The system's numbers of an error and of those that led to it."""
+    """The system's numbers of an error and of its causes."""
     for _ in range(10):
         if error is None:
             return
@@ -67,7 +67,7 @@ def _numbers(error: BaseException | None) -> Iterator[int | None]:
 
 
 def _are_some_left() -> bool:
-    """By taking some: neither SQLite nor the resolver says what it lacked, and both gave back what they had of it."""
+    """Tell by opening some: neither SQLite nor the resolver says what it lacked, and both have closed theirs by now."""
     with ExitStack() as taken:
         try:
             for _ in range(_AT_ONCE):

@@ -1,8 +1,9 @@
 """The composition root: settings in, a working mirror out; and the root tasks of a run, supervised.
 
-One event loop. The root tasks are the pool, the discovery (of ``sync`` and ``--watch``) and the health page: if one dies, all
-stop, and the rows in hand go back to the queue. SIGTERM, SIGHUP and SIGINT drain; a second signal, at least a second later,
-stops at once.
+One event loop. The root tasks are the pool, the sweeper of abandoned uploads, the watch over the ledger's files and,
+for ``sync`` and ``--watch``, the discovery: if one dies, all stop, and the rows in hand go back to the queue. The
+health page and the notifications surround them, each with tasks of its own. SIGTERM, SIGHUP and SIGINT drain; a
+second signal, at least a second later, stops at once.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from polyb2 import __version__, descriptors
 from polyb2.clock import Clock
 from polyb2.config import Settings
 from polyb2.core.errors import AccountStoppedError, LedgerError, RemoteError, Scope, Side
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
+from polyb2.core.retry import TIMING, Timing
 from polyb2.core.selection import Selection
-from polyb2.core.timing import TIMING, Timing
 from polyb2.core.units import format_duration
 from polyb2.flow.discover.consent import Consent, discover
 from polyb2.flow.discover.discovery import Discovery
@@ -36,7 +37,7 @@ from polyb2.flow.run.lease import Lease
 from polyb2.flow.run.pool import Outcome, Pool
 from polyb2.flow.run.settle import Settlement, SettlementRules
 from polyb2.flow.transfer.leftovers import abort_all_abandoned
-from polyb2.notify.teller import Scene, telling
+from polyb2.notify.run_notifier import ObservedRun, notifying
 from polyb2.opening import open_mirror
 from polyb2.process import spared_collector
 from polyb2.signals import STOPPING, answering
@@ -45,21 +46,21 @@ log = logging.getLogger(__name__)
 DISCOVER_AGAIN_FIRST_S = 5.0
 DISCOVER_AGAIN_LIMIT_S = 60.0
 GONE_SHOWN_S = 2.0
-"""For how long the page still says that the ledger is gone: probes ask about once a second."""
+"""Seconds for which the page still reports that the ledger is gone: probes ask about once a second."""
 STOPPING_LEDGER_S = 5.0
-"""For how long a process that is asked to stop waits for a ledger that cannot be used."""
+"""Seconds that a process which is asked to stop waits for a ledger that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What ``run`` and ``sync`` are to do.
+    """The task of ``run`` and ``sync``.
 
     Attributes:
-        selection: what to discover (``sync``); None discovers nothing at the start.
+        selection: the files to discover (``sync``); None discovers nothing at the start.
         watch: stay up and discover on a schedule.
         limit: claims after which to end.
-        consent: what may be queued without asking.
-        on_start: is given what there is to watch, before the work begins.
+        consent: the plans that may be queued without asking.
+        on_start: called with the objects that a progress display reads, before the work begins.
     """
 
     selection: Selection | None
@@ -71,7 +72,7 @@ class RunOptions:
 
 @dataclass(slots=True)
 class RunResult:
-    """How a run ended: its outcome, what discovery found, the signal that ended it, and how long the work took."""
+    """The result of a run: outcome of the pool, discovery's report, the signal that ended it, duration of the work."""
 
     outcome: Outcome = field(default_factory=Outcome)
     report: Report | None = None
@@ -95,9 +96,9 @@ async def run(
 
 
 def _fitting(settings: Settings) -> Settings:
-    """The settings, with no more streams than the limit of open files carries once it is raised as far as it goes."""
+    """The settings, with no more slots than the limit of open files allows once it is raised as far as possible."""
     files, wanted = descriptors.raise_limit(), settings.run.concurrency
-    streams = descriptors.streams_that_fit(files)
+    streams = descriptors.slots_that_fit(files)
     if wanted <= streams:
         return settings
     log.warning(
@@ -133,7 +134,7 @@ class _Run:
         mirror.ledger.patience.rule = self._waits_for_ledger
 
     def _datasets(self) -> tuple[str, ...]:
-        """What the watch looks after: the datasets of the command line, which replace those of the settings."""
+        """The datasets of the watch: those of the command line, which replace those of the settings."""
         chosen = self._options.selection.datasets if self._options.selection else ()
         return chosen or self._settings.discovery.datasets
 
@@ -157,18 +158,18 @@ class _Run:
         self._options.on_start(self._mirror, self._breaker)
         settings, streams = self._settings, self._settings.run.concurrency
         started = {"worker_id": settings.ledger.worker_id, "concurrency": streams, "watch": self._options.watch}
-        extra = told(LogEvent.RUN_STARTED, version=__version__, **started)
+        extra = log_fields(LogEvent.RUN_STARTED, version=__version__, **started)
         log.info("polyb2 %s, %d streams, ledger %s", __version__, streams, settings.ledger.path, extra=extra)
         began_s = asyncio.get_running_loop().time()
-        async with telling(self._scene()) as teller:
-            self._watch.on_cycle = teller.cycle
+        async with notifying(self._observed()) as notifier:
+            self._watch.on_cycle = notifier.cycle
             result = await self._supervise()
-            # Here: what the block waits for at its end, to tell the owner, is not the work's.
+            # Here: the last notifications, which the block's end waits for, are no part of the work.
             result.seconds = asyncio.get_running_loop().time() - began_s
         return result
 
-    def _scene(self) -> Scene:
-        scene = Scene(
+    def _observed(self) -> ObservedRun:
+        observed = ObservedRun(
             settings=self._settings,
             ledger=self._mirror.ledger,
             breaker=self._breaker,
@@ -177,8 +178,8 @@ class _Run:
             problems=self._problems,
             signal=lambda: self._result.signal,
         )
-        self._mirror.on_revised = scene.revised.append
-        return scene
+        self._mirror.on_revised = observed.revised.append
+        return observed
 
     async def _supervise(self) -> RunResult:
         with _signals(self._on_signal):
@@ -199,11 +200,11 @@ class _Run:
         return self._result
 
     async def _show_that_ledger_is_gone(self) -> None:
-        """Let who probes ``/readyz`` see the reason before the process ends; a signal ends the wait."""
+        """Let probes of ``/readyz`` see the reason before the process ends; a signal ends the wait."""
         error = self._mirror.ledger.gone
         if error is None or not self._settings.page.address:
             return
-        log.error("stopping, as the ledger is gone", extra=told(LogEvent.LEDGER_GONE))
+        log.error("stopping, as the ledger is gone", extra=log_fields(LogEvent.LEDGER_GONE))
         with suppress(TimeoutError):
             async with asyncio.timeout(GONE_SHOWN_S):
                 await self._mirror.draining.wait()
@@ -229,10 +230,10 @@ class _Run:
             self._pool.wake.set()
 
     async def _discover_once(self, selection: Selection) -> Report:
-        """Discover, with the patience that the workers have with a side that is away.
+        """Discover, waiting for a side that is away as the workers do.
 
         Raises:
-            RemoteError: no waiting cures it.
+            RemoteError: waiting does not cure it.
             AccountStoppedError: it lasted longer than ``POLYB2_GIVE_UP``.
         """
         loop = asyncio.get_running_loop()
@@ -245,8 +246,8 @@ class _Run:
                     raise
                 left_s = give_up_s - loop.time()
                 if left_s <= 0:
-                    patience = format_duration(self._settings.run.give_up_s)
-                    raise AccountStoppedError(f"gave up after {patience}: {error}") from None
+                    waited = format_duration(self._settings.run.give_up_s)
+                    raise AccountStoppedError(f"gave up after {waited}: {error}") from None
                 log.warning("discovery failed, the next try is in %s: %s", format_duration(wait_s), error)
             await asyncio.sleep(min(wait_s, left_s))
             wait_s = min(wait_s * 2, DISCOVER_AGAIN_LIMIT_S)
@@ -257,20 +258,20 @@ class _Run:
             await asyncio.sleep(self._mirror.timing.sweep_s)
 
     async def _sweep(self) -> None:
-        """Abort what could not be aborted when it was given up; the next sweep, or a later run, tries again."""
+        """Abort uploads whose abort failed when they were given up; the next sweep, or a later run, tries again."""
         try:
             await abort_all_abandoned(self._mirror)
         except RemoteError as error:
-            log.warning("abandoned uploads could not be aborted yet: %s", error, extra=told(LogEvent.UPLOAD_LEFT))
+            log.warning("abandoned uploads could not be aborted yet: %s", error, extra=log_fields(LogEvent.UPLOAD_LEFT))
 
     def _waits_for_ledger(self, _error: LedgerError, waited_s: float) -> bool:
-        """A ledger that is busy or has no room ends a run no sooner than an outage of a side does."""
+        """Tell if the run goes on: a ledger that is busy or full ends it no sooner than an outage of a side does."""
         if self._mirror.draining.is_set():
             return waited_s < STOPPING_LEDGER_S
         return self._options.watch or waited_s < self._settings.run.give_up_s
 
     def _serving(self) -> AbstractAsyncContextManager[None]:
-        """Health, metrics and the page; to load them takes 3 MB and a tenth of the start, spared where nobody is to look."""
+        """Serve health, metrics and the page; loading them takes 3 MB and a tenth of the start, saved if they are off."""
         settings = self._settings
         if not settings.page.address:
             return nullcontext()
@@ -294,12 +295,12 @@ class _Run:
         for task in self._beside:
             task.cancel()
         if self._result.signal is None:
-            patience_s = self._settings.run.drain_s
-            extra = told(LogEvent.RUN_STOPPING, signal=number, seconds=patience_s)
-            log.info("stopping: running parts may end within %.0f s", patience_s, extra=extra)
+            drain_s = self._settings.run.drain_s
+            extra = log_fields(LogEvent.RUN_STOPPING, signal=number, seconds=drain_s)
+            log.info("stopping: running parts may end within %.0f s", drain_s, extra=extra)
             self._mirror.draining.set()
         else:
-            log.warning("stopping at once", extra=told(LogEvent.RUN_STOPPING, signal=number, seconds=0))
+            log.warning("stopping at once", extra=log_fields(LogEvent.RUN_STOPPING, signal=number, seconds=0))
             if self._working is not None:
                 self._working.cancel()
         self._result.signal = number
@@ -314,7 +315,7 @@ def _signals(handler: Callable[[int], None]) -> Iterator[None]:
 
 
 def _first(group: BaseExceptionGroup[Exception]) -> Exception:
-    """The first plain error of a group of groups: the one that made the others stop."""
+    """The first plain error of nested groups: the one that made the others stop."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

@@ -1,4 +1,4 @@
-"""Named points in the flow at which a test can make the process die or fail; nothing at all without the variable.
+"""Named points in the flow at which a test can make the process die or fail; without the variable they do nothing.
 
 ``POLYB2_FAILPOINTS="ledger.receipt.after=kill@3,target.complete.before=term"``: at the third passing of the first point the
 process gets SIGKILL. For tests only: no setting, not in ``.env``. Points: ``ledger.<write>.before|after`` around every
@@ -51,7 +51,7 @@ _passed: dict[str, int] = {}
 
 
 def failpoint(name: str) -> None:
-    """Pass a point; act if a test asked for it here and this often."""
+    """Pass a point; act if a test asked for it here at this count."""
     if not _points:
         return
     armed = _points.get(name)

@@ -1,7 +1,7 @@
-"""What the engine counts while it works: bytes, times, errors, as plain numbers that ``/metrics`` and the page translate.
+"""The counters of the engine: bytes, times, errors, as plain numbers that ``/metrics`` and the page translate.
 
-Invariants: counters only grow; counting costs a few additions a part, a request and a file, never any a chunk; nobody waits
-for a reader. Seconds and bytes.
+Invariants: counters only grow; counting costs a few additions a part, a request and a file, never any a chunk;
+readers are never waited for. Seconds and bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOST = "lost"
 
 
 class Passing(Protocol):
-    """A body on its way; ``seen`` are the bytes that came in so far."""
+    """A body in transfer; ``seen`` are the bytes that came in so far."""
 
     seen: int
 
@@ -54,7 +54,7 @@ class Meters:
         errors: tries of requests that failed, by side and kind.
         retries: tries made after such a failure, by side.
         leases_lost: leases that ran out under their worker.
-        waited_for: until when requests wait for a side, by the loop's clock; it is told once.
+        waited_for: by side the end of a wait that was logged, by the loop's clock; it is logged once.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Meters:
 
     @contextmanager
     def sending(self, dataset: str, body: Passing) -> Iterator[None]:
-        """A body passes through while the block runs; only a block that ends well is timed."""
+        """Count a body as in transfer while the block runs; only a block that ends well is timed."""
         began_s = time.monotonic()
         try:
             yield
@@ -80,17 +80,17 @@ class Meters:
             self.read_bytes[dataset] += body.seen
 
     async def answer(self, side: Side, operation: str, request: Awaitable[T]) -> T:
-        """The answer to a request, timed if there is one."""
+        """Time the answer to a request, if there is one."""
         began_s = time.monotonic()
         answer = await request
         self.answer_seconds[side, operation].observe(time.monotonic() - began_s)
         return answer
 
     def failed(self, error: RemoteError) -> None:
-        """A try of a request failed; looking at what the target does not have is no failure."""
+        """Count a failed try of a request; HEAD of a missing object is no failure."""
         if (error.side, error.kind) != (Side.TARGET, Kind.NOT_FOUND):
             self.errors[error.side, error.kind] += 1
 
     def ended(self, dataset: str, outcome: str | None) -> None:
-        """A claim ended; None for one that was lost."""
+        """Count a claim that ended; None for one that was lost."""
         self.attempts[dataset, outcome or LOST] += 1

@@ -1,4 +1,4 @@
-"""Opens what a command works with, as the settings say: the source, the target, the ledger, and all of them as one mirror.
+"""Opens the collaborators of a command from its settings: the source, the target, the ledger, and all of them as one mirror.
 
 Invariant: what is opened is closed with the block, whatever ends it; a ledger is only used with the pair that it is bound to.
 """
@@ -12,17 +12,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from polyb2.clock import Clock, minute_of_day, time_zone, unknown_local_zone
 from polyb2.config import Settings
 from polyb2.core.errors import Side
-from polyb2.core.retry import RequestPolicy
-from polyb2.core.timing import TIMING, Timing
+from polyb2.core.retry import TIMING, RequestPolicy, Timing
 from polyb2.flow.mirror import Mirror, PartEtags
 from polyb2.flow.run.slots import Slots
 from polyb2.ledger.binding import Binding
 from polyb2.ledger.ledger import Ledger
 from polyb2.meters import Meters
 from polyb2.remote.b2 import Target
-from polyb2.remote.bandwidth import Bandwidth
 from polyb2.remote.bucket import Bucket
 from polyb2.remote.guard import Guard
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.polygon import Source
 from polyb2.remote.sessions import Account, Http, open_client
 from polyb2.remote.traffic import Traffic
@@ -75,7 +74,7 @@ def _bandwidth(settings: Settings, clock: Clock) -> Bandwidth:
     schedule = settings.limits.bandwidth
     zone = time_zone(schedule.zone)
     if schedule.windows and schedule.zone is None and (unknown := unknown_local_zone()):
-        log.warning("TZ=%s is not a known time zone: POLYB2_MAX_BANDWIDTH goes by UTC", unknown)
+        log.warning("TZ=%s is not a known time zone: POLYB2_MAX_BANDWIDTH uses UTC", unknown)
     return Bandwidth(schedule, lambda: minute_of_day(clock.utc(), zone))
 
 
@@ -83,7 +82,7 @@ def _bandwidth(settings: Settings, clock: Clock) -> Bandwidth:
 async def open_source(
     settings: Settings, policy: RequestPolicy, meters: Meters | None = None, traffic: Traffic | None = None
 ) -> AsyncIterator[Source]:
-    """The source that the settings name; they are complete as far as it goes."""
+    """Open the source that the settings name; its settings are complete."""
     account = Account(
         settings.source.endpoint_url,
         settings.source.bucket,
@@ -107,7 +106,7 @@ async def open_source(
 async def open_target(
     settings: Settings, policy: RequestPolicy, meters: Meters | None = None, traffic: Traffic | None = None
 ) -> AsyncIterator[Target]:
-    """The target that the settings name; they are complete as far as it goes."""
+    """Open the target that the settings name; its settings are complete."""
     account = Account(
         settings.target.endpoint_url,
         settings.target.bucket,

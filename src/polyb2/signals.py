@@ -1,7 +1,7 @@
-"""Requests to stop by signal: each counts once, however often it is sent, and until the process is gone.
+"""Requests to stop by signal: each counts once, however often it is sent, until the process has ended.
 
 GNU ``timeout`` sends SIGTERM twice within a millisecond, to the process and to its group; a service manager may as well. So
-what comes within a second of a request is its echo. SIGHUP, of a terminal or an SSH session that went away, is such a request
+any signal within a second of a request is its echo. SIGHUP, of a closed terminal or SSH session, is such a request
 too, except under ``nohup``.
 """
 
@@ -47,7 +47,7 @@ class _Requests:
 
 @contextmanager
 def answering(answer: Callable[[int], Any], *numbers: signal.Signals) -> Iterator[None]:
-    """Let ``answer`` take the requests to stop while the block lasts; an echo is still dropped after it.
+    """Let ``answer`` handle the requests to stop while the block lasts; an echo is still dropped after it.
 
     Args:
         answer: is called with the signal's number, between two steps of the main thread.
@@ -65,8 +65,8 @@ def answering(answer: Callable[[int], Any], *numbers: signal.Signals) -> Iterato
             signal.signal(number, _after(requests, was))
 
 
-def _after(requests: _Requests, was: Any) -> Any:  # noqa: ANN401 - whatever stands in the table of signals
-    """The former handler, which hears no echo of what was answered meanwhile."""
+def _after(requests: _Requests, was: Any) -> Any:  # noqa: ANN401 - any entry of the table of signals
+    """The former handler, which does not receive echoes of a request that was handled meanwhile."""
     was = signal.SIG_DFL if was is None else was
     if requests.heard_s is None:
         return was
@@ -77,7 +77,7 @@ def _after(requests: _Requests, was: Any) -> Any:  # noqa: ANN401 - whatever sta
 
 
 def _by_default(was: signal.Handlers) -> Callable[[int, FrameType | None], None]:
-    """What the system does with a signal that has no handler."""
+    """Do what the system does with a signal that has no handler."""
 
     def answer(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, was)

@@ -1,6 +1,6 @@
-"""Threads of this process, of which the system may give none: ``ulimit -u``, or a container's limit of pids.
+"""Threads of this process, which the system may refuse: ``ulimit -u``, or a container's limit of pids.
 
-libuv, of uvloop, ends the whole process where it gets none, so they are tried for before it is trusted with a run.
+libuv, of uvloop, aborts the whole process if it gets none, so they are tried before it is used for a run.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import threading
 from polyb2.core.errors import UsageError
 
 _AT_ONCE = 8
-"""The ledger's connections, and the four that libuv starts for the first name that it looks up."""
+"""The ledger's connections, and the four that libuv starts for its first name lookup."""
 _AT_LEAST = 4
-"""What asyncio's own loop gets along with; it raises where it gets none."""
+"""Enough for asyncio's own loop, which raises if it gets none."""
 _PYTHONS_WORDS = "can't start new thread"
 
 
 def are_plenty() -> bool:
-    """Whether there are as many as libuv may ask for, by starting them and letting them end.
+    """Tell if there are as many as libuv may ask for, by starting them and letting them end.
 
     Raises:
         UsageError: there are too few for any run.
@@ -39,10 +39,10 @@ def are_plenty() -> bool:
 
 
 def none_left(error: RuntimeError) -> UsageError | None:
-    """What to say where that is why; else None."""
+    """The message if an error means that no threads are left; None otherwise."""
     if _PYTHONS_WORDS not in str(error):
         return None
     return UsageError(
-        "the system lets this process start no more threads: raise the limit of processes (ulimit -u; TasksMax= of systemd; "
-        "the pids limit of a container), or that of memory (ulimit -v)"
+        "the system does not let this process start more threads: raise the limit of processes (ulimit -u; TasksMax= of "
+        "systemd; the pids limit of a container), or that of memory (ulimit -v)"
     )

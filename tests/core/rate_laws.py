@@ -56,7 +56,7 @@ class Place:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether the files in flight, twice the slots, are so few that the back-off of a refused one leaves slots idle."""
+        """Tell if the files in flight, twice the slots, are so few that the back-off of a refused one leaves slots idle."""
         return self.slots <= 2
 
     @property
@@ -78,7 +78,7 @@ class Place:
     def knowing(self, rate: float, seconds: float, seed: int) -> float:
         """Requests that are accepted of clients which know the limit, if as many are refused besides as may be.
 
-        With few slots that is less than the limit: whoever is refused backs off, and nobody else is there.
+        With few slots that is less than the limit: a refused file backs off, and no other one takes its place.
         """
         played = self._play(Share(MOST_REFUSED, random.Random(seed)), Fixed(rate / (1 - MOST_REFUSED)), seconds, seed)
         return min(rate * seconds, played.accepted.total())
@@ -131,7 +131,7 @@ def requests_a_second(rate: float, burst: float, unit: float = 1.0) -> Law:
 
 
 def at_once(limit: int) -> Law:
-    """So many requests at once."""
+    """A number of requests at once."""
 
     def law(place: Place, seeds: Sequence[int]) -> Iterator[str]:
         # A request is inside for half of the round trip.
@@ -146,7 +146,7 @@ def at_once(limit: int) -> Law:
 
 
 def one_file(place: Place, seeds: Sequence[int]) -> Iterator[str]:
-    """One file is refused for ever; the others do not mind."""
+    """One file is always refused; the others are not affected."""
     for seed in seeds:
         seconds = place.seconds(place.most, 60)
         with_it, without = (place.play(OneFile(7), seconds, seed, limited=limited) for limited in (True, False))
@@ -228,7 +228,7 @@ def grid(places: Iterable[Place], *, whole: bool) -> Iterator[tuple[str, Law, Pl
 
 
 def refusals_anyway(*, whole: bool) -> Iterator[tuple[str, Law]]:
-    """What does not depend on the pace."""
+    """Refuse regardless of the pace."""
     for share in (0.01, 0.05, 0.2, 0.33, 0.6):
         for retry_after_s in (None, 1.0) if whole or share == 0.2 else (None,):
             yield f"a share of {share}, Retry-After {retry_after_s}", share_of_all(share, retry_after_s)
@@ -239,7 +239,7 @@ def refusals_anyway(*, whole: bool) -> Iterator[tuple[str, Law]]:
 
 
 def limits(place: Place, *, whole: bool) -> Iterator[tuple[str, Law]]:
-    """What depends on the pace, where the clients reach it."""
+    """Refuse by the pace, if the clients reach it."""
     for rate in (0.9, 5.0, 50.0, 300.0):
         if place.most > 1.2 * rate:
             for burst_s in (0.2, 1.0) if whole else (0.5,):
@@ -256,7 +256,7 @@ def limits(place: Place, *, whole: bool) -> Iterator[tuple[str, Law]]:
 
 
 def large_grid(seeds: Sequence[int]) -> tuple[int, list[str]]:
-    """Play every law from 1 to 128 slots and from 1 to 200 ms: how many, and where one does not hold."""
+    """Play every law from 1 to 128 slots and from 1 to 200 ms; return their number, and the failures."""
     places = [Place(slots, ms / 1000) for ms in (1, 30, 200) for slots in (1, 2, 4, 16, 32, 128)]
     laws = list(grid(places, whole=True))
     return len(laws), [

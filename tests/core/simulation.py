@@ -1,7 +1,7 @@
 """A side and its clients in virtual time: seeded, event driven, without any I/O.
 
-The clients are those of the engine: so many slots, at most twice as many files in flight, a file of several requests one
-after the other, and the back-off of the real policy, during which no slot is held.
+The clients are those of the engine: a number of slots, at most twice as many files in flight, a file of several requests in
+sequence, and the back-off of the real policy, during which no slot is held.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from polyb2.core.rate_limit import Ticket
 from polyb2.core.retry import RequestPolicy
 
 CLIENT_S = 0.002
-"""Of processor time that a request costs the client: no more than five hundred a second start."""
+"""Processor time that a request costs the client: at most five hundred start in a second."""
 REQUESTS_A_FILE = 3
 
 
 class Model:
-    """A side that takes everything."""
+    """A side that accepts everything."""
 
     def takes(self, now_s: float, file: int) -> bool:
         return True
 
     def left(self) -> None:
-        """A request that was taken has been answered."""
+        """A request that was accepted has been answered."""
 
 
 @dataclass
 class Bucket(Model):
-    """So many units a second, and ``burst`` at once; the rate may change at given times."""
+    """A number of units a second, and ``burst`` at once; the rate may change at given times."""
 
     rate: float
     burst: float
@@ -60,7 +60,7 @@ class Bucket(Model):
 
 @dataclass
 class AtOnce(Model):
-    """So many requests at once."""
+    """A number of requests at once."""
 
     limit: int
     _inside: int = 0
@@ -90,7 +90,7 @@ class Share(Model):
 
 @dataclass
 class OneFile(Model):
-    """The file of that number is refused for ever."""
+    """The file of that number is always refused."""
 
     file: int
 
@@ -99,7 +99,7 @@ class OneFile(Model):
 
 
 class Both(Model):
-    """Taken if all take it."""
+    """Accepted if all accept it."""
 
     def __init__(self, *models: Model) -> None:
         self.models = models
@@ -109,7 +109,7 @@ class Both(Model):
 
 
 class Pace(Protocol):
-    """When requests may start, as ``RateLimiter`` says it."""
+    """The interface of ``RateLimiter``: the times at which requests may start."""
 
     def wait_s(self, now_s: float) -> float: ...
 
@@ -120,7 +120,7 @@ class Pace(Protocol):
 
 @dataclass
 class Fixed:
-    """Always so many requests a second."""
+    """A constant number of requests a second."""
 
     rate: float
     _next_s: float = 0.0
@@ -133,7 +133,7 @@ class Fixed:
         return Ticket(0, now_s)
 
     def answered(self, now_s: float, ticket: Ticket, *, refused: bool) -> None:
-        """Nothing is learned."""
+        """Learn nothing."""
 
 
 @dataclass
@@ -213,7 +213,7 @@ class Simulation:
                 self._turn()
 
     def _turn(self) -> None:
-        """The first in line starts as soon as the pace lets it."""
+        """Start the first in line as soon as the pace permits."""
         while self._turns:
             wait_s = self._cpu_s - self.now_s
             if self.limiter is not None:

@@ -1,4 +1,4 @@
-"""How many bodies move at once: all where thread and line carry them, a few where one of them does not."""
+"""The number of bodies that move at once: all if thread and line carry them, a few otherwise."""
 
 from __future__ import annotations
 
@@ -64,17 +64,17 @@ def test_one_pause_of_a_busy_thread_lets_no_more_through() -> None:
 
 
 class World:
-    """Bodies of ``size`` bytes that share a line of ``rate`` bytes a second, none of which gets more than ``each``."""
+    """Bodies of ``size`` bytes that share a line of ``rate`` bytes a second, each with at most ``each``."""
 
     def __init__(self, streams: int, rate: float, *, size: float = 8e6, each: float = 1e12) -> None:
         self.line = LineLimit(streams)
         self.streams, self.rate, self.size, self.each = streams, rate, size, each
         self.now_s = self.passed = 0.0
         self.bodies: list[list[float]] = []
-        """What is left of each, and when it began."""
+        """The bytes left of each, and its start."""
 
     def live(self, seconds: float) -> int:
-        """Let so much time pass; the most bodies that moved at once in its second half."""
+        """Let time pass; return the most bodies that moved at once in its second half."""
         until_s, most = self.now_s + seconds, 0
         while self.now_s < until_s:
             self._step(0.1)

@@ -1,4 +1,4 @@
-"""What became of a day: the rules, one by one, and the laws that hold for every year."""
+"""The states of days: the rules, one by one, and the laws that hold for every year."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def row(day: date, status: Status = Status.COMPLETED, *, reason: str | None = No
 
 
 def seen(listed_at: datetime | None, *days: date) -> Seen:
-    """What one listing of the whole dataset showed; None for none."""
+    """The result of one listing of the whole dataset; None for none."""
     if listed_at is None:
         return Seen()
     ms = int(listed_at.timestamp() * 1000)

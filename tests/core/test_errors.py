@@ -1,4 +1,4 @@
-"""One table says what every kind of error means; the contract's sentences about it are checked row by row."""
+"""One table defines the meaning of every kind of error; the contract's sentences about it are checked row by row."""
 
 from __future__ import annotations
 
@@ -107,8 +107,8 @@ def test_without_words_of_its_own_the_advice_is_that_of_the_kind() -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_a_strangers_answer_reaches_the_side_and_nothing_but_the_side(kind: Kind) -> None:
-    error = RemoteError(Side.SOURCE, kind, "get was answered 404", origin=Origin.STRANGER)
-    assert (error.handling.scope, error.is_strange) == (Scope.OUTAGE, True)
+    error = RemoteError(Side.SOURCE, kind, "get was answered 404", origin=Origin.INTERMEDIARY)
+    assert (error.handling.scope, error.by_intermediary) == (Scope.OUTAGE, True)
 
 
 def test_an_error_of_our_own_is_of_neither_side_and_says_where_it_was_raised() -> None:

@@ -1,4 +1,4 @@
-"""Whole gzip streams are told from cut and damaged ones, at any cut and in any pieces."""
+"""Whole gzip streams are distinguished from cut and damaged ones, at any cut and in any pieces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyb2.core.gzipped import GzipCheck
+from polyb2.core.integrity import GzipCheck
 
 
 def fed(data: bytes, piece: int = 1000) -> GzipCheck:

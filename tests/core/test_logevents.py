@@ -1,11 +1,11 @@
-"""What programs may rely on: each event of the code is in the document, and no other."""
+"""The contract with programs that read the log: the document names each event of the code, and no other."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,4 +23,4 @@ def test_every_event_is_told_somewhere() -> None:
 
 
 def test_fields_that_do_not_apply_are_left_out() -> None:
-    assert told(LogEvent.MESSAGE, a=1, b=None)["fields"] == {"a": 1}
+    assert log_fields(LogEvent.MESSAGE, a=1, b=None)["fields"] == {"a": 1}

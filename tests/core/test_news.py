@@ -1,4 +1,4 @@
-"""Several pieces of news are one message, the worst first, and not a long one."""
+"""Several items of news become one message, the worst first, and not a long one."""
 
 from __future__ import annotations
 

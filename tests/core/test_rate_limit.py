@@ -1,4 +1,4 @@
-"""The rate limiter: its laws on the simulation (``rate_laws.py``), and what holds for any answers."""
+"""The rate limiter: its laws on the simulation (``rate_laws.py``), and properties that hold for any answers."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from polyb2.core import records
-from polyb2.core.proof import Verification
+from polyb2.core.integrity import Verification
 from polyb2.core.records import Claim, PartProof, Revision, UploadState
 
 SCHEMA = (files("polyb2.ledger") / "migrations" / "0001_ledger.sql").read_text(encoding="utf-8")

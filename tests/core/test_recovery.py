@@ -1,4 +1,4 @@
-"""What an earlier attempt's traces amount to: settle, go on, keep looking, or begin anew."""
+"""The decision about an earlier attempt's remains: settle, go on, keep looking, or start again."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def failed(kind: Kind = Kind.SERVER_ERROR, retry_after_s: float | None = None) -
 
 
 def tries(policy: RequestPolicy, kind: Kind) -> int:
-    """How often a request that only ever meets this kind is sent."""
+    """The number of times that a request which only ever meets this kind is sent."""
     sent = 1
     while policy.delay_s(sent, failed(kind), 0.5) is not None:
         sent += 1

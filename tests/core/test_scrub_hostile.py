@@ -11,7 +11,7 @@ import pytest
 
 from polyb2.cli.logs import OUTPUT, say, set_up_logging
 from polyb2.cli.output.console import console, print_table, table
-from polyb2.core.answers import Answer, Form, classify
+from polyb2.core.classification import Answer, Form, classify
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.news import News, Topic
 from polyb2.core.scrub import hide, scrub, shown

@@ -1,4 +1,4 @@
-"""Which files a command is about: windows in US Eastern, inclusive ranges, dataset globs, listing prefixes."""
+"""The files that a command is about: windows in US Eastern, inclusive ranges, dataset globs, listing prefixes."""
 
 from __future__ import annotations
 

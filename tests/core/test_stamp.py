@@ -1,4 +1,4 @@
-"""Our marks on an object: what is written comes back, whatever a server does to names and values on the way."""
+"""Our marks on an object: they come back as written, whatever a server does to names and values on the way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from polyb2.core.proof import ProofMark, clean_etag
+from polyb2.core.integrity import ProofMark, clean_etag
 from polyb2.core.stamp import Stamp
 
 STAMP = Stamp("t0k3n", 'a b"ö%20=?utf-8?q?x?=-2', ProofMark.BEFORE, "0.1.0", 1_700_000_000_250, 1_700_000_000_250)

@@ -1,4 +1,4 @@
-"""The transition table of the code, the CHECKs and the trigger of the SQL and the diagram say the same."""
+"""The transition table of the code, the CHECKs and the trigger of the SQL and the diagram agree."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def database() -> Iterator[sqlite3.Connection]:
 
 
 def columns(status: str) -> dict[str, object]:
-    """What the CHECKs ask of a row in a status."""
+    """The columns that the CHECKs require of a row in a status."""
     return {
         "status": status,
         "worker": 1 if status == "processing" else None,

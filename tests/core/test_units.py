@@ -1,4 +1,4 @@
-"""Sizes and durations as people write them: decimal and binary told apart, nonsense refused, nothing lost on the way back."""
+"""Sizes and durations as people write them: decimal and binary kept apart, nonsense refused, nothing lost on the way back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a failed attempt does to its file: which failures are charged, which are not, and when a file is parked."""
+"""The consequences of a failed attempt: charged or not charged, and the parking of a file."""
 
 from __future__ import annotations
 

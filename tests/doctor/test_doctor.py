@@ -1,4 +1,4 @@
-"""Each thing that can be wrong on the first day, named in words; and nothing left behind, whatever happens."""
+"""Everything that can be wrong on the first day is reported in words; and nothing is left behind, whatever happens."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from polyb2.config import Settings
-from polyb2.core.checkup import Check, Checkup, Level
 from polyb2.core.retry import LOOKING
 from polyb2.doctor.canary import FOLDER
+from polyb2.doctor.checks import Check, Checkup, Level
 from polyb2.doctor.examine import examine
 from polyb2.flow.inspect import entitlement
 from polyb2.flow.mirror import OPAQUE
@@ -82,7 +82,7 @@ OPERATIONS = (
 
 
 class EveryOther(random.Random):
-    """Dice by which a fault strikes each request once: the first, and not its retry."""
+    """Dice by which a fault hits each request once: the first, and not its retry."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -243,7 +243,7 @@ async def test_what_the_source_does_not_know_is_told(filled: Bench) -> None:
     filled.box.source.answers_part_number = False
     checkup = await examined(filled)
     assert "is ignored" in named(checkup, "source.if_match").found
-    assert "part size is not told" in named(checkup, "source.etags").found
+    assert "part size is not known" in named(checkup, "source.etags").found
     assert checkup.failure is None
 
 
@@ -462,7 +462,7 @@ async def test_a_ledger_of_another_pair(filled: Bench) -> None:
     await filled.mirror_all()
     check = named(await examined(filled, b2_key_prefix="other/"), "ledger.binding")
     assert (check.level, "belongs to the target prefix" in check.found) == (Level.FAIL, True)
-    # The cure stands in what was found, and nothing hangs behind it.
+    # The cure is in the message, and nothing follows it.
     ended = await filled.cli("doctor", B2_KEY_PREFIX="other/", POLYB2_DATASETS=DAY_AGGS)
     assert ended.err == f"polyb2: {check.name}: {check.found}\n"
 

@@ -1,4 +1,4 @@
-"""A side that accepts and then is silent: the commands that only look end in words, and soon."""
+"""A side that accepts connections and then is silent: commands that only read end in words, and soon."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from polyb2.core.checkup import Level
+from polyb2.doctor.checks import Level
 from polyb2.doctor.examine import examine
 from polyb2.sandbox import Delay, Fault, Stall
 from polyb2.sandbox.faults import Action
@@ -15,7 +15,7 @@ from tests.conftest import DAY_AGGS, Bench, key
 
 STALL_S = 0.4
 WORK_S = 2.0
-"""What the checks and, of a process, loading take on a busy machine, which is no waiting."""
+"""Time for the checks and, in a process, for loading on a busy machine; it is not waiting."""
 KINDS = ("day_aggs_v1", "minute_aggs_v1", "trades_v1", "quotes_v1")
 DATASETS = [f"us_stocks_sip/{kind}" for kind in KINDS]
 MUTE = Delay(60)

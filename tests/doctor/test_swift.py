@@ -1,4 +1,4 @@
-"""The preflight against a real S3 server, which answers some questions as nobody expected."""
+"""The preflight against a real S3 server, which answers some requests unexpectedly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from polyb2.config import Settings
-from polyb2.core.checkup import Level
+from polyb2.doctor.checks import Level
 from polyb2.doctor.examine import examine
 from polyb2.remote.sessions import Account, open_client
 from tests.conftest import DAY_AGGS, key

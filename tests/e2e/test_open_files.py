@@ -19,9 +19,9 @@ from polyb2 import descriptors
 from polyb2.core.errors import Kind, LedgerError, RemoteError, Side, UsageError
 from polyb2.ledger.lock import translated
 from polyb2.remote.classify import translate
+from polyb2.remote.connectors import authorities
 from polyb2.remote.network import Endpoint
 from polyb2.remote.sessions import Account, open_client
-from polyb2.remote.trust import authorities
 from tests.conftest import DAY_AGGS, Bench, Ended, key
 
 MISLEADING = ("check the disk", "DNS", "check the network", "can be written", "Traceback", "unexpected")

@@ -50,8 +50,8 @@ newest revision, no upload left over, no part with a receipt sent twice while it
 
 ## What cannot be known without a live account
 
-- The words and codes of some refusals: `core/answers.py` takes the documented and the reported ones, and judges unknown ones
-  by their status.
+- The words and codes of some refusals: `core/classification.py` takes the documented and the reported ones, and judges
+  unknown ones by their status.
 - Whether the source honours If-Match: the ETag of every answer is compared as well, and a 501 turns the header off.
 - Whether B2's part ETags are MD5s: part 1 of every upload is hashed; where they are none, the object is read back.
 - Whether the source's composite ETags tell its part size: where they do not, each part's own MD5 is the proof.

@@ -21,9 +21,9 @@ from unittest.mock import patch
 
 from polyb2.config import Settings
 from polyb2.core.errors import Polyb2Error
+from polyb2.core.retry import Timing
 from polyb2.core.selection import EVERYTHING
 from polyb2.core.status import FAILED, Status
-from polyb2.core.timing import Timing
 from polyb2.engine import RunOptions, RunResult, run
 from polyb2.flow.discover.consent import Consent, discover
 from polyb2.flow.discover.discovery import Discovery
@@ -33,7 +33,7 @@ from polyb2.ledger.database import Row, Transaction
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.reports import Filter
 from polyb2.opening import open_mirror
-from polyb2.remote.trust import authorities
+from polyb2.remote.connectors import authorities
 from polyb2.sandbox import GeneratedGzip, Sandbox
 from polyb2.sandbox.objects import Content, InMemory
 from polyb2.sandbox.server import SandboxServer

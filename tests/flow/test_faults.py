@@ -1,4 +1,4 @@
-"""What goes wrong at one step, and what is left: the object, the row, the uploads."""
+"""A fault at one step, and the state it leaves: the object, the row, the uploads."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ async def test_a_poisoned_file_is_parked_and_the_others_go_on(bench: Bench) -> N
         2,
         3,
     )
-    assert "a run goes on by itself" in row["error_message"]
+    assert "a run continues by itself" in row["error_message"]
 
 
 async def test_failed_says_which_side(bench: Bench) -> None:
@@ -308,7 +308,7 @@ async def test_a_file_replaced_while_it_is_sent_is_queued_again_by_discovery(ben
     assert [item.read(0, 9) for item in bench.box.target.versions(SMALL)] == [b"old", b"newer"]
 
 
-async def test_an_upload_aborted_behind_our_back_begins_anew_at_once(bench: Bench) -> None:
+async def test_an_upload_aborted_behind_our_back_begins_again_at_once(bench: Bench) -> None:
     bench.box.source.put(LARGE, GeneratedGzip(16 * MIB))
     target = bench.box.target
     target.inject(Fault("upload_part", Call(lambda: target.drop_upload(target.open_uploads()[0].upload_id)), part=3))
@@ -453,7 +453,7 @@ async def test_ancestor_a_listing_error_is_an_error_and_queues_nothing(bench: Be
 
 
 def void(_value: object) -> None:
-    """A callback's result that nobody wants."""
+    """A callback's result that is never retrieved."""
 
 
 @pytest.mark.parametrize("operation", ["list", "create", "head", "list_uploads", "list_parts"])

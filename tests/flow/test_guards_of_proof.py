@@ -1,4 +1,4 @@
-"""Guards of the proof, each with the harm that it keeps off: an arrived file alone shows nothing, as the engine heals."""
+"""Guards of the proof, each with the harm that it prevents: an arrived file alone shows nothing, as the engine heals."""
 
 from __future__ import annotations
 

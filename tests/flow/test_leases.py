@@ -41,7 +41,7 @@ async def test_a_run_that_stood_still_past_its_lease_sends_the_file_in_a_new_att
 async def test_a_file_that_is_cancelled_before_it_begins_gives_its_slot_back(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A task that is cancelled before its first step runs nothing of its own, not even what is to happen in any case."""
+    """A task that is cancelled before its first step runs none of its code, not even a finally block."""
     start = pool.Pool._start
 
     def lost_at_once(self: pool.Pool, claim: Claim, slot: Slot) -> None:

@@ -28,13 +28,13 @@ def _short_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (lock, opening):
         monkeypatch.setattr(module, "BUSY_TRY_S", 0.05)
     monkeypatch.setattr(patience, "_PAUSE_S", 0.05)
-    # Reads and looks that succeed while a write waits are no end of the trouble.
+    # Reads that succeed while a write waits do not end the trouble.
     monkeypatch.setattr(database, "WATCH_EVERY_S", 0.05)
 
 
 @contextmanager
 def held(bench: Bench) -> Iterator[None]:
-    """As another process that writes, or hangs."""
+    """Hold the ledger as another process that writes, or hangs."""
     path = bench.folder / "ledger.db"
     with path.with_name("ledger.db.lock").open("w") as taken, closing(sqlite3.connect(path)) as other:
         fcntl.flock(taken, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Uploads that nobody goes on with: none outlives the file it was for, and none is aborted that is not ours."""
+"""Abandoned uploads: none outlives its file, and only our own are aborted."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ async def test_a_parked_file_leaves_no_upload_whose_create_was_never_answered(be
     bench.box.target.inject(Fault("create", Reset("after"), times=0))
     result = await bench.mirror_all(polyb2_part_tries=2)
     assert result.outcome.unfinished == {LARGE: Event.PARK}
-    # The first two are charged to nobody: nothing on that port had answered yet.
+    # The first two are not charged: nothing on that port had answered yet.
     assert bench.box.target.count("create") == 8
     bench.assert_clean()
 
 
 async def test_an_upload_created_after_the_claim_was_lost_is_aborted(bench: Bench) -> None:
-    """The answer to a Create comes so late that another runner, which saw no stranger, has sent the file by then."""
+    """The answer to a Create comes so late that another runner, which saw no orphan, has sent the file by then."""
     bench.box.source.put(LARGE, GeneratedGzip(11 * MIB))
     await bench.discover()
     gate = Gate()

@@ -1,4 +1,4 @@
-"""The gate lets every long body through: all at once where the thread has time, a few at once where it has none."""
+"""The concurrency limit admits every long body: all at once where the thread has time, a few at once where it has none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Plenty(Traffic):
 
 
 class Crowd:
-    """Bodies that pass a gate, each until it is let go."""
+    """Bodies that pass the limit, each until it is released."""
 
     def __init__(self, gate: ConcurrencyLimit, count: int, length: int = LONG) -> None:
         self.moving = self.most = 0
@@ -62,7 +62,7 @@ async def test_a_few_at_once_where_it_has_none_and_each_in_its_turn() -> None:
     gate = ConcurrencyLimit(32, Plenty(), worked_s=time.monotonic)
     crowd = Crowd(gate, 40)
     await crowd.have_arrived(FEW)
-    await looks(gate._level, 5)
+    await looks(gate._thread, 5)
     assert (crowd.moving, gate.waiting) == (FEW, 40 - FEW)
     crowd.end.set()
     await asyncio.wait_for(asyncio.gather(*crowd.tasks), 10)
@@ -119,7 +119,7 @@ async def passed(gate: ConcurrencyLimit) -> bool:
 
 
 async def looks(at: ThreadLimit | LineLimit, count: int) -> None:
-    """Until the gate has looked so often."""
+    """Wait until the limit has taken this many samples."""
     seen = 0
     look: Callable[..., None] = at.look
     enough = asyncio.Event()

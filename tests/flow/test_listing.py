@@ -1,4 +1,4 @@
-"""Listings as no side should send them: one bad entry, one listing without end, one odd name hold up nothing else."""
+"""Malformed listings: one bad entry, one endless listing, one odd name hold up nothing else."""
 
 from __future__ import annotations
 
@@ -58,21 +58,21 @@ def of_the_bad_one(pattern: str, instead: str) -> Bend:
     [
         (r"<Size>\d+", "<Size>9223372036854775808", "9223372036854775808 bytes, more than the target holds"),
         (r"<Size>\d+", f"<Size>{10**40}", "more than the target holds"),
-        (r"<Size>\d+", "<Size>-1", "lacks a size"),
-        (r"<Size>\d+</Size>", "", "lacks a size"),
-        (r"<Size>\d+", "<Size>many", "lacks a size"),
-        (r"<Size>\d+", "<Size>", "lacks a size"),
-        (r"<Size>\d+", f"<Size>{'9' * 5000}", "lacks a size"),
-        (r"<Size>\d+</Size>", "<Size>1</Size><Size>2</Size>", "lacks a size"),
-        (r"<LastModified>.*?<", "<LastModified>x<", "lacks a size, an ETag or a time"),
-        (r"<LastModified>.*?<", "<LastModified><", "lacks a size, an ETag or a time"),
-        (r"<LastModified>.*?<", f"<LastModified>{'9' * 400}<", "lacks a size, an ETag or a time"),
-        (r"<LastModified>.*?<", "<LastModified>2024-01-03T99:04:05<", "lacks a size, an ETag or a time"),
-        (r"<ETag>.*?</ETag>", "", "lacks a size, an ETag"),
-        (r"<ETag>.*?</ETag>", "<ETag>a&#13;b</ETag>", "lacks a size, an ETag"),
-        (r"<LastModified>.*?</LastModified>", "", "lacks a size, an ETag or a time"),
-        (r"<LastModified>.*?</LastModified>", "<LastModified>yesterday</LastModified>", "an ETag or a time"),
-        (r"<LastModified>.*?</LastModified>", "<LastModified>99999-01-01T00:00:00Z</LastModified>", "or a time"),
+        (r"<Size>\d+", "<Size>-1", "lacks a valid size"),
+        (r"<Size>\d+</Size>", "", "lacks a valid size"),
+        (r"<Size>\d+", "<Size>many", "lacks a valid size"),
+        (r"<Size>\d+", "<Size>", "lacks a valid size"),
+        (r"<Size>\d+", f"<Size>{'9' * 5000}", "lacks a valid size"),
+        (r"<Size>\d+</Size>", "<Size>1</Size><Size>2</Size>", "lacks a valid size"),
+        (r"<LastModified>.*?<", "<LastModified>x<", "lacks a valid size, ETag or time"),
+        (r"<LastModified>.*?<", "<LastModified><", "lacks a valid size, ETag or time"),
+        (r"<LastModified>.*?<", f"<LastModified>{'9' * 400}<", "lacks a valid size, ETag or time"),
+        (r"<LastModified>.*?<", "<LastModified>2024-01-03T99:04:05<", "lacks a valid size, ETag or time"),
+        (r"<ETag>.*?</ETag>", "", "lacks a valid size, ETag"),
+        (r"<ETag>.*?</ETag>", "<ETag>a&#13;b</ETag>", "lacks a valid size, ETag"),
+        (r"<LastModified>.*?</LastModified>", "", "lacks a valid size, ETag or time"),
+        (r"<LastModified>.*?</LastModified>", "<LastModified>yesterday</LastModified>", "ETag or time"),
+        (r"<LastModified>.*?</LastModified>", "<LastModified>99999-01-01T00:00:00Z</LastModified>", "or time"),
     ],
 )
 async def test_one_entry_that_cannot_be_is_named_and_the_others_go_on(
@@ -92,7 +92,7 @@ async def test_one_entry_that_cannot_be_is_named_and_the_others_go_on(
 
 @dataclass
 class Endless:
-    """Each page leads to a next one; what it shows is the test's."""
+    """Each page leads to a next one; the test provides its content."""
 
     shows: Bend = lambda xml: xml
     pages: count[int] = field(default_factory=count)
@@ -117,7 +117,7 @@ def foreign() -> Bend:
     [
         (Endless(), "does not end"),
         (Endless(nothing), "does not end"),
-        (Endless(foreign()), "no flat files"),
+        (Endless(foreign()), "not its flat files"),
     ],
     ids=["the same keys", "no keys", "foreign keys"],
 )
@@ -144,7 +144,7 @@ def other_names() -> Bend:
 async def test_an_endless_listing_of_datasets_does_not_say_that_one_is_absent(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, shows: Bend
 ) -> None:
-    monkeypatch.setattr("polyb2.remote.listing.FOLDER_PAGES_MAX", 5)
+    monkeypatch.setattr("polyb2.remote.parsing.FOLDER_PAGES_MAX", 5)
     bench.box.source.put(GOOD, b"x")
     bench.box.source.inject(Fault("list", Bent(Endless(shows)), times=0))
     with pytest.raises(RemoteError, match=r"the listing of datasets does not end, and .* is not among those"):

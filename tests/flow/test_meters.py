@@ -1,4 +1,4 @@
-"""What a run counts while it works, from real transfers and real faults."""
+"""The counters of a run, from real transfers and real faults."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_an_error_that_is_not_tried_again_is_no_retry(bench: Bench) -> Non
 
 
 async def test_a_lost_lease_is_counted(bench: Bench) -> None:
-    """The process stands still for longer than its lease."""
+    """The process is suspended for longer than its lease."""
     bench.box.source.put(SMALL, b"x" * 1000)
     await bench.discover()
     bench.box.source.inject(Fault("get", Call(lambda: time.sleep(1.2))))

@@ -79,7 +79,7 @@ async def test_the_proof_follows_from_the_etag(
 
 @pytest.mark.parametrize("etag", ["with a space", "größe-テスト", 'a"b%20=?c'])
 async def test_any_text_may_be_a_sources_etag(bench: Bench, etag: str) -> None:
-    """It travels as metadata of ours, is compared after each Complete, and lets a lost ledger be adopted again."""
+    """It is stored as our metadata, compared after each Complete, and lets a lost ledger be adopted again."""
     bench.box.source.put(SMALL, b"small file", opaque_etag=etag)
     bench.box.source.put(LARGE, GeneratedGzip(11 * MIB), opaque_etag=etag)
     result = await bench.mirror_all()
@@ -293,7 +293,7 @@ async def test_sync_mirrors_while_it_lists(bench: Bench) -> None:
 
 
 async def test_a_run_that_lost_its_lease_goes_on_with_a_new_one(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """The process stands still for longer than its lease; what it had in hand is not left behind, and is told of once."""
+    """The process is suspended for longer than its lease; its files are not left behind, and are logged once."""
     for day in range(1, 6):
         bench.box.source.put(key(f"2024-01-{day:02}"), b"x" * 1000)
     await bench.discover()
@@ -304,7 +304,7 @@ async def test_a_run_that_lost_its_lease_goes_on_with_a_new_one(bench: Bench, ca
 
 
 async def test_a_file_that_is_being_settled_holds_no_stream(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one stream the second file is on its way before the first one's row is written."""
+    """With one slot the second file is in transfer before the first one's row is written."""
     for day in (1, 2):
         bench.box.source.put(key(f"2024-01-{day:02}"), b"x" * 1000)
     await bench.discover()

@@ -1,4 +1,4 @@
-"""A real nginx before the target, with its defaults: what it drops and what it refuses, told as that."""
+"""A real nginx before the target, with its defaults: the messages name what it drops and refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No rate and no progress from bytes that were sent in vain; and a stream that gets nowhere is asked for again."""
+"""No rate and no progress from bytes that were sent in vain; and a body without progress is requested again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from polyb2.clock import Clock
 from polyb2.config import Settings
-from polyb2.core.timing import Timing
+from polyb2.core.retry import Timing
 from polyb2.flow.mirror import InFlight, Mirror
 from polyb2.opening import open_mirror
 from polyb2.sandbox import Answer, Drip, Fault, GeneratedGzip, Stall
@@ -23,7 +23,7 @@ SIZE = 12 * MIB
 
 
 class Body:
-    """What an entry sees of a relay."""
+    """The part of a relay that an entry reads."""
 
     def __init__(self, seen: int) -> None:
         self.seen = seen

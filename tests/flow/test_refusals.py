@@ -1,4 +1,4 @@
-"""An upload that the target refuses for ever, as a full vault of B2 does: another one is begun, and nobody is charged."""
+"""An upload that the target refuses for ever, as a full vault of B2 does: another one is begun, and no file is charged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RETRY = Answer(500, "InternalError", "Please retry your upload")
 
 @dataclass
 class OfOneUpload(Action):
-    """Refuses the first upload it meets, and no other; ``taken`` of its requests are let through first."""
+    """Refuses the first upload it meets, and no other; its first ``taken`` requests pass."""
 
     answer: Answer
     taken: int = 0
@@ -48,7 +48,7 @@ def awaited(caplog: pytest.LogCaptureFixture, event: LogEvent) -> list[str]:
 @pytest.mark.parametrize(
     ("operation", "taken", "refusals_max"),
     [
-        # Three parts are under way together.
+        # Three parts are in transfer together.
         ("upload_part", 0, REFUSALS_MAX + 2),
         ("upload_part", 1, 20),
         ("upload_part", 2, 10),
@@ -115,7 +115,7 @@ async def test_a_target_that_refuses_every_upload_is_asked_a_bounded_number_of_t
     assert result.outcome.unfinished == {LARGE: Event.PARK}
     row = await bench.row(LARGE)
     assert (row["reason"], row["retry_count"], row["attempt"]) == ("server_error", 2, 3)
-    # The last upload of an attempt is the first that the next one goes on with.
+    # The last upload of an attempt is the first that the next one continues with.
     assert bench.box.target.count("create") <= 3 * UPLOADS_MAX
     bench.assert_clean()
 
@@ -129,7 +129,7 @@ async def test_a_part_that_is_never_taken_is_not_excused_by_the_parts_of_each_ne
     bench.assert_clean()
 
 
-async def test_a_share_of_all_requests_refused_at_random_begins_nothing_anew(bench: Bench) -> None:
+async def test_a_share_of_all_requests_refused_at_random_begins_nothing_again(bench: Bench) -> None:
     @dataclass
     class AtRandom(Action):
         share: float

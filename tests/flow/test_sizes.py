@@ -1,4 +1,4 @@
-"""Sizes that the target cannot hold: said by name and parked, at no cost of memory or time, and nothing else is held up."""
+"""Sizes that the target cannot hold: reported by name and parked, at no cost, and nothing else is held up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SMALL, LARGE, ALSO_LARGE = key("2024-01-02"), key("2024-01-03", QUOTES), key("20
 
 
 class Endless:
-    """An object that is told to be of some size; nobody reads it to its end."""
+    """An object with an announced size, which is never read to its end."""
 
     def __init__(self, size: int) -> None:
         self.size = size

@@ -1,4 +1,4 @@
-"""Who gets a free slot: nobody more than there are, parts before claims, and a quarter kept while somebody waits to claim."""
+"""The allocation of slots: never more than there are, parts before claims, and a quarter kept while a claim waits."""
 
 from __future__ import annotations
 

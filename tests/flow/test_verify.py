@@ -1,4 +1,4 @@
-"""What verify takes for proof, and where it looks."""
+"""The proofs that verify accepts, and the places where it looks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from polyb2.core.errors import RemoteError, UsageError
 from polyb2.core.selection import EVERYTHING, Selection, historical
 from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.inspect.verify import Findings, verify
-from polyb2.notify.reporter import verified as news_of
+from polyb2.notify.messages import verified as news_of
 from polyb2.sandbox import Answer, Call, Delay, Fault, GeneratedGzip, Reset, Shape
 from polyb2.sandbox.exchange import Reply
 from polyb2.sandbox.versions import Version
@@ -32,7 +32,7 @@ def kinds(findings: Findings) -> list[str]:
 
 
 def damage(version: Version | None, at: int = 0) -> None:
-    """A bit that the store lost; its ETag stays."""
+    """A bit that the store lost; its ETag is unchanged."""
     assert version is not None
     assert version.blobs
     blob = version.blobs[-1]
@@ -187,7 +187,7 @@ async def test_deep_trusts_gzip_where_nothing_else_is_left_to_compare_with(bench
 
 @pytest.mark.parametrize("becomes", ["replaced", "taken away", "locked"])
 async def test_deep_goes_on_when_the_source_changes_under_it(bench: Bench, becomes: str) -> None:
-    """Listed, and no longer there when it is read for comparison: the record is compared with, and the next file."""
+    """Listed, and gone when it is read for comparison: the record is compared with, and then the next file."""
     source = bench.box.source
     for name in (SMALL, key("2024-01-04")):
         source.put(name, os.urandom(1000), opaque_etag=f"token-{name}")

@@ -1,4 +1,4 @@
-"""The discovery coroutine of a run that stays up: nothing but wrong words ends it."""
+"""The discovery coroutine of a run that stays up: only wrong arguments end it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import pytest
 from polyb2.clock import FAKE_NOW, Clock
 from polyb2.core.coverage import Day, DayState
 from polyb2.core.errors import UsageError
+from polyb2.core.retry import TIMING
 from polyb2.core.selection import DateRange, Mode, Selection, daily, named_dates
-from polyb2.core.timing import TIMING
 from polyb2.engine import RunResult
 from polyb2.flow.discover import watch
 from polyb2.flow.discover.consent import Consent, discover
 from polyb2.flow.discover.discovery import Discovery
-from polyb2.flow.inspect.coverage import days_of
+from polyb2.flow.inspect.completeness import days_of
 from polyb2.flow.mirror import Mirror
 from polyb2.ledger.binding import DISCOVERED, FULL_LISTING
 from polyb2.ledger.ledger import Ledger
@@ -163,11 +163,11 @@ async def test_a_late_file_is_told_of_once_and_again_when_it_came(
     async with watching(bench, None):
         await until(lambda: bench.box.source.count("list") > 40)
         bench.box.source.put(RECENT, b"at last")
-        await until(lambda: "late no longer" in caplog.text)
-    told = [record.message for record in caplog.records if record.message.startswith("late")]
+        await until(lambda: "no longer late" in caplog.text)
+    told = [record.message for record in caplog.records if record.message.startswith(("late", "no longer late"))]
     assert told == [
         f"late: {DAY_AGGS} of 2024-01-09 is not listed, and should have been by 2024-01-10T16:00:00+00:00",
-        f"late no longer: {DAY_AGGS} of 2024-01-09 is listed now, or has to be called missing",
+        f"no longer late: {DAY_AGGS} of 2024-01-09 is listed now, or counts as missing",
     ]
 
 
@@ -256,7 +256,7 @@ class Onlooker:
     watch: watch.Watch
 
     async def look(self) -> str | None:
-        """One round; what is in the way then."""
+        """Make one round; return the problem after it."""
         await self.watch._look_around()
         return self.watch.problem
 
@@ -274,7 +274,7 @@ class Onlooker:
 
 @pytest.fixture
 async def onlooker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Onlooker]:
-    """Three mirrored files, an old one and two of the last days; more than 1500 bytes need a yes."""
+    """Three mirrored files, an old one and two of the last days; more than 1500 bytes need confirmation."""
     monkeypatch.setenv(FAKE_NOW, NOON)
     bench.hurry(full_listing_s=0.0)
     for name in (OLD, MONDAY, RECENT):

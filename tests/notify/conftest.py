@@ -1,4 +1,4 @@
-"""A real HTTP server that takes messages and pings, and can be told to refuse or to keep silent."""
+"""A real HTTP server that takes messages and pings, and refuses or keeps silent on request."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from aiohttp import web
 
 @dataclass
 class Mailbox:
-    """What arrived.
+    """The messages that arrived.
 
     Attributes:
         port: on loopback.
         messages: the bodies of apprise's JSON service.
-        pings: method, path and body of what came to the monitor's path.
-        status: what messages and pings are answered.
-        elsewhere: where a redirect leads.
-        logins: the Authorization headers that came.
+        pings: method, path and body of the requests to the monitor's path.
+        status: the answer to messages and pings.
+        elsewhere: the target of a redirect.
+        logins: the Authorization headers that arrived.
         answers: while it is cleared, nothing is answered.
     """
 

@@ -1,4 +1,4 @@
-"""A HEAD that shows no object: when that means that there is none, and when it means that nobody may know."""
+"""A HEAD that shows no object: the cases in which there is none, and those in which that is unknown."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ async def test_a_page_is_never_absent(box: Sandbox, status: int) -> None:
     async with target_at(box.target.endpoint_url, box) as target:
         with pytest.raises(RemoteError, match="head was answered") as caught:
             await target.head(KEY)
-    assert caught.value.is_strange
+    assert caught.value.by_intermediary
 
 
 @pytest.mark.parametrize("is_service", [False, True])
 async def test_a_404_that_anybody_may_have_written_is_believed_if_the_service_lists(
     box: Sandbox, is_service: bool
 ) -> None:
-    """No body, no type, no request id; the listing behind it is the service's, or is that of the same nobody."""
+    """No body, no type, no request id; the listing behind it is the service's, or the same intermediary's."""
     listing = b"<ListBucketResult><Name>mirror</Name><IsTruncated>false</IsTruncated></ListBucketResult>"
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -87,13 +87,13 @@ async def test_a_404_that_anybody_may_have_written_is_believed_if_the_service_li
             else:
                 with pytest.raises(RemoteError, match="list was answered 404 without the XML") as caught:
                     await target.head(KEY)
-                assert caught.value.is_strange
+                assert caught.value.by_intermediary
     finally:
         server.close()
 
 
 async def test_an_error_that_comes_in_two_pieces_is_read_whole(box: Sandbox) -> None:
-    """Half of it has no code, and would be taken for a stranger's."""
+    """Half of it has no code, and would be taken for an intermediary's."""
 
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -109,6 +109,6 @@ async def test_an_error_that_comes_in_two_pieces_is_read_whole(box: Sandbox) -> 
             with pytest.raises(RemoteError) as caught:
                 async with target.read(KEY, None, Part(1, 0, 10)):
                     pass
-        assert (caught.value.kind, caught.value.is_strange) == (Kind.NOT_FOUND, False)
+        assert (caught.value.kind, caught.value.by_intermediary) == (Kind.NOT_FOUND, False)
     finally:
         server.close()

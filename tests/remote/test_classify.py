@@ -1,4 +1,4 @@
-"""Foreign errors in our words: both stacks' exceptions, and answers as they come over the wire."""
+"""Foreign errors in our words: the exceptions of both stacks, and raw answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def answered(code: int, message: str = "") -> aiohttp.ClientResponseError:
     [
         (answered(400, "Got more than 8190 bytes when reading: b'x'."), Kind.BAD_ANSWER, Scope.OUTAGE,
          "was answered with a header line of more than 8190 bytes"),
-        (answered(400, "Bad status line 'SSH-2.0'"), Kind.BAD_ANSWER, Scope.OUTAGE, "no HTTP that can be read"),
+        (answered(400, "Bad status line 'SSH-2.0'"), Kind.BAD_ANSWER, Scope.OUTAGE, "not readable HTTP"),
         (ResponseParserError("not well-formed (invalid token): line 1"), Kind.BAD_ANSWER, Scope.OUTAGE,
          "XML that cannot be read: not well-formed"),
         (UnusableError("more than the 4 MiB"), Kind.BAD_ANSWER, Scope.OUTAGE, "was answered with more than the 4 MiB"),

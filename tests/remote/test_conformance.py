@@ -1,4 +1,4 @@
-"""What the engine relies on, from both stores, over the sandbox and over a real S3 server: the same suite for each."""
+"""The promises of both stores to the engine, over the sandbox and over a real S3 server: the same suite for each."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import os
 import pytest
 
 from polyb2.core.errors import Kind, RemoteError
+from polyb2.core.integrity import ProofMark, composite
 from polyb2.core.parts import Part, PartPlan
-from polyb2.core.proof import ProofMark, composite
 from polyb2.core.records import PartProof, Receipt, Upload, UploadState
 from polyb2.core.stamp import Stamp
-from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.relay import Relay
 from tests.remote.conftest import PREFIX, Stores
 

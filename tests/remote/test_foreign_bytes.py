@@ -1,4 +1,4 @@
-"""What parses bytes that others wrote: any bytes come to a value or to an error of ours, never to anything else."""
+"""The parsers of foreign bytes: any bytes become a value or an error of ours, never anything else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from polyb2.remote.b2 import Target
 from polyb2.remote.bucket import Bucket
 from polyb2.remote.classify import from_body
 from polyb2.remote.guard import Guard
-from polyb2.remote.listing import UNKNOWN
+from polyb2.remote.parsing import UNKNOWN
 from polyb2.remote.polygon import Source, _is_range
 from polyb2.remote.sessions import Account, Http, open_client
 from polyb2.sandbox import Fault, Sandbox, Shape
@@ -110,7 +110,7 @@ class Lister:
     target: Target
 
     def listed(self, page: bytes) -> list[ListedObject]:
-        """What both sides make of a page.
+        """The records that both sides make of a page.
 
         Raises:
             RemoteError: it is no listing.
@@ -302,6 +302,6 @@ def test_what_is_sent_or_stored_is_believed_whole_or_not_at_all(
 
     assert count_of(page) == 1
     for instead in ("", "x", "9" * 5000, f"1</{named}><{named}>2"):
-        with pytest.raises(RemoteError, match=r"list_.* was answered with something that cannot be") as caught:
+        with pytest.raises(RemoteError, match=r"list_.* was answered with something impossible") as caught:
             count_of(re.sub(f"<{named}>[^<]*<", f"<{named}>{instead}<", page))
         assert caught.value.kind is Kind.BAD_ANSWER

@@ -1,4 +1,4 @@
-"""Pacing, patience and retries of requests, without a server."""
+"""Rate limit, time-outs and retries of requests, without a server."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from polyb2.core.errors import Kind, LeaseLostError, RemoteError, Side
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.schedule import parse_schedule
 from polyb2.meters import Meters
-from polyb2.remote.bandwidth import Bandwidth
 from polyb2.remote.guard import Guard
-from polyb2.remote.limiter import Limiter
+from polyb2.remote.limiter import Bandwidth, Limiter
 from polyb2.remote.retries import Tries
 from polyb2.remote.traffic import Traffic
 
@@ -23,7 +22,7 @@ MANY = RequestPolicy(tries=10, first_s=0.001)
 
 
 class Moving(Traffic):
-    """Bodies that are on their way."""
+    """Bodies in transfer."""
 
     @property
     def passed_bytes(self) -> int:
@@ -34,7 +33,8 @@ async def test_a_limiter_spaces_requests_evenly() -> None:
     loop = asyncio.get_running_loop()
     limiter, began_s = Limiter(100), loop.time()
     await asyncio.gather(*(limiter.wait() for _ in range(12)))
-    assert loop.time() - began_s >= 0.1
+    # A timer that fires late is made up for by one request at the most.
+    assert loop.time() - began_s >= 0.09
 
 
 async def test_who_is_cancelled_in_line_takes_nobodys_turn() -> None:
@@ -51,7 +51,7 @@ async def test_who_is_cancelled_in_line_takes_nobodys_turn() -> None:
 
 
 async def test_a_call_is_sent_twice_to_a_side_that_says_nothing_and_is_stalled_then() -> None:
-    """A third time would be three stall time-outs for a person who waits."""
+    """A third time would be three stall time-outs for a waiting person."""
     tries = []
 
     async def never() -> None:
@@ -112,7 +112,7 @@ async def test_who_only_hangs_up_is_not_known_to_be_the_service(before: bool) ->
 
 
 async def test_a_long_wait_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever asks beside the first, or after it, waits for the same."""
+    """A request beside the first, or after it, waits for the same reason."""
     meters = Meters()
     busy = RemoteError(Side.SOURCE, Kind.THROTTLED, "list was answered 503: slow down", retry_after_s=100)
     for _ in range(3):

@@ -92,7 +92,7 @@ async def _listed(box: Sandbox) -> list[str]:
 
 
 async def test_no_variable_of_aws_changes_anything(box: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All at once; what they could have changed is told apart by the watch below."""
+    """All at once; the watch below tells apart what they could have changed."""
     box.source.put(key("2024-01-02"), b"x")
     for name, value in HOSTILE.items():
         monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""The short way of a body: whole, counted, and the connection fit for the next request, or an error that says which side."""
+"""The short way of a body: whole, counted, and the connection fit for the next request, or an error that names the side."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.pump import BUFFER_BYTES, Incoming
 from polyb2.remote.relay import Relay
 from polyb2.remote.traffic import Traffic

@@ -13,9 +13,9 @@ from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.parts import Part
 from polyb2.core.records import Revision
 from polyb2.core.retry import RequestPolicy
-from polyb2.remote.bandwidth import Bandwidth
 from polyb2.remote.bucket import Bucket
 from polyb2.remote.guard import Guard
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.polygon import Source
 from polyb2.remote.relay import Relay
 from polyb2.remote.sessions import Account, Http, open_client
@@ -76,7 +76,7 @@ async def test_interim_answers_have_an_end(operation: str) -> None:
     async with answering(EARLY * 20_000 + answer) as source:
         with pytest.raises(RemoteError, match="more than 100 interim answers") as caught:
             await ask(source)
-    assert (caught.value.kind, caught.value.is_strange) == (Kind.BAD_ANSWER, True)
+    assert (caught.value.kind, caught.value.by_intermediary) == (Kind.BAD_ANSWER, True)
 
 
 async def test_an_answer_that_a_proxy_compressed_is_told_as_that() -> None:
@@ -85,7 +85,7 @@ async def test_an_answer_that_a_proxy_compressed_is_told_as_that() -> None:
     async with answering(head + body) as source:
         with pytest.raises(RemoteError, match=r"list: was answered with a body that is compressed \(gzip\)") as caught:
             await source.probe()
-    assert caught.value.is_strange
+    assert caught.value.by_intermediary
 
 
 async def test_a_body_that_breaks_off_is_told_by_its_figures() -> None:
@@ -101,7 +101,7 @@ async def test_entities_are_not_expanded() -> None:
     async with answering(listing(xml)) as source:
         with pytest.raises(RemoteError, match="something that is not S3's") as caught:
             await source.probe()
-    assert (caught.value.kind, caught.value.is_strange) == (Kind.BAD_ANSWER, True)
+    assert (caught.value.kind, caught.value.by_intermediary) == (Kind.BAD_ANSWER, True)
 
 
 async def test_an_entry_without_a_name_is_left_out_of_a_listing() -> None:

@@ -1,4 +1,4 @@
-"""The control client: signs for whatever region it is told, at the endpoint that it is told, with little in memory."""
+"""The control client: signs for the configured region, at the configured endpoint, with little in memory."""
 
 from __future__ import annotations
 

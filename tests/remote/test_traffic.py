@@ -1,4 +1,4 @@
-"""Bytes are counted as the sockets take them, and a body that gets nowhere is given up: by real sockets."""
+"""Bytes are counted as the sockets take them, and a body without progress is given up: by real sockets."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pytest
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.retry import RequestPolicy
-from polyb2.remote.bandwidth import Bandwidth
 from polyb2.remote.guard import Guard
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.pump import BUFFER_BYTES
 from polyb2.remote.relay import Relay
 from polyb2.remote.route import Route
@@ -172,7 +172,7 @@ async def test_a_sender_that_trickles_is_given_up_and_named(pair: Pair) -> None:
 
 
 async def test_a_sender_far_slower_than_those_beside_it_is_given_up(pair: Pair) -> None:
-    """Two kilobytes a second are a line for one that is alone."""
+    """Two kilobytes a second are a line for a body that is alone."""
     length = 10**8
 
     async def read(url: str) -> None:

@@ -1,1 +1,1 @@
-"""What polyb2 decides, without doing any of it: no I/O, no event loop, no clock."""
+"""The decisions of polyb2, without carrying any of them out: no I/O, no event loop, no clock."""

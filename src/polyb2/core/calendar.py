@@ -1,12 +1,12 @@
-"""Which days a dataset should have a file for, and by when: a hint, as the listing is the truth.
+"""The days on which a dataset should have a file, and the due time of each: a hint only, as the listing is the truth.
 
 The vendor says that a day is complete at about 11:00 US Eastern of the next day. Stocks, options and indices follow the
 New York Stock Exchange, futures the Chicago Mercantile Exchange, forex the working week, crypto every day. Files of Sundays,
 which forex and futures may or may not have, are never expected.
 
 The closed days of both exchanges come from the library ``holidays``: it knows their one-off closures too, is pure Python and
-typed, and needs nothing that is not there already. ``exchange_calendars`` and ``pandas_market_calendars`` would bring pandas,
-for opening hours that nobody asks for here.
+typed, and adds no dependency of its own. ``exchange_calendars`` and ``pandas_market_calendars`` would bring pandas,
+for opening hours that polyb2 does not need.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from zoneinfo import ZoneInfo
 
 EASTERN = ZoneInfo("America/New_York")
 USUAL_HOUR = time(11)
-"""Of the next day, US Eastern: when the vendor says that a day is complete."""
+"""The hour of the next day, US Eastern, by which the vendor says that a day is complete."""
 _SATURDAY = 5
 
 
 class Market(StrEnum):
-    """Whose days a dataset follows; the values of the first two are the library's names."""
+    """The trading calendar that a dataset follows; the first two values are the library's names."""
 
     EXCHANGE = "NYSE"
     FUTURES = "CME"
@@ -42,13 +42,13 @@ _FOREX_CLOSED = {(1, 1): "New Year's Day", (12, 25): "Christmas Day"}
 
 
 def market_of(dataset: str) -> Market | None:
-    """The market whose days a dataset follows; None for one that is not known here, of which nothing is expected."""
+    """The market whose calendar a dataset follows; None for an unknown one, for which no file is expected."""
     prefix = dataset.split("/", maxsplit=1)[0]
     return Market.FUTURES if prefix.startswith("us_futures_") else _MARKETS.get(prefix)
 
 
 def closed(dataset: str, day: date) -> str | None:
-    """Why no file is expected for a day, in words; None where one is."""
+    """The reason, in words, why no file is expected for a day; None where one is expected."""
     market = market_of(dataset)
     if market is None:
         return "no calendar is known for this dataset"

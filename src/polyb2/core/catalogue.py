@@ -83,7 +83,7 @@ DATASETS: tuple[str, ...] = tuple(CATALOGUE)
 def suggestion(wanted: str, known: list[str]) -> str:
     """`` (did you mean ...?)`` for a mistyped dataset, or nothing."""
     if wanted in DATASETS and not known:
-        # It is no slip: this source does not list it.
+        # The name is documented and not a typing error: this source does not list it.
         return ""
     close = get_close_matches(wanted, known or DATASETS, n=1)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -1,4 +1,4 @@
-"""Listing against ledger, object by object: what discovery is to do with each.
+"""Listing against ledger, object by object: the action of discovery for each.
 
 A revision is ETag + size; a changed LastModified alone updates the record and sends nothing.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from polyb2.core.proof import ProofMark
+from polyb2.core.integrity import ProofMark
 from polyb2.core.records import KnownFile, ListedObject, StoredObject
 from polyb2.core.status import Status
 
@@ -27,7 +27,7 @@ class Change(StrEnum):
 
 
 class Plan(StrEnum):
-    """What a listed file adds to a plan: a new file or a newer revision, held by an earlier look or not."""
+    """The contribution of a listed file to a plan: a new file or a newer revision, held by an earlier discovery or not."""
 
     NEW = "new"
     NEW_HELD = "new_held"
@@ -36,7 +36,7 @@ class Plan(StrEnum):
 
 
 class Adoption(StrEnum):
-    """What a bucket's object is worth to a file that the ledger does not know."""
+    """The value of an object in the bucket as a copy of a file that the ledger does not know."""
 
     AS_ETAG = "etag"
     AS_PARTS = "parts"
@@ -45,7 +45,7 @@ class Adoption(StrEnum):
 
 
 def compare(known: KnownFile | None, listed: ListedObject) -> Change:
-    """How a listed object differs from what the ledger knows of its key."""
+    """Compare a listed object with the ledger's row of its key."""
     if known is None:
         return Change.NEW
     if (known.etag, known.size) != (listed.etag, listed.size):
@@ -56,7 +56,7 @@ def compare(known: KnownFile | None, listed: ListedObject) -> Change:
 
 
 def plan_of(change: Change, *, held: bool) -> Plan | None:
-    """What a listed file adds to the plan; None for one that is not to be sent."""
+    """The contribution of a listed file to the plan; None if nothing is to be sent."""
     if change is Change.REVISED:
         return Plan.REVISED_HELD if held else Plan.REVISED
     if change in {Change.NEW, Change.RELISTED}:
@@ -65,12 +65,12 @@ def plan_of(change: Change, *, held: bool) -> Plan | None:
 
 
 def listed_equal(ours: ListedObject, theirs: ListedObject | None) -> bool:
-    """Whether the two listings alone show the same bytes: equal size and equal ETag."""
+    """Tell if the two listings alone show the same bytes: equal size and equal ETag."""
     return theirs is not None and ours.etag != "" and (ours.size, ours.etag) == (theirs.size, theirs.etag)
 
 
 def adoption(etag: str, size: int, stored: StoredObject | None) -> Adoption:
-    """What HEAD of the target's object says about adopting it as the source's revision ``etag`` + ``size``."""
+    """Decide from HEAD of the target's object if it can be adopted as the source's revision ``etag`` + ``size``."""
     if stored is None or stored.size != size:
         return Adoption.NO
     if stored.etag == etag:

@@ -1,4 +1,4 @@
-"""How many bodies may move at once: as many as the event loop's thread and the line carry. Pure arithmetic.
+"""Concurrency limits: as many bodies at once as the event loop's thread and the line can carry. Pure arithmetic.
 
 Where the thread has no time left, more bodies under way bring no byte sooner: they push each other out of the processor's
 caches, and each holds buffers. Where the line is full, they starve each other: a part that gets its share of a slow line
@@ -11,56 +11,58 @@ FEW = 8
 """Bodies that move at once in any case, as far as the thread goes; measured: at 4 GiB over loopback neither 4 nor 16 are
 faster."""
 REMEMBERED = 0.75
-"""How much a look leaves of what was seen before: it takes half a second until most is forgotten."""
+"""Weight of the past at each look: after half a second most of it is forgotten."""
 SPARE, FULL = 0.6, 0.9
-"""Shares of the time that the thread works: below the first more bodies may move, above the other fewer."""
+"""Shares of the time that the thread works: below the first, more bodies may move; above the second, fewer."""
 
 ENOUGH = 64 * 1024
 """Bytes a second of one body; while each gets that, more may join. An automatic part then takes 2 to 17 minutes."""
 FIRST = 2
-"""Long bodies that begin before anything is known of the line."""
+"""Long bodies that start before the line's capacity is known."""
 MOMENT_S = 2.0
-"""A body that is through within this was not held up by the line; one that lasts longer tells something of it."""
+"""A body that ends within this time was not limited by the line; a longer one gives evidence of its capacity."""
 SETTLED_S = 5.0
-"""For how long as many bodies moved, until what they got is believed."""
+"""The number of moving bodies must be unchanged for this long before their rate counts."""
 GAIN = 1.5
-"""Twice the bodies have to bring so much more, or the line was full before."""
+"""Doubling the bodies has to raise the total rate by this factor; otherwise the line was already full."""
 AGAIN_S = 300.0
-"""After what time a full line is tried once more."""
+"""A full line is tried again after this time."""
 
-CROWDED_PATIENCE = 3.0
-"""Stall time-outs of a body on a line that is full."""
+CROWDED_FACTOR = 3.0
+"""Stall time-outs that a body gets on a full line."""
 TRICKLE = 100.0
-"""Bytes a second that are no line: the slowest modem had ten times that, and a part would take a day."""
+"""Bytes a second that count as no progress: the slowest modem had ten times that, and a part would take a day."""
 TRICKLE_SHARE = 0.01
 TRICKLE_MOST = 4096.0
-"""A body that gets less than this share of what the others get trickles; never one that gets the latter."""
+"""A body that gets less than this share of the others' rate trickles; one that gets this many bytes a second never does."""
 
 
 def trickles(rate: float, others: float | None) -> bool:
-    """Whether a body of ``rate`` bytes a second is to be asked for again; ``others``: what those beside it get."""
+    """Tell if a body of ``rate`` bytes a second should be requested again; ``others``: the rate of those beside it."""
     if others is None or others < ENOUGH:
         return rate < TRICKLE
     return rate < max(TRICKLE, min(TRICKLE_SHARE * others, TRICKLE_MOST))
 
 
 def stall_factor(others: float | None) -> float:
-    """For how many stall time-outs no byte of a body may move; ``others``: bytes a second that those beside it get.
+    """The number of stall time-outs without progress after which a body counts as stalled.
 
-    Where they share a full line, TCP lets one or another wait for its turn; what is sent of it is not to be sent again.
+    Args:
+        others: bytes a second of the bodies beside it. On a full line that they share, TCP may stall one of them for
+            a while; what was already sent of it should not be sent again.
     """
-    return CROWDED_PATIENCE if others is not None and TRICKLE < others < ENOUGH else 1.0
+    return CROWDED_FACTOR if others is not None and TRICKLE < others < ENOUGH else 1.0
 
 
 class ThreadLimit:
-    """Follows the thread's share of work while somebody waits: doubles where it has time to spare, and falls one by one."""
+    """Follows the thread's load while bodies wait: doubles where it has time to spare, and falls one by one."""
 
-    def __init__(self, streams: int) -> None:
-        self._most = streams
-        self._few = min(FEW, streams)
+    def __init__(self, slots: int) -> None:
+        self._most = slots
+        self._few = min(FEW, slots)
         self._share: float | None = None
         self.bodies = self._few
-        """That may move at once now."""
+        """Bodies that may move at once now."""
 
     def look(self, share: float) -> None:
         """The thread worked for ``share`` of the time since the last look, 0 to 1."""
@@ -73,33 +75,33 @@ class ThreadLimit:
 
 
 class LineLimit:
-    """Follows what the bodies get: doubles while each gets enough, else climbs or falls as long as that brings bytes.
+    """Follows the rate of the bodies: doubles while each gets enough, else climbs or falls as long as that raises the total.
 
-    Short bodies are bound only until the first is through in a moment, and on a line that is known to be crowded.
+    Short bodies are limited only until the first has ended in a moment, and on a line that is known to be crowded.
     """
 
-    def __init__(self, streams: int) -> None:
-        self._most = streams
-        self.bodies = min(FIRST, streams)
-        """Long ones that may move at once now."""
+    def __init__(self, slots: int) -> None:
+        self._most = slots
+        self.bodies = min(FIRST, slots)
+        """Long bodies that may move at once now."""
         self.is_crowded = True
-        """Short ones are bound as well."""
+        """Short bodies are limited as well."""
         self._is_known = False
         self._moving = 0
         self._since: tuple[float, int] = (0.0, 0)
         self._tried: tuple[int, float] | None = None
-        """How many moved, and what they got, before the trial that is under way."""
+        """The number of bodies and their total rate before the trial in progress."""
         self._may_fall = True
         self._rests_until_s = 0.0
 
     def look(self, now_s: float, passed_bytes: int, moving: int, lasting: int) -> None:
-        """Note what passed.
+        """Take a sample.
 
         Args:
             now_s: the time.
-            passed_bytes: by all bodies so far.
-            moving: bodies that were let through and have not ended.
-            lasting: those of them that have been on their way for a while.
+            passed_bytes: of all bodies so far.
+            moving: bodies that were admitted and have not ended.
+            lasting: those of them that have been in transfer for a while.
         """
         if moving != self._moving:
             self._moving, self._since = moving, (now_s, passed_bytes)
@@ -115,7 +117,7 @@ class LineLimit:
             self._settle(now_s, moving, rate, is_crowded=2 * lasting >= moving)
 
     def through(self, seconds: float) -> None:
-        """A body is through, after so long."""
+        """Note the duration of a body that ended."""
         if not self._is_known and seconds < MOMENT_S:
             self._is_known, self.is_crowded = True, False
 
@@ -127,14 +129,14 @@ class LineLimit:
             self._weigh(now_s, moving, rate)
 
     def _widen(self, now_s: float, passed_bytes: int) -> None:
-        """Each gets enough."""
+        """Raise the limit: each body gets enough."""
         self._is_known, self.is_crowded = True, False
         self._tried, self._rests_until_s, self._may_fall = None, 0.0, True
         self._since = (now_s, passed_bytes)
         self.bodies = min(2 * self.bodies, self._most)
 
     def _weigh(self, now_s: float, moving: int, rate: float) -> None:
-        """Each gets less than enough: see what more bodies, or fewer, bring."""
+        """Weigh a change, as each body gets less than enough."""
         if moving > self.bodies:
             return  # those above the limit have to end first
         if self._tried is not None:

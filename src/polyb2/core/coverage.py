@@ -1,7 +1,7 @@
-"""The calendar of a dataset: what became of each day, by the ledger's row, the listings that were made, and the time.
+"""The calendar of a dataset: the state of each day, derived from the ledger's row, the listings that were made, and the time.
 
 Invariants: the listing wins over the calendar of expected days; a day is said to be late or missing only if the source was
-listed after the day's usual hour and did not have it; where nobody looked, the day is unknown.
+listed after the day's usual hour and did not have it; a day that was never listed is unknown.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from polyb2.core.keys import FileName
 from polyb2.core.status import Status
 
 LATE_FOR = timedelta(days=7)
-"""A file that comes later than this is rather missing than late; types of one day were seen to land days apart."""
+"""A file that is later than this counts as missing; types of one day were seen to arrive days apart."""
 
 
 class DayState(StrEnum):
-    """What became of a day, in the order of a legend; see README for the words."""
+    """The state of a day, in the order of a legend; see README for the words."""
 
     MIRRORED = "mirrored"
     REVISED = "revised"
@@ -42,7 +42,7 @@ class DayState(StrEnum):
 SETTLED = frozenset({DayState.MIRRORED, DayState.CLOSED, DayState.BEFORE})
 """A day in one of these lacks nothing."""
 BEHIND = frozenset({DayState.REVISED, DayState.QUEUED, DayState.FAILED, DayState.LATE})
-"""A day in one of these was chosen or is awaited, and the mirror lacks it; the other states are nobody's delay."""
+"""A day in one of these was selected or is due, and the mirror lacks it; the other states are not delays of the mirror."""
 _OF_STATUS = {
     Status.COMPLETED: DayState.MIRRORED,
     Status.PENDING: DayState.QUEUED,
@@ -68,13 +68,13 @@ class FileOfDay:
 
     @property
     def never_came(self) -> bool:
-        """It was listed once, was not mirrored, and is listed no longer: as if it had never been there."""
+        """The file was listed once, was not mirrored, and is no longer listed: treated as if it had never been there."""
         return self.mirrored_revision is None and self.reason == SOURCE_GONE
 
 
 @dataclass(frozen=True, slots=True)
 class MonthSeen:
-    """What the last listing of a month showed: bit n - 1 is day n; epoch milliseconds."""
+    """The result of a month's last listing: bit n - 1 is day n; epoch milliseconds."""
 
     days: int
     listed_ms: int
@@ -82,7 +82,7 @@ class MonthSeen:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What listings showed of a dataset, chosen or not.
+    """The results of a dataset's listings, selected or not.
 
     Attributes:
         months: by ``(year, month)``.
@@ -93,12 +93,12 @@ class Seen:
     whole_ms: int | None = None
 
     def has(self, day: date) -> bool:
-        """Whether the last listing of the day's month had a file of it."""
+        """Tell if the last listing of the day's month had a file of it."""
         month = self.months.get((day.year, day.month))
         return month is not None and bool(month.days >> (day.day - 1) & 1)
 
     def listed_ms(self, day: date) -> int | None:
-        """When the day's month was last listed to its end; None for never."""
+        """The time of the last complete listing of the day's month; None for never."""
         month = self.months.get((day.year, day.month))
         return self.whole_ms if month is None else month.listed_ms
 
@@ -117,10 +117,10 @@ class Day:
     """A day of a dataset.
 
     Attributes:
-        dataset: whose.
+        dataset: its dataset.
         date: the day.
-        state: what became of it.
-        closed_for: why no file is expected (``weekend``, a holiday's name); None where one is.
+        state: its state.
+        closed_for: the reason why no file is expected (``weekend``, a holiday's name); None where one is.
         file: the ledger's row; None where it has none.
     """
 
@@ -144,16 +144,16 @@ class YearCalendar:
     days: tuple[Day, ...]
 
     def counts(self) -> Counter[DayState]:
-        """How many days of the year are in which state."""
+        """The number of days of the year in each state."""
         return Counter(day.state for day in self.days)
 
 
 def begin_of(dataset: str, seen: Seen, first_row: date | None) -> date | None:
-    """The day from which on files are expected: the first that is listed, or as documented where not all was listed.
+    """The first day on which files are expected: the first that is listed, or as documented where not all was listed.
 
     Args:
         dataset: its name.
-        seen: what listings showed.
+        seen: the results of listings.
         first_row: the date of the ledger's first row.
     """
     known = [day for day in (seen.first, first_row) if day is not None]
@@ -189,7 +189,7 @@ def year_of(
 
 
 def lag_s(days: Iterable[Day], now: datetime) -> float:
-    """For how many seconds the first of the days that are due and behind has been due; 0 if there is none."""
+    """Seconds for which the oldest day that is due and behind has been due; 0 if there is none."""
     waiting = [due(day.date) for day in days if day.state in BEHIND and due(day.date) <= now]
     return (now - min(waiting)).total_seconds() if waiting else 0.0
 
@@ -207,7 +207,7 @@ def _of_the_file(file: FileOfDay) -> DayState:
 
 
 def _of_the_unmirrored(day: date, seen: Seen, begin: date | None, now: datetime, *, is_closed: bool) -> DayState:
-    """A day of which the ledger has no file: listed, not expected, or missed, as far as it was looked for."""
+    """Derive the state of a day without a file in the ledger: listed, not expected, or missed, as far as it was listed."""
     if seen.has(day):
         return DayState.AVAILABLE
     if begin is not None and day < begin:

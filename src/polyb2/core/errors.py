@@ -1,7 +1,8 @@
 """Every error that polyb2 raises, and what each means for a request, a file and the run.
 
-Foreign exceptions become one of these at the edge (``remote/translate.py``); above it nobody knows botocore or aiohttp.
-The table ``HANDLING`` is the one place that says what is retried, what is charged to the file and what stops everything.
+Foreign exceptions become one of these at the edge (``remote/classify.py``); above it there are no others.
+The table ``HANDLING`` says for each kind how often a request is retried, how far the error reaches, and if a retry can
+cure it. ``core/verdict.py`` decides from it if the file is charged, and ``flow/run/breaker.py`` if the run pauses.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from polyb2.core.scrub import one_line
 
 
 class Side(StrEnum):
-    """Which of the two services an error is about."""
+    """The service that an error is about."""
 
     SOURCE = "source"
     TARGET = "target"
 
 
 class Origin(StrEnum):
-    """Who wrote an answer, as far as it shows."""
+    """The author of an answer, as far as it can be told."""
 
     SERVICE = "service"
     """The S3 service itself: an S3 error code, or the request id that it puts on each answer."""
     UNMARKED = "unmarked"
     """The service, most likely: an answer that has no body by its nature, and no request id either."""
-    STRANGER = "stranger"
-    """Somebody in between: a proxy, a captive portal, a maintenance page, a redirect."""
+    INTERMEDIARY = "intermediary"
+    """An intermediary: a proxy, a captive portal, a maintenance page, a redirect."""
 
 
 class Kind(StrEnum):
@@ -38,7 +39,7 @@ class Kind(StrEnum):
 
     UNREACHABLE = "unreachable"
     NO_OPEN_FILES = "no_open_files"
-    """This machine's own limit: no connection could be made."""
+    """The limit of this machine was reached: no connection could be made."""
     CONNECTION_LOST = "connection_lost"
     STALLED = "stalled"
     TRUNCATED = "truncated"
@@ -64,12 +65,12 @@ class Kind(StrEnum):
 
     @property
     def contradicts(self) -> bool:
-        """Whether an answer is the service's by all that shows, and is not what the listing announces."""
+        """Tell if an answer is the service's own, as far as can be told, and contradicts the listing."""
         return self in {Kind.TRUNCATED, Kind.INCONSISTENT, Kind.CHANGED}
 
 
 class Scope(StrEnum):
-    """How far the meaning of an error reaches."""
+    """The reach of an error."""
 
     FILE = "file"
     """This file's attempt ends; a retry is charged unless the attempt got somewhere."""
@@ -81,7 +82,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Handling:
-    """What to do with a kind of error.
+    """The treatment of a kind of error.
 
     Attributes:
         tries: how often one request may meet it within an attempt; None means the configured ``POLYB2_PART_TRIES``.
@@ -96,10 +97,12 @@ class Handling:
     advice: str
 
 
-_NETWORK = "check the network between this machine and the endpoint; a run goes on by itself, the rest can be run again"
-_STRANGER = (
+_NETWORK = (
+    "check the network between this machine and the endpoint; a run continues by itself, run other commands again"
+)
+_INTERMEDIARY = (
     "this is not an answer of the service: check {}, the proxy (HTTPS_PROXY), and whether the network wants a login; "
-    "a run goes on by itself once the service answers"
+    "a run continues by itself once the service answers"
 )
 HANDLING: dict[Kind, Handling] = {
     Kind.UNREACHABLE: Handling(
@@ -113,12 +116,12 @@ HANDLING: dict[Kind, Handling] = {
         3, Scope.OUTAGE, True, "raise the limit of open files (ulimit -n), or lower --concurrency"
     ),
     Kind.CONNECTION_LOST: Handling(None, Scope.FILE, True, _NETWORK),
-    Kind.STALLED: Handling(None, Scope.FILE, True, _NETWORK + " (POLYB2_STALL_TIMEOUT sets the patience)"),
+    Kind.STALLED: Handling(None, Scope.FILE, True, _NETWORK + " (POLYB2_STALL_TIMEOUT sets the time-out)"),
     Kind.TRUNCATED: Handling(None, Scope.FILE, True, _NETWORK),
-    Kind.SERVER_ERROR: Handling(None, Scope.FILE, True, "the service has trouble; a run goes on by itself"),
+    Kind.SERVER_ERROR: Handling(None, Scope.FILE, True, "the service has trouble; a run continues by itself"),
     Kind.THROTTLED: Handling(None, Scope.FILE, True, "lower --concurrency, POLYB2_SOURCE_RPS or POLYB2_B2_RPS"),
-    Kind.BAD_ANSWER: Handling(3, Scope.OUTAGE, True, _STRANGER.format("the endpoint URL")),
-    Kind.BAD_DIGEST: Handling(1, Scope.FILE, True, "bytes changed on the way; polyb2 reads them afresh"),
+    Kind.BAD_ANSWER: Handling(3, Scope.OUTAGE, True, _INTERMEDIARY.format("the endpoint URL")),
+    Kind.BAD_DIGEST: Handling(1, Scope.FILE, True, "data was corrupted in transit; polyb2 reads it again"),
     Kind.CLOCK_SKEW: Handling(2, Scope.ACCOUNT, True, "set this machine's clock (NTP)"),
     Kind.FORBIDDEN: Handling(
         1,
@@ -128,7 +131,7 @@ HANDLING: dict[Kind, Handling] = {
         "again",
     ),
     Kind.NOT_FOUND: Handling(1, Scope.FILE, True, "the object is not there; polyb2 verify compares source and bucket"),
-    Kind.NO_SUCH_UPLOAD: Handling(1, Scope.FILE, True, "polyb2 starts the upload anew"),
+    Kind.NO_SUCH_UPLOAD: Handling(1, Scope.FILE, True, "polyb2 starts the upload again"),
     Kind.CHANGED: Handling(1, Scope.FILE, True, "the source replaced the file; polyb2 takes the newest revision"),
     Kind.KEYS_REFUSED: Handling(2, Scope.ACCOUNT, True, "check the access key and its secret"),
     Kind.NOT_PERMITTED: Handling(
@@ -167,8 +170,8 @@ HANDLING: dict[Kind, Handling] = {
     Kind.MISMATCH: Handling(1, Scope.FILE, True, "what arrived is not what was sent; polyb2 starts over"),
 }
 _ADVICE: dict[tuple[Side, Kind], str] = {
-    (Side.SOURCE, Kind.BAD_ANSWER): _STRANGER.format("POLYGON_S3_ENDPOINT_URL"),
-    (Side.TARGET, Kind.BAD_ANSWER): _STRANGER.format("B2_ENDPOINT_URL"),
+    (Side.SOURCE, Kind.BAD_ANSWER): _INTERMEDIARY.format("POLYGON_S3_ENDPOINT_URL"),
+    (Side.TARGET, Kind.BAD_ANSWER): _INTERMEDIARY.format("B2_ENDPOINT_URL"),
     (Side.SOURCE, Kind.KEYS_REFUSED): (
         "check POLYGON_S3_ACCESS_KEY_ID and POLYGON_S3_SECRET_ACCESS_KEY: the flat-files keys of your dashboard, "
         "not the REST key"
@@ -191,7 +194,7 @@ _ADVICE: dict[tuple[Side, Kind], str] = {
 
 
 class Polyb2Error(Exception):
-    """Root of the tree; ``exit_code`` is what the command ends with if nobody handles it."""
+    """Root of the tree; ``exit_code`` is the exit code of the command if the error is not handled."""
 
     exit_code = ExitCode.UNEXPECTED
 
@@ -212,7 +215,7 @@ class LedgerError(Polyb2Error):
     """The ledger cannot be read or written: disk full, read-only, an I/O error.
 
     Attributes:
-        may_pass: waiting can cure it: the disk gets room, the other process lets go.
+        may_pass: waiting can cure it: space is freed, or the other process releases the ledger.
     """
 
     def __init__(self, message: str, *, may_pass: bool = False) -> None:
@@ -236,15 +239,15 @@ class LeaseLostError(Polyb2Error):
 
 
 class RemoteError(Polyb2Error):
-    """An answer, or the lack of one, from the source or the target.
+    """A failed request, or a missing answer, of the source or the target.
 
     Attributes:
-        side: whose it is.
+        side: the side that failed.
         kind: its class; :attr:`handling` says what follows.
         message: what happened, without secrets or signed URLs.
         retry_after_s: what the service asked for, in seconds.
         code: the S3 error code or HTTP status, for people.
-        origin: who answered. A stranger says nothing about a file, so its answer is trouble of the side.
+        origin: the author of the answer. An intermediary says nothing about a file: its answer is trouble of the side.
         advice: what the user can do, in the words of this side's settings.
     """
 
@@ -261,7 +264,7 @@ class RemoteError(Polyb2Error):
         origin: Origin = Origin.SERVICE,
         advice: str = "",
     ) -> None:
-        # Here foreign words become ours: rows, logs, page and notifications get nothing else.
+        # Foreign text becomes ours here: rows, logs, page and notifications get nothing else.
         self.message = one_line(message)
         super().__init__(side, kind, self.message)
         self.side = side
@@ -273,18 +276,18 @@ class RemoteError(Polyb2Error):
 
     @property
     def handling(self) -> Handling:
-        """What to do with it; a stranger's answer reaches no further than an outage of the side, and no less far."""
+        """The treatment of this error; an intermediary's answer is an outage of the side, no less and no more."""
         handling = HANDLING[self.kind]
-        return replace(handling, scope=Scope.OUTAGE) if self.origin is Origin.STRANGER else handling
+        return replace(handling, scope=Scope.OUTAGE) if self.origin is Origin.INTERMEDIARY else handling
 
     @property
-    def is_strange(self) -> bool:
-        """Whether it is no answer of the service at all."""
-        return self.origin is Origin.STRANGER or self.kind is Kind.BAD_ANSWER
+    def by_intermediary(self) -> bool:
+        """Tell if an intermediary wrote the answer instead of the service."""
+        return self.origin is Origin.INTERMEDIARY or self.kind is Kind.BAD_ANSWER
 
     @property
     def found(self) -> str:
-        """What happened, with the service's code."""
+        """A description of the error, with the service's code."""
         return f"{self.message} ({self.code})" if self.code else self.message
 
     def __str__(self) -> str:
@@ -292,7 +295,7 @@ class RemoteError(Polyb2Error):
 
 
 class UnexpectedError(RemoteError):
-    """An error of polyb2's own within a transfer: of neither side, though a failed file has to name one."""
+    """An internal error of polyb2 within a transfer: of neither side, although a failed file has to name one."""
 
     def __init__(self, cause: Exception) -> None:
         steps = traceback.extract_tb(cause.__traceback__)

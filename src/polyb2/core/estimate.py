@@ -1,4 +1,4 @@
-"""What a plan will take: hours at a rate, money for what B2 will hold, requests, and whether the guard lets it pass."""
+"""The cost of a plan: hours at a rate, money for storage in B2, requests, and the guard of its size."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from polyb2.core.prices import Prices
 
 IDLE_S = 60
-"""No receipt for longer than this is a pause and not slowness."""
+"""A longer time without a receipt is a pause and not slowness."""
 MEASURED_S_MIN = 10
-"""Less than that tells nothing of months."""
+"""A shorter measurement is not extrapolated to months."""
 _HOUR_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Bytes per second, and over how many seconds of work they were measured; None where the user gave them."""
+    """Bytes per second, and the seconds of work over which they were measured; None where the user gave the rate."""
 
     bytes_per_s: float
     measured_s: int | None = None
@@ -26,7 +26,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """How many requests to B2 a plan makes, about: the source's own part sizes are not known before."""
+    """The number of requests to B2 that a plan makes, approximately: the source's own part sizes are not known before."""
 
     class_a: int = 0
     class_b: int = 0
@@ -39,7 +39,7 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a plan will take.
+    """The cost of a plan.
 
     Attributes:
         bytes_queued: what the plan would queue.
@@ -61,16 +61,16 @@ class Estimate:
 
     @property
     def bytes_stored_after(self) -> int:
-        """What B2 holds when all is sent; older versions of what is replaced stay there."""
+        """Bytes in B2 after everything is sent; older versions of replaced files stay there."""
         return self.bytes_stored + self.bytes_waiting + self.bytes_queued
 
     @property
     def is_within_limit(self) -> bool:
-        """Whether the plan is queued without a yes."""
+        """Tell if the plan is queued without confirmation."""
         return self.bytes_queued <= self.bytes_max
 
     def hours(self, size: int) -> float | None:
-        """Hours that so many bytes take at the rate."""
+        """Hours that this many bytes take at the rate."""
         return size / self.rate.bytes_per_s / _HOUR_S if self.rate else None
 
     def as_json(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether the host is this machine by its name or address alone, without asking DNS."""
+    """Tell if the host is this machine by its name or address alone, without a DNS query."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 _LAYOUT = re.compile(r"(?P<dataset>[^/]+/[^/]+)/(?P<year>\d{4})/(?P<month>\d{2})/(?P<date>\d{4}-\d{2}-\d{2})\.csv\.gz")
 DATASET_SEGMENTS = 2
 KEY_BYTES_MAX = 1024
-"""Of S3: a longer key is none that a bucket can have."""
+"""S3's limit: no bucket can have a longer key."""
 SEGMENT_BYTES_MAX = 200
 """Of a dataset's prefix or type, so that the whole key has room in the target beside ``B2_KEY_PREFIX``."""
 _SHOWN_MAX = 120
@@ -22,7 +22,7 @@ _SHOWN_MAX = 120
 
 @dataclass(frozen=True, slots=True)
 class FileName:
-    """What a key of the layout says: its dataset and the date in its name."""
+    """The contents of a key of the layout: its dataset and the date in its name."""
 
     dataset: str
     date: date
@@ -49,21 +49,21 @@ def is_pattern(dataset: str) -> bool:
 
 
 def matches(pattern: str, dataset: str) -> bool:
-    """Whether a glob of two segments names the dataset, or is its very name; ``*`` never crosses ``/``."""
-    if pattern == dataset:  # whose name may have a mark of globs in it
+    """Tell if a glob of two segments matches the dataset, or is its exact name; ``*`` never crosses ``/``."""
+    if pattern == dataset:  # the exact name may itself contain glob characters
         return True
     wanted, actual = pattern.split("/"), dataset.split("/")
     return len(wanted) == len(actual) and all(map(fnmatchcase, actual, wanted))
 
 
 def is_segment(name: str) -> bool:
-    """Whether a name can be the prefix or the type of a dataset: nothing path-like, nothing that cannot be shown."""
+    """Tell if a name can be the prefix or the type of a dataset: nothing path-like, nothing unprintable."""
     fits = 0 < len(name.encode("utf-8", "replace")) <= SEGMENT_BYTES_MAX
     return fits and name not in {".", ".."} and "/" not in name and name.isprintable()
 
 
 def short(name: str) -> str:
-    """A foreign name as it can be shown: escaped where it has to be, and cut with its length where it is long."""
+    """A foreign name made printable: escaped where necessary, and cut with its length where it is long."""
     shown = name[:_SHOWN_MAX]
     shown = shown if shown.isprintable() else ascii(shown)[1:-1]
     return shown if len(name) <= _SHOWN_MAX else f"{shown}... ({len(name)} characters)"

@@ -1,4 +1,4 @@
-"""The names of what the log tells, and their fields: stable, so that programs may read ``--log-format json``.
+"""The names of log events and their fields: stable, so that programs may read ``--log-format json``.
 
 A log line is a sentence for people; the same line as JSON carries one of these names, the sentence, and the fields that
 ``docs/operations.md`` lists. ``tests/core/test_logevents.py`` holds the two together.
@@ -13,7 +13,7 @@ FIELDS = "fields"
 
 
 class LogEvent(StrEnum):
-    """What happened; a line without a name of its own is a ``log.message``."""
+    """The event that a log line reports; a line without an event of its own is a ``log.message``."""
 
     MESSAGE = "log.message"
     COMMAND_FAILED = "command.failed"
@@ -44,6 +44,9 @@ class LogEvent(StrEnum):
     NOTIFY_FAILED = "notify.failed"
 
 
-def told(event: LogEvent, **fields: object) -> dict[str, object]:
-    """The ``extra`` of a log line: its name and its fields; fields that are None are left out."""
+def log_fields(event: LogEvent, **fields: object) -> dict[str, object]:
+    """The ``extra`` of a log line: its event and its fields; fields that are None are left out."""
     return {EVENT: event, FIELDS: {name: value for name, value in fields.items() if value is not None}}
+
+
+told = log_fields  # its former name, which ledger/ and cli/ still import

@@ -1,6 +1,6 @@
-"""What is worth telling the owner of a mirror, and how several such things become one message.
+"""News for the owner of a mirror, and the digest that combines several items into one message.
 
-A piece of news has a name if it is told once only, such as a day that is complete; without one it happens once by itself.
+An item that is sent only once, such as a complete day, has a name; an item without a name is sent each time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LINES_MAX = 20
 
 
 class Topic(Enum):
-    """What news is about, the worst first: the words for one and for several."""
+    """The subject of an item, the worst first: the words for one and for several."""
 
     FAILED = ("run failed", "runs failed")
     STOPPED = ("side stopped", "sides stopped")
@@ -35,12 +35,12 @@ class Topic(Enum):
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """One piece of news.
+    """One item of news.
 
     Attributes:
-        topic: what it is about.
+        topic: its subject.
         line: a line for people, without secrets.
-        name: told once only under this name; it begins with the words of a standing, such as ``stopped target``.
+        name: the item is sent only once under this name; that of a lasting state begins with fixed words.
     """
 
     topic: Topic
@@ -60,11 +60,11 @@ class Digest:
 
 
 def digest(news: Iterable[News], where: str) -> Digest:
-    """All news as one message, the worst first.
+    """Combine all news into one message, the worst first.
 
     Args:
-        news: one piece at least.
-        where: which mirror it is about, for those who have several.
+        news: at least one item.
+        where: the mirror that it is about, for readers with several.
     """
     order = list(Topic)
     ranked = sorted(news, key=lambda piece: order.index(piece.topic))

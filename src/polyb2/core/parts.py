@@ -1,4 +1,4 @@
-"""How a file is cut into parts: a pure function of sizes within the limits of both sides.
+"""The division of a file into parts: a pure function of sizes within the limits of both sides.
 
 The plan is stored with the upload and never changes for it, so that any later process sends the same ranges.
 Limits: Backblaze S3 API, parts of 5,000,000 bytes to 5 GB, the last may be smaller, 10,000 at most, object at most 10 TB.
@@ -19,7 +19,7 @@ AUTOMATIC_MIN = 8 * MIB
 AUTOMATIC_MAX = 64 * MIB
 SOURCE_PART_MAX = 128 * MIB
 STREAM_BUFFER_BYTES = 512 * 1024
-"""What one stream may hold of a body; a file that fits is hashed before it is sent."""
+"""Bytes of a body that one transfer may hold; a file that fits is hashed before it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def fits_target(size: int) -> bool:
 
 
 def bytes_to_send(size: int) -> int:
-    """The bytes that sending a file of this size takes; none beyond the target's limit, as it is parked unsent."""
+    """The bytes that are sent for a file of this size; none beyond the target's limit, as such a file is parked unsent."""
     return size if fits_target(size) else 0
 
 
@@ -67,7 +67,7 @@ def plan_parts(size: int, *, streams: int, source_part_bytes: int | None = None,
 
     Args:
         size: bytes of the file.
-        streams: streams of the process; a file is cut so that each gets about eight parts.
+        streams: slots of the process; a file is cut so that each gets about eight parts.
         source_part_bytes: the source's own part size, where known; used when between 5 and 128 MiB, because then its
             composite ETag proves every byte.
         wanted: ``POLYB2_PART_SIZE``; wins over all but the limits of the target.

@@ -1,4 +1,4 @@
-"""What B2 charges: a small table that the setting ``POLYB2_PRICES`` replaces, as prices change and differ by contract.
+"""B2's prices: a small table that the setting ``POLYB2_PRICES`` replaces, as prices change and differ by contract.
 
 Source of the default: third parties' reading of Backblaze's price page, mid-2026. Uploading and its requests are free on
 pay-as-you-go; older pages name 0.0004 per 1,000 class B requests (HEAD, GET) and 0.004 per 1,000 class C requests (lists).
@@ -45,10 +45,10 @@ class Prices:
 
 
 def parse_prices(text: str) -> Prices:
-    """A table like ``storage=6.95,free=10GB``; what it leaves out is as by default.
+    """Parse a table like ``storage=6.95,free=10GB``; what it leaves out keeps its default.
 
     Raises:
-        ValueError: a word does not parse; says which and what to write.
+        ValueError: a word does not parse; the message says which, and what to write.
     """
     given: dict[str, Any] = {}
     for word in filter(None, map(str.strip, text.split(","))):

@@ -55,7 +55,7 @@ EVIDENCE = 2.5
 """Refusals beyond the ordinary and the tolerated share that begin an experiment. Half: single refusals of a found limit do,
 and 3 % are refused."""
 CERTAIN = 3.0
-"""Of the sequential test: what is e^3 times as likely is believed, as Wald's bound for one error
+"""Of the sequential test: a hypothesis e^3 times as likely is accepted, as Wald's bound for one error
 of twenty. Double: goodput under a limit of 0.9 a second is 89.6 %."""
 MEASURED = 100
 REFUSALS = 2 * CERTAIN
@@ -78,7 +78,7 @@ FORGOTTEN = 10_000.0
 
 
 class Phase(Enum):
-    """Where the limiter stands; see the module."""
+    """The state of the limiter; see the module."""
 
     STEADY = "steady"
     HIGH = "high"
@@ -87,7 +87,7 @@ class Phase(Enum):
 
 
 class Ticket(NamedTuple):
-    """A request that was let through: its number, and when."""
+    """A request that was admitted: its number, and when."""
 
     number: int
     at_s: float
@@ -107,10 +107,10 @@ class Measured(NamedTuple):
 
 
 class RateLimiter:
-    """Requests a second that one side is asked.
+    """The limiter of the requests a second to one side.
 
     Args:
-        ceiling: configured requests a second; 0 is none.
+        ceiling: configured requests a second; 0 for none.
     """
 
     def __init__(self, ceiling: float = 0.0) -> None:
@@ -134,7 +134,7 @@ class RateLimiter:
 
     @property
     def per_second(self) -> float | None:
-        """Requests a second that are let through; None where nothing limits them."""
+        """Requests a second that are admitted; None where nothing limits them."""
         pace, ceiling = self._pace, self._ceiling
         if ceiling and ceiling < pace:
             return ceiling
@@ -189,7 +189,7 @@ class RateLimiter:
 
     @property
     def _is_found(self) -> bool:
-        """Whether the pace is that of a limit which was found."""
+        """Tell if the pace is that of a limit which was found."""
         return self._step < SEARCH
 
     @property
@@ -204,7 +204,7 @@ class RateLimiter:
 
     @property
     def _is_clear(self) -> bool:
-        """Whether enough was accepted to measure it, or for long hardly anything."""
+        """Tell if enough was accepted to measure, or hardly anything for a long time."""
         return self._answers - self._refusals >= CERTAIN or self._answers >= OUTAGE
 
     # -- steady -------------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ class UploadState(StrEnum):
 
 
 class PartProof(StrEnum):
-    """How the parts of an upload are to be proven; stored with it, as attempts must agree."""
+    """The rule by which the parts of an upload are proven; stored with it, as attempts must agree."""
 
     ETAG = "etag"
     PARTS = "parts"
@@ -138,7 +138,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """What the target holds after a proven transfer or an adoption."""
+    """The target's copy after a proven transfer or an adoption."""
 
     etag: str
     version_id: str | None
@@ -147,7 +147,7 @@ class Mirrored:
 
 @dataclass(frozen=True, slots=True)
 class KnownFile:
-    """What the ledger knows of a key, as far as discovery and verification need it."""
+    """The ledger's knowledge of a key, as far as discovery and verification need it."""
 
     file_id: int
     key: str

@@ -1,4 +1,4 @@
-"""What an earlier attempt left behind, and what to do with it.
+"""The remains of an earlier attempt in the target, and what to do about them.
 
 Attempt 2 and later look before they send: ListParts of the upload the ledger owns, HEAD of the key. A token in the
 object's metadata is the only thing by which an earlier result is recognised as ours.
@@ -13,7 +13,7 @@ from polyb2.core.records import Claim, Receipt, StoredObject, StoredPart, Upload
 
 
 class Finding(StrEnum):
-    """What the traces of an earlier attempt amount to."""
+    """The decision about the remains of an earlier attempt."""
 
     LANDED = "landed"
     """The object is there with our token: settle it."""
@@ -22,12 +22,12 @@ class Finding(StrEnum):
     WAIT = "wait"
     """A Complete was sent, the upload is gone and the object not there yet: keep looking."""
     START = "start"
-    """Nothing usable: begin anew."""
+    """Nothing usable: start from the beginning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """What the target shows of earlier attempts.
+    """The remains of earlier attempts, as the target shows them.
 
     Attributes:
         stored: the key's current version, None where there is none.
@@ -39,7 +39,7 @@ class Traces:
 
 
 def is_ours(claim: Claim, stored: StoredObject | None) -> bool:
-    """Whether the object is the result of an attempt at the claim's revision: token, size and source ETag agree."""
+    """Tell if the object is the result of an attempt at the claim's revision: token, size and source ETag agree."""
     if stored is None or stored.size != claim.revision.size:
         return False
     tokens = claim.earlier_tokens | {claim.token}
@@ -49,7 +49,7 @@ def is_ours(claim: Claim, stored: StoredObject | None) -> bool:
 
 
 def assess(claim: Claim, traces: Traces) -> Finding:
-    """What to do about an earlier attempt's traces."""
+    """Decide what to do about the remains of an earlier attempt."""
     if is_ours(claim, traces.stored):
         return Finding.LANDED
     if claim.upload is None:

@@ -1,7 +1,8 @@
-"""When to try again: pure arithmetic, with the randomness passed in.
+"""The times of retries and waits: pure arithmetic, with the randomness passed in.
 
 Requests back off as Backblaze asks (1 s x 1.5 up to 64 s, full jitter); files wait in the ledger and double from
-``POLYB2_RETRY_BASE``. What the service says in Retry-After is never undercut, up to five minutes.
+``POLYB2_RETRY_BASE``. The service's Retry-After is never undercut, up to five minutes. The waits of the engine are one
+object, so that a test of hours passes a faster one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from polyb2.core.errors import Kind, RemoteError
 
 FILE_BACKOFF_MAX_S = 3600.0
-"""Where doubling ends; ``POLYB2_RETRY_BASE`` is not longer either."""
+"""The limit of doubling; ``POLYB2_RETRY_BASE`` is not longer either."""
 RETRY_AFTER_MAX_S = 300.0
 
 
@@ -22,8 +23,8 @@ class RequestPolicy:
     """Back-off of one request within an attempt; seconds.
 
     Attributes:
-        silences: how many stall time-outs a silent side gets in all, and no request twice; None: each try gets one.
-        longest_wait_s: a service that asks in Retry-After to wait longer is not asked again.
+        silences: stall time-outs that a silent side gets in all, never two for the same request; None: each try gets one.
+        longest_wait_s: a service whose Retry-After is longer than this is not asked again.
     """
 
     tries: int = 10
@@ -53,7 +54,7 @@ class RequestPolicy:
 
 
 LOOKING = RequestPolicy(tries=6, silences=1.25, longest_wait_s=5.0)
-"""Of a command that only looks, for a person who waits: some seconds, and enough that routine refusals of a fifth of all
+"""For a command that only inspects, while a person waits: some seconds, and enough that random refusals of a fifth of all
 requests fail no check (one request in 16,000)."""
 
 
@@ -76,3 +77,47 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - now).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds.
+
+    Attributes:
+        retry_first_s: back-off of a request after its first failure, at most.
+        retry_limit_s: back-off of a request, at most.
+        poll_s: between two checks of the queue, for changes by other processes.
+        sweep_s: between two sweeps of abandoned uploads.
+        probe_first_s: until a side in trouble is probed for the first time; then twice as long each time.
+        probe_limit_s: between two probes, at most.
+        probe_fresh_s: the outcome of a probe serves for all attempts that fail together.
+        near_fresh_s: whether the neighbours of a file can be read is asked again after so long.
+        moved_limit_s: a redirect may last so long: a network's login page goes away, an endpoint that moved does not.
+        publish_limit_s: an object that was completed may stay unseen so long; assembling 172 GB takes time.
+        publish_logged_s: a wait for such an object is logged after so long.
+        refusal_logged_s: a part that is refused for so long is logged.
+        discover_again_s: after a discovery of a watch that failed, the next one is not later.
+        late_again_s: while a file is late, the next discovery is not later.
+        pause_min_s: between two discoveries of a watch, at least.
+        full_listing_s: between two full listings of a watch.
+    """
+
+    retry_first_s: float = 1.0
+    retry_limit_s: float = 64.0
+    poll_s: float = 1.0
+    sweep_s: float = 300.0
+    probe_first_s: float = 1.0
+    probe_limit_s: float = 60.0
+    probe_fresh_s: float = 0.9
+    near_fresh_s: float = 60.0
+    moved_limit_s: float = 20.0
+    publish_limit_s: float = 300.0
+    publish_logged_s: float = 3.0
+    refusal_logged_s: float = 60.0
+    discover_again_s: float = 60.0
+    late_again_s: float = 300.0
+    pause_min_s: float = 1.0
+    full_listing_s: float = 86_400.0
+
+
+TIMING = Timing()

@@ -1,8 +1,8 @@
-"""A limit that follows the clock of the day: ``50M``, or ``08:00-18:00=50M,*=0``.
+"""A limit that depends on the time of day: ``50M``, or ``08:00-18:00=50M,*=0``.
 
 Invariant: every minute of the day has exactly one limit. Ranges include their first minute and not their last, may cross
-midnight, and do not overlap; ``*`` is the rest of the day, which has no limit where it is not named. In front may stand a
-time zone, as in ``America/New_York 09:30-16:00=20M``; without one the machine's own local time counts.
+midnight, and do not overlap; ``*`` is the rest of the day, which has no limit where it is not given. A time zone may be
+put in front, as in ``America/New_York 09:30-16:00=20M``; without one the machine's own local time counts.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Schedule:
         return min(ends, key=lambda edge: (edge - minute) % DAY_MINUTES, default=None)
 
     def words(self, minute: int) -> str:
-        """The limit in force, for people: ``limit 50.0 MB/s until 18:00``; empty where none will ever be."""
+        """The limit in force, for people: ``limit 50.0 MB/s until 18:00``; empty if there never is one."""
         limit, end = self.at(minute), self.until(minute)
         if not limit and end is None:
             return ""
@@ -94,7 +94,7 @@ def parse_schedule(text: str) -> Schedule:
             raise ValueError(f"{entry.strip()!r} has no figure: {_SHAPE}")
         if span == "*":
             if otherwise is not None:
-                raise ValueError("* is there twice: it is the whole rest of the day")
+                raise ValueError("* is given twice: it is the rest of the day")
             otherwise = _limit(figure)
         else:
             windows.append(_window(span, _limit(figure)))
@@ -124,7 +124,7 @@ def _window(span: str, per_second: int) -> Window:
 def _minute(hour: str, minute: str) -> int:
     moment = int(hour) * 60 + int(minute)
     if int(minute) > 59 or moment > DAY_MINUTES:  # noqa: PLR2004 - the last minute of an hour
-        raise ValueError(f"{hour}:{minute} is no time of the day: write 00:00 to 24:00")
+        raise ValueError(f"{hour}:{minute} is not a time of day: write 00:00 to 24:00")
     return moment
 
 

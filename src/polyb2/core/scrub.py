@@ -1,6 +1,6 @@
-"""What never leaves the process as it is: our keys, signed URLs, and characters that steer a terminal.
+"""The filter of all output: it removes our keys, signed URLs, and characters that control a terminal.
 
-Foreign text is cut first, and every expression here takes time that grows with the length and no faster.
+Foreign text is cut first, and every expression here takes at most linear time.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def hide(*secrets: str | None) -> None:
 
 
 def scrub(text: str) -> str:
-    """The text without our keys, query strings and signatures, and no longer than anybody reads."""
+    """The text without our keys, query strings and signatures, cut to a readable length."""
     seen = _SECRETS.blanked(text[: LONGEST + _MARGIN])
     seen = _LOGIN.sub("...@", _SIGNED.sub(r"\1=...", _QUERY.sub(_without_query, seen)))
     return seen if len(text) <= LONGEST else f"{seen[:LONGEST]}..."
@@ -67,7 +67,7 @@ def _without_query(found: re.Match[str]) -> str:
 
 
 def escape(text: str) -> str:
-    r"""The text with every character that steers a terminal written out, as ``\x1b``: one line, whatever it holds."""
+    r"""The text with every terminal control character written out, as ``\x1b``: always one line."""
     return _STEERING.sub(_written_out, text)
 
 

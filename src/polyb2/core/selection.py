@@ -1,4 +1,4 @@
-"""Which files a command is about: datasets by name or glob, and dates, all inclusive.
+"""The files that a command is about: datasets by name or glob, and dates, all inclusive.
 
 Dates are those in the files' names; "today" is the day in US Eastern and is always passed in, never read here.
 """
@@ -102,7 +102,7 @@ def split_datasets(words: list[str]) -> tuple[str, ...]:
     """Comma-separated and repeated dataset patterns as one tuple without repeats.
 
     Raises:
-        UsageError: a pattern is not of two segments, or there are words and no pattern, as of a variable that is empty.
+        UsageError: a pattern is not of two segments, or the text is not empty and holds no pattern.
     """
     try:
         pieces = [check_pattern(piece.strip()) for word in words for piece in word.split(",") if piece.strip()]

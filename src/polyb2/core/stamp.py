@@ -13,7 +13,7 @@ from email.errors import HeaderParseError
 from email.header import decode_header
 from urllib.parse import quote, unquote
 
-from polyb2.core.proof import ProofMark, clean_etag
+from polyb2.core.integrity import ProofMark, clean_etag
 
 _TOKEN, _SOURCE_ETAG, _PROOF, _VERSION = "polyb2-token", "polyb2-source-etag", "polyb2-proof", "polyb2-version"
 _MTIME, _MODIFIED = "mtime", "src_last_modified_millis"
@@ -68,11 +68,11 @@ class Stamp:
         )
 
     def is_of(self, etag: str) -> bool:
-        """Whether it names the revision with this ETag, also where another tool wrote the ETag with its quotes."""
+        """Tell if it names the revision with this ETag, also where another tool wrote the ETag with its quotes."""
         return self.source_etag is not None and etag in {self.source_etag, clean_etag(self.source_etag)}
 
     def changed(self, seen: Stamp) -> list[str]:
-        """The names of what ``seen``, read back from the target, does not say as this stamp does."""
+        """The names of the marks that ``seen``, read back from the target, lacks or has with another value."""
         theirs = seen.to_headers()
         return sorted(name for name, value in self.to_headers().items() if theirs.get(name) != value)
 
@@ -82,7 +82,7 @@ def _folded(name: str) -> str:
 
 
 def _unwrapped(value: str) -> str:
-    """A value without RFC 2047 encoding, which nothing that we write looks like."""
+    """Remove RFC 2047 encoding, which no value that we write resembles."""
     stripped = value.strip()
     if not (stripped.startswith("=?") and stripped.endswith("?=")):
         return stripped

@@ -1,7 +1,7 @@
 """The statuses of a file and the only ways from one to another.
 
-The same table stands in SQL (``ledger/migrations/0006_transitions.sql``, a trigger) and as the diagram in ARCHITECTURE.md;
-``tests/core/test_status.py`` holds the three together.
+The same table is in SQL (a trigger of the ledger's schema) and in the diagram of ARCHITECTURE.md;
+``tests/core/test_status.py`` checks that the three agree.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Status(StrEnum):
 
 
 class Event(StrEnum):
-    """What moves a file from one status to another."""
+    """The cause of a transition from one status to another."""
 
     CLAIM = "claim"
     COMPLETE = "complete"
@@ -57,5 +57,5 @@ TRANSITIONS: dict[Event, tuple[frozenset[Status], Status]] = {
 
 
 def allowed_pairs() -> frozenset[tuple[Status, Status]]:
-    """Every (from, to) that some event allows, changes only."""
+    """Every (from, to) that some event allows, without those that change nothing."""
     return frozenset((old, new) for olds, new in TRANSITIONS.values() for old in olds if old is not new)

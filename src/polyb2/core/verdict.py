@@ -1,7 +1,7 @@
-"""What a failed attempt does to its file: which status, charged or not, and when it may be claimed again.
+"""The consequence of a failed attempt for its file: the new status, charged or not, and the time of the next claim.
 
 Not charged: an attempt that added a receipt, our own stop, a connection that was never established, a cap, refused keys,
-the first 403 of a file, and an answer that there is a reason not to believe: a stranger's, or a 403 or 404 of a file whose
+the first 403 of a file, and an answer that there is a reason to doubt: an intermediary's, or a 403 or 404 of a file whose
 neighbours can be read. Everything else is; the charge after ``max_retries`` parks the file.
 """
 
@@ -49,7 +49,7 @@ def judge(
         made_progress: this attempt added at least one receipt.
         forbidden_before: the last attempt at this revision was answered 403.
         outage: the engine found the whole side away, so that the error says nothing about the file.
-        doubted: the side is well, and what it answers about this file is not believed yet.
+        doubted: the side is well, and its answer about this file is not accepted yet.
     """
     reason = str(error.kind)
     failed = Event.FAIL_DOWNLOAD if error.side is Side.SOURCE else Event.FAIL_UPLOAD
@@ -60,12 +60,12 @@ def judge(
         is_believed = forbidden_before and not doubted
         return Verdict(Event.REFUSE if is_believed else failed, reason, charged=False, waits=not is_believed)
     if outage:
-        # Whatever the side answers to all says nothing about this file.
+        # The side answers everything like this, so it says nothing about this file.
         return Verdict(failed, reason, charged=False, waits=True)
     if not error.handling.cured_by_retry:
         return Verdict(Event.PARK, reason, charged=True, waits=False)
     if made_progress or doubted or error.kind is Kind.UNREACHABLE:
         return Verdict(failed, reason, charged=False, waits=True)
-    # A stranger's answer is charged to nobody; one that is not doubted has come too often while the side was well.
-    parks = error.is_strange or retry_count >= max_retries
-    return Verdict(Event.PARK if parks else failed, reason, charged=not error.is_strange, waits=not parks)
+    # An intermediary's answer is never charged; one that is not doubted has come too often while the side was well.
+    parks = error.by_intermediary or retry_count >= max_retries
+    return Verdict(Event.PARK if parks else failed, reason, charged=not error.by_intermediary, waits=not parks)

@@ -1,4 +1,4 @@
-"""An object that is sent in every way that files are, to see what the keys may do and how the service behaves.
+"""An object that is sent in every way that files are, to find out the keys' rights and the behaviour of the service.
 
 It lies under a prefix of its own that no flat file has, and is removed version by version, whatever happens. No object is
 stored before it is known that the key may delete it again.
@@ -14,14 +14,14 @@ from functools import partial
 
 from polyb2 import __version__
 from polyb2.core.errors import Kind, RemoteError, Scope, Side
+from polyb2.core.integrity import ProofMark, composite
 from polyb2.core.parts import PART_BYTES_MIN, Part, PartPlan, single_part
-from polyb2.core.proof import ProofMark, composite
 from polyb2.core.records import PartProof, Receipt, StoredObject, Upload, UploadState
 from polyb2.core.stamp import Stamp
+from polyb2.doctor.checks import FailedError, Notes
 from polyb2.doctor.leavings import Leavings
-from polyb2.doctor.notes import FailedError, Notes
 from polyb2.remote.b2 import Target
-from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.relay import Relay
 
 FOLDER = ".polyb2-doctor/"
@@ -33,11 +33,11 @@ _UNKNOWN_VERSION = "4_z000000000000000000000000_f0000000000000000_d20240101_m000
 
 
 class Canary:
-    """The canary, and what has to be removed of it.
+    """The canary, and everything of it that has to be removed.
 
     Attributes:
-        leavings: what it wrote; to be removed at the end.
-        etags_are_md5s: of its parts; None until they were sent.
+        leavings: the objects it wrote; to be removed at the end.
+        etags_are_md5s: property of its parts' ETags; None until they were sent.
         may_delete: the key was not refused to.
     """
 
@@ -53,7 +53,7 @@ class Canary:
         self.leavings = Leavings(notes, target, self._key, self._stamp)
 
     async def ask_to_delete(self) -> None:
-        """Delete a version that is none: only a refusal says something (OpenStack Swift answers 500)."""
+        """Try to delete a version that does not exist: only a refusal is evidence (OpenStack Swift answers 500)."""
         with self._notes.checking("delete", "deleteFiles"):
             try:
                 await self._target.delete_version(self._key, _UNKNOWN_VERSION)
@@ -166,7 +166,9 @@ class Canary:
         if gone:
             self._notes.passed("abort", "an aborted upload is gone")
         else:
-            self._notes.doubtful("abort", "an upload is still there after its abort", "polyb2 cleanup looks after such")
+            self._notes.doubtful(
+                "abort", "an upload is still there after its abort", "polyb2 cleanup removes such uploads"
+            )
 
     async def _create(self, name: str) -> Upload:
         with self._notes.checking(name or "abort", "writeFiles"):
@@ -187,7 +189,7 @@ class Canary:
         if self.etags_are_md5s:
             self._notes.passed("upload_part", "part ETags are MD5s: files are proven before they are published")
         else:
-            words = "part ETags are no MD5s: every file is read back after it was published"
+            words = "part ETags are not MD5s: every file is read back after it was published"
             self._notes.doubtful("upload_part", words, "nothing to do; it costs as many bytes of download as of upload")
         return receipts
 
@@ -216,7 +218,7 @@ class Canary:
         try:
             await self._target.complete(upload, receipts)
         except RemoteError as error:
-            # The answer is lost, or the deed.
+            # The answer is lost, or the Complete was.
             if error.handling.scope is not Scope.FILE or await self._target.list_parts(upload) is not None:
                 raise
 

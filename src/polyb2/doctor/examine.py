@@ -8,20 +8,22 @@ from importlib.metadata import version
 
 from polyb2 import __version__, descriptors
 from polyb2.config import Settings
-from polyb2.core.checkup import Checkup
 from polyb2.core.errors import Side, UsageError
 from polyb2.core.retry import LOOKING
-from polyb2.doctor.ledger import examine_ledger, note_sqlite
-from polyb2.doctor.network import examine_network, note_clock
-from polyb2.doctor.notes import FailedError, Notes
-from polyb2.doctor.source import examine_source
-from polyb2.doctor.target import examine_target
-from polyb2.flow.discover.chosen import resolve_datasets
+from polyb2.core.units import format_duration
+from polyb2.doctor.checks import Checkup, FailedError, Notes
+from polyb2.doctor.ledger_checks import examine_ledger, note_sqlite
+from polyb2.doctor.stores import examine_source, examine_target
+from polyb2.flow.discover.resolve import resolve_datasets
 from polyb2.opening import binding_of, open_source, open_target
 from polyb2.remote.network import AnswerClock, Endpoint
 from polyb2.variables import dotenv_exposed
 
 _LIBRARIES = ("aiohttp", "aioboto3", "botocore", "aiosqlite")
+CLOCK_WARN_S = 60.0
+CLOCK_FAIL_S = 900.0
+"""Signatures that are off by more than 15 minutes are refused (AWS Signature Version 4)."""
+_NAMED = 3
 
 
 async def examine(settings: Settings) -> Checkup:
@@ -59,7 +61,7 @@ async def examine(settings: Settings) -> Checkup:
 def _note_open_files(notes: Notes, streams: int) -> None:
     files = descriptors.raise_limit()
     words = f"{files} for this process"
-    if (fits := descriptors.streams_that_fit(files)) < streams:
+    if (fits := descriptors.slots_that_fit(files)) < streams:
         notes.doubtful("open_files", f"{words}, enough for {fits} of {streams} streams", descriptors.ADVICE)
     else:
         notes.passed("open_files", words)
@@ -95,7 +97,7 @@ async def _examine_source(notes: Notes, settings: Settings) -> None:
 
 
 def _step_s(settings: Settings) -> float:
-    """For how long a step of the way to a side may be silent: they come before all that takes the stall time-out."""
+    """Time-out of one step of the way to a side: these steps come before anything that takes the stall time-out."""
     return settings.run.stall_timeout_s / 4
 
 
@@ -120,3 +122,53 @@ async def _examine_target(notes: Notes, settings: Settings) -> bool | None:
             note_clock(notes, clock)
         notes.passed("list", "the keys are accepted, and listFiles is there")
         return await examine_target(notes, target)
+
+
+async def examine_network(notes: Notes, endpoint: Endpoint) -> None:
+    """Check the way to an endpoint.
+
+    Raises:
+        FailedError: there is none.
+    """
+    with notes.checking("network"):
+        proxy = endpoint.proxy
+    if proxy is not None:
+        notes.passed("network", f"{endpoint.host} is reached through the proxy {proxy}")
+    else:
+        await _examine_steps(notes, endpoint)
+
+
+async def _examine_steps(notes: Notes, endpoint: Endpoint) -> None:
+    with notes.checking("dns"):
+        addresses = await endpoint.addresses()
+    more = f" and {len(addresses) - _NAMED} more" if len(addresses) > _NAMED else ""
+    notes.passed("dns", f"{endpoint.host} is {', '.join(addresses[:_NAMED])}{more}")
+    with notes.checking("tcp"):
+        took_s = await endpoint.connect()
+    notes.passed("tcp", f"port {endpoint.port} answers in {took_s * 1000:.0f} ms")
+    if not endpoint.is_tls:
+        notes.skipped("tls", "plain HTTP on loopback")
+        return
+    with notes.checking("tls"):
+        version = await endpoint.handshake()
+    notes.passed("tls", f"{version}, certificate trusted")
+
+
+def note_clock(notes: Notes, clock: AnswerClock) -> None:
+    """Compare this machine's clock with the service's, if its answers showed it; an unknown one is no failure."""
+    offset_s = clock.offset_s
+    if not clock.answered:
+        notes.skipped("clock", "no answer showed the time")
+        return
+    if offset_s is None:
+        advice = "make sure that this machine's clock is set (NTP): beyond 15 minutes signatures are refused"
+        notes.doubtful("clock", "the service's answers do not show the time", advice)
+        return
+    ahead = "behind" if offset_s > 0 else "ahead of"
+    words = f"this machine's clock is {format_duration(abs(offset_s))} {ahead} the service's"
+    if abs(offset_s) > CLOCK_FAIL_S:
+        notes.failed("clock", words, "set this machine's clock (NTP): signatures are refused")
+    elif abs(offset_s) > CLOCK_WARN_S:
+        notes.doubtful("clock", words, "set this machine's clock (NTP): beyond 15 minutes signatures are refused")
+    else:
+        notes.passed("clock", f"differs by {abs(offset_s):.0f} s")

@@ -1,4 +1,4 @@
-"""What the canary leaves in the bucket, and its removal: by listing where there is one, else by the ids that it was told."""
+"""The remains of the canary in the bucket, and their removal: by listing, or else by the ids that were returned."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from polyb2.core.errors import HANDLING, Kind, RemoteError
 from polyb2.core.retry import LOOKING
 from polyb2.core.stamp import Stamp
-from polyb2.doctor.notes import FailedError, Notes
+from polyb2.doctor.checks import FailedError, Notes
 from polyb2.remote.b2 import Target
 
 _SHOWN_MAX = 2 * LOOKING.tries
-"""Versions that one doctor may have written without being told their ids."""
+"""Versions that one doctor may have written without receiving their ids."""
 
 
 class Leavings:
-    """What lies under the canary's folder.
+    """The remains under the canary's folder.
 
     Attributes:
         versions: ids of the versions that this doctor wrote; None for one without.
@@ -33,9 +33,9 @@ class Leavings:
         self._stamp = stamp
 
     async def remove(self) -> None:
-        """Remove what lies under the folder, of this doctor or of one that was killed, and tell what could not be.
+        """Remove everything under the folder, of this doctor or of one that was killed, and report what could not be removed.
 
-        Where the listings are refused or not known, what this doctor wrote is removed by the ids that it was told.
+        If the listings are refused or unknown, this doctor's objects are removed by the ids that were returned.
         """
         left: list[str] = []
         uploads = await self._listed_uploads()
@@ -77,14 +77,12 @@ class Leavings:
             if error.kind is Kind.NOT_PERMITTED:
                 self._notes.failed("versions_listed", f"the key lacks listFiles: {error.found}", error.advice)
             else:
-                advice = (
-                    "nothing to do: polyb2 needs it for nothing but this check, which removes its object by its own ids"
-                )
+                advice = "nothing to do: polyb2 needs it only for this check, which removes its object by its own ids"
                 self._notes.doubtful("versions_listed", words, advice)
             return None
 
     async def _remove_what_is_shown(self, left: list[str]) -> None:
-        """Versions whose ids nobody told us, as the answer was lost or the bucket keeps no versions: HEAD names them."""
+        """Remove versions without a known id, as the answer was lost or the bucket keeps no versions: HEAD names them."""
         for _ in range(_SHOWN_MAX):
             with _noted(left, self._key):
                 stored = await self._target.head(self._key)

@@ -1,1 +1,1 @@
-"""The story: discover, claim, transfer, recover, verify, clean up; one verb a module."""
+"""The life of a file: discover it, claim it, transfer it, recover it, verify it, clean up after it."""

@@ -1,4 +1,4 @@
-"""The state that all transfers of a process share: the two stores, the ledger, the slots and what is known of the target."""
+"""The state that all transfers of a process share: both stores, the ledger, the slots, the facts known of the target."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from polyb2.core.errors import Polyb2Error
-from polyb2.core.timing import TIMING, Timing
+from polyb2.core.retry import TIMING, Timing
 from polyb2.flow.run.slots import Slots
 from polyb2.ledger.binding import TARGET_ETAGS
 from polyb2.ledger.leases import Load
 from polyb2.ledger.ledger import Ledger
 from polyb2.meters import Meters
 from polyb2.remote.b2 import Target
-from polyb2.remote.bandwidth import Bandwidth
 from polyb2.remote.guard import Fence
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.polygon import Source
 from polyb2.remote.relay import Relay
 
@@ -26,20 +26,20 @@ OPAQUE = "opaque"
 
 
 class DrainedError(Polyb2Error):
-    """The process is asked to stop: what is under way ends, nothing new begins, and nothing is charged."""
+    """The process is asked to stop: transfers in progress end, nothing new begins, and nothing is charged."""
 
 
 @dataclass(slots=True)
 class InFlight:
-    """A file at work, for those who watch.
+    """A file at work, as progress displays see it.
 
     Attributes:
         kept_bytes: with receipts of earlier attempts.
         settled_bytes: with receipts, of earlier attempts or of this one.
-        relays: the bodies that are on their way.
-        again: those of them whose bytes were on their way before, in vain.
-        is_refusal_told: a line has said that its parts are refused.
-        is_sent_again: an upload of this attempt was refused, so that all its bytes were on their way before.
+        relays: the bodies in transfer.
+        again: those of them whose bytes are sent again after a failure.
+        is_refusal_logged: the refusal of its parts has been logged.
+        is_sent_again: an upload of this attempt was refused, so that all its bytes are sent again.
         began_s: when this attempt began, on the monotonic clock.
     """
 
@@ -51,7 +51,7 @@ class InFlight:
     settled_bytes: int = 0
     relays: set[Relay] = field(default_factory=set)
     again: set[Relay] = field(default_factory=set)
-    is_refusal_told: bool = False
+    is_refusal_logged: bool = False
     is_sent_again: bool = False
     began_s: float = field(default_factory=time.monotonic)
 
@@ -61,7 +61,7 @@ class InFlight:
 
     @contextmanager
     def carrying(self, relay: Relay, *, again: bool) -> Iterator[None]:
-        """Count a body as on its way, for the first time or ``again``."""
+        """Count a body as in transfer, for the first time or ``again``."""
         self.relays.add(relay)
         if again or self.is_sent_again:
             self.again.add(relay)
@@ -73,23 +73,23 @@ class InFlight:
 
     @property
     def bytes_done(self) -> int:
-        """Bytes with a receipt, and those on their way."""
+        """Bytes with a receipt, and those in transfer."""
         return min(self.size, self.settled_bytes + self.bytes_on_the_way)
 
     @property
     def bytes_on_the_way(self) -> int:
-        """Bytes that have no receipt yet; none of a body that failed before, as it may well fail again."""
+        """Bytes in transfer without a receipt; those of a body that failed before do not count, as it may fail again."""
         return sum(relay.seen for relay in self.relays - self.again)
 
     @property
     def left_s(self) -> float | None:
-        """Seconds to its end at the rate of this attempt so far; None before it has one."""
+        """Seconds to its end at the rate of this attempt so far; None before there is a rate."""
         gained = self.bytes_done - self.kept_bytes
         return (time.monotonic() - self.began_s) * (self.size - self.bytes_done) / gained if gained > 0 else None
 
 
 class PartEtags:
-    """Whether the target's part ETags are MD5s, as is known beyond this process."""
+    """Knowledge about the target's part ETags (MD5s or not) that outlives this process."""
 
     def __init__(self, ledger: Ledger, *, are_opaque: bool) -> None:
         self._ledger = ledger
@@ -97,11 +97,11 @@ class PartEtags:
 
     @classmethod
     async def known(cls, ledger: Ledger) -> Self:
-        """What the ledger remembers of them."""
+        """The ledger's record of them."""
         return cls(ledger, are_opaque=await ledger.fact(TARGET_ETAGS) == OPAQUE)
 
     async def note(self, *, are_opaque: bool) -> None:
-        """Remember what an upload showed."""
+        """Record the evidence of an upload."""
         if are_opaque != self.are_opaque:
             self.are_opaque = are_opaque
             await self._ledger.remember(TARGET_ETAGS, OPAQUE if are_opaque else None)
@@ -112,18 +112,18 @@ class Mirror:
     """The shared state of all transfers of a process.
 
     Attributes:
-        source: where files are read.
-        target: where they go.
+        source: the store that files are read from.
+        target: the store that files are written to.
         ledger: the durable state.
-        part_etags: what the target's part ETags are known to be.
+        part_etags: the knowledge about the target's part ETags.
         slots: of all files in flight.
-        bandwidth: bytes per second over all streams.
-        timing: how long is waited between looks and tries.
+        bandwidth: bytes per second over all transfers.
+        timing: the times of waits and checks.
         part_bytes: ``POLYB2_PART_SIZE``, None for automatic.
         draining: set once the process is asked to stop.
         in_flight: the files at work, by key.
-        on_revised: called with the key of a file that was found replaced, once it is queued.
-        meters: what was counted so far; both sides count into it as well.
+        on_revised: called with the key of a file that was replaced at the source, once it is queued.
+        meters: the counters; both sides count into them as well.
     """
 
     source: Source
@@ -140,16 +140,16 @@ class Mirror:
     on_revised: Callable[[str], None] = lambda _key: None
 
     def fenced(self, fence: Fence) -> Mirror:
-        """The same mirror for an attempt, whose requests may only begin while ``fence`` lets them."""
+        """The same mirror for an attempt, whose requests may start only while ``fence`` permits."""
         return replace(self, source=self.source.fenced(fence), target=self.target.fenced(fence))
 
     @property
     def load(self) -> Load:
-        """The streams and rates of this process now, for the ledger."""
+        """The slots and rates of this process now, for the ledger."""
         slots, source, target = self.slots, self.source.guard, self.target.guard
         return Load(slots.busy, slots.total, source.per_second, target.per_second)
 
     def check_draining(self) -> None:
         """Raise :class:`DrainedError` if nothing new may begin."""
         if self.draining.is_set():
-            raise DrainedError("stopped before the file was done; the next run goes on from here")
+            raise DrainedError("stopped before the file was done; the next run continues from here")

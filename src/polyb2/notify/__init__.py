@@ -1,1 +1,1 @@
-"""Telling the owner: messages through apprise, and a ping for monitors that miss it. Nothing here ever hurts a transfer."""
+"""Notifications to the owner: messages through apprise, and a heartbeat. Nothing here ever affects a transfer."""

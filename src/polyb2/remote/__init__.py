@@ -1,4 +1,4 @@
-"""The outside: the source and the target, with their requests signed, paced, retried and their errors classed."""
+"""The network edge: both sides, with their requests signed, rate-limited and retried, and their errors classed."""
 
 import os
 
@@ -6,9 +6,10 @@ _PLACES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def _load_aiohttp() -> None:
-    """Import it without the certificates that it reads twice on the way: a tenth of a second, whether TLS is spoken or not.
+    """Import aiohttp without the certificates that it would read twice: a tenth of a second of every start, and two copies.
 
-    What this process trusts is read once, in ``trust.py``.
+    aiohttp has no switch for it, so the environment names an empty file while it loads, and is restored. The
+    authorities that this process trusts are read once, by ``connectors.py``.
     """
     given = {name: os.environ.get(name) for name in _PLACES}
     os.environ.update(dict.fromkeys(_PLACES, os.devnull))

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from polyb2.core.errors import Kind, Origin, RemoteError, Side
+from polyb2.core.integrity import clean_etag
 from polyb2.core.parts import Part
-from polyb2.core.proof import clean_etag
 from polyb2.core.records import ListedObject, OpenUpload, Receipt, StoredObject, StoredPart, Upload
 from polyb2.core.stamp import Stamp
 from polyb2.remote.bucket import Bucket
@@ -35,7 +35,7 @@ _ERROR_IN_A_200 = 500
 
 
 class Target:
-    """One bucket; ``prefix`` stands before every source key."""
+    """One bucket; every source key is stored under ``prefix``."""
 
     def __init__(self, bucket: Bucket, prefix: str) -> None:
         self.bucket = bucket
@@ -43,13 +43,13 @@ class Target:
         self.prefix = prefix
 
     def fenced(self, fence: Fence) -> Target:
-        """The same target for requests that may only begin while ``fence`` lets them."""
+        """The same target for requests that may start only while ``fence`` permits."""
         return Target(self.bucket.fenced(fence), self.prefix)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
     async def head(self, dest_key: str, version_id: str | None = None) -> StoredObject | None:
-        """The current or the named version of a key, None where there is none (as far as these keys may tell)."""
+        """The current or the named version of a key; None if there is none (as far as these keys may tell)."""
         named: dict[str, Any] = {"VersionId": version_id} if version_id else {}
         try:
             answer = await self.bucket.call("head", Key=dest_key, **named)
@@ -65,19 +65,19 @@ class Target:
         )
 
     async def _means_absent(self, error: RemoteError, dest_key: str) -> bool:
-        """Whether this answer to a HEAD says that there is no such object; the listing is asked where it may not.
+        """Tell if this answer to a HEAD says that there is no such object; the listing decides where the answer may not.
 
         Raises:
             RemoteError: the object is there, and the key may not read it.
         """
         if error.kind is Kind.NOT_FOUND:
             if error.origin is Origin.UNMARKED:
-                # No body and no request id: anybody may have written that. The listing shows whether the service is there.
+                # No body and no request id: any server could have sent that. The listing shows whether the service answers.
                 await self.bucket.listed(dest_key)
             return True
         if error.kind is not Kind.FORBIDDEN:
             return False
-        # A key without listBuckets gets 403 for HEAD of what is not there.
+        # A key without listBuckets gets 403 for HEAD of a missing object.
         if await self.bucket.listed(dest_key) is not None:
             words = "head of an object that the listing shows was answered 403: the key lacks readFiles"
             raise RemoteError(Side.TARGET, Kind.NOT_PERMITTED, words, code=error.code)
@@ -94,11 +94,11 @@ class Target:
             yield [replace(item, key=item.key[cut:]) for item in page]
 
     async def probe(self) -> None:
-        """The cheapest question there is; raises what stands in the way."""
+        """Make the cheapest request there is; raise the obstacle, if any."""
         await self.bucket.once("list", Prefix=self.prefix, MaxKeys=1)
 
     async def head_bucket(self) -> None:
-        """Ask for the bucket itself, which takes the capability listBuckets."""
+        """Send HEAD for the bucket itself, which takes the capability listBuckets."""
         await self.bucket.call("head_bucket")
 
     async def lifecycle_rules(self) -> list[Mapping[str, Any]]:
@@ -112,7 +112,7 @@ class Target:
         return list(answer.get("Rules", []))
 
     async def has_object_lock(self) -> bool:
-        """Whether new versions are locked by default, so that nobody can delete them for a while."""
+        """Tell if new versions are locked by default, so that nothing can delete them for a while."""
         try:
             answer = await self.bucket.call("lock")
         except RemoteError as error:
@@ -150,18 +150,18 @@ class Target:
     # -- multipart ----------------------------------------------------------------------------------------------------
 
     async def create(self, dest_key: str, stamp: Stamp) -> str:
-        """Begin an upload; its id."""
+        """Begin an upload and return its id."""
         answer = await self.bucket.call("create", Key=dest_key, ContentType=CONTENT_TYPE, Metadata=stamp.to_headers())
         return str(answer["UploadId"])
 
     async def put_part(self, upload: Upload, part: Part, body: Relay, *, fresh: bool) -> str:
-        """Send a part; the ETag that the target gave it."""
+        """Send a part and return the ETag that the target gave it."""
         query = {"partNumber": str(part.number), "uploadId": upload.upload_id}
         answer = await self._send("upload_part", upload.dest_key, query, {}, body, part.length, fresh=fresh)
         return clean_etag(answer["ETag"])
 
     async def complete(self, upload: Upload, receipts: Sequence[Receipt]) -> None:
-        """Publish an upload. Sent once: a lost answer is settled by looking, not by asking again."""
+        """Publish an upload. Sent once: a lost answer is settled by looking, not by sending it again."""
         parts: list[CompletedPartTypeDef] = [
             {"PartNumber": receipt.part.number, "ETag": f'"{receipt.etag}"'} for receipt in receipts
         ]
@@ -169,7 +169,7 @@ class Target:
         await self.bucket.once("complete", **named, MultipartUpload={"Parts": parts})
 
     async def list_parts(self, upload: Upload) -> tuple[StoredPart, ...] | None:
-        """The parts that an upload has; None where the target knows no such upload."""
+        """The parts of an upload; None if the target does not know the upload."""
         answers = self.bucket.answers("list_parts", Key=upload.dest_key, UploadId=upload.upload_id)
         try:
             return tuple(
@@ -185,7 +185,7 @@ class Target:
             raise
 
     async def abort(self, dest_key: str, upload_id: str) -> None:
-        """End an unfinished upload; one that is no more counts as ended."""
+        """Abort an unfinished upload; one that no longer exists counts as aborted."""
         try:
             await self.bucket.call("abort", Key=dest_key, UploadId=upload_id)
         except RemoteError as error:
@@ -199,7 +199,7 @@ class Target:
                 for item in answer.get("Uploads", []):
                     yield OpenUpload(item["Key"], item["UploadId"], int(item["Initiated"].timestamp() * 1000))
         except RemoteError as error:
-            # Some servers know no such page where there is no upload.
+            # Some servers have no such page where there is no upload.
             if error.kind is not Kind.NO_SUCH_UPLOAD:
                 raise
 
@@ -235,9 +235,9 @@ class Target:
 
 
 async def _check_read(response: aiohttp.ClientResponse, part: Part) -> None:
-    """Raise what the answer to a GET stands for, unless it is the service's own with as many bytes as were asked for."""
-    is_strange = not response.headers.get("ETag") or is_page("", response.headers)
-    if response.status not in {_OK, _PARTIAL} or is_strange:
+    """Raise the error of an answer to a GET, unless it is the service's own and as long as requested."""
+    is_foreign = not response.headers.get("ETag") or is_page("", response.headers)
+    if response.status not in {_OK, _PARTIAL} or is_foreign:
         raise await from_response(Side.TARGET, "get", response)
     if response.content_length is not None and response.content_length != part.length:
         words = f"get of {part.length} bytes was answered with {response.content_length}"
@@ -245,12 +245,12 @@ async def _check_read(response: aiohttp.ClientResponse, part: Part) -> None:
 
 
 async def _check_stored(response: aiohttp.ClientResponse, operation: str) -> None:
-    """Raise what the answer to a PUT stands for, unless it is the service's own that it was stored."""
+    """Raise the error of an answer to a PUT, unless it is the service's own confirmation."""
     body = await error_body(response)
     text = text_of(body)
     status = _ERROR_IN_A_200 if response.status == _OK and is_error(text) else response.status
     if status != _OK or is_page(text, response.headers):
         raise from_body(Side.TARGET, operation, status, response.headers, body)
     if not clean_etag(response.headers.get("ETag", "")):
-        words = f"{operation} was answered 200 without an ETag, as a proxy does that changes answers"
+        words = f"{operation} was answered 200 without an ETag, as from a proxy that changes answers"
         raise RemoteError(Side.TARGET, Kind.BAD_ANSWER, words)

@@ -1,7 +1,7 @@
 """One S3 bucket of a side: its control calls, its listings and its bodies.
 
 Invariant: there is no other way to a side. A control call goes through the guard and is validated before it is returned; a
-body comes and goes through the route.
+body is received and sent through the route.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from polyb2.core.errors import Side
 from polyb2.core.records import ListedObject
 from polyb2.remote.guard import Fence, Guard
-from polyb2.remote.listing import Folders, listed_folders, listed_objects
+from polyb2.remote.parsing import Folders, listed_folders, listed_objects
 from polyb2.remote.pump import Incoming
 from polyb2.remote.relay import Relay
 from polyb2.remote.route import Check, Route
@@ -44,7 +44,7 @@ Answer = Mapping[str, Any]
 
 
 class Bucket:
-    """A bucket at an endpoint, and the keys to it."""
+    """A bucket at an endpoint, and the keys for it."""
 
     def __init__(self, account: Account, client: S3Client, http: Http, guard: Guard) -> None:
         self.guard = guard
@@ -65,7 +65,7 @@ class Bucket:
         return self.guard.side
 
     def fenced(self, fence: Fence) -> Bucket:
-        """The same bucket for requests that may only begin while ``fence`` lets them."""
+        """The same bucket for requests that may start only while ``fence`` permits."""
         fenced = copy.copy(self)
         fenced.guard = self.guard.fenced(fence)
         fenced._route = Route(self._http, fenced.guard)  # noqa: SLF001 - its own class
@@ -110,7 +110,7 @@ class Bucket:
             yield listed_objects(answer)
 
     async def listed(self, key: str) -> ListedObject | None:
-        """The listing's entry of one key now; None where it is not listed."""
+        """The listing's entry of one key now; None if it is not listed."""
         answer = await self.call("list", Prefix=key, MaxKeys=1)
         return next((item for item in listed_objects(answer) if item.key == key), None)
 
@@ -135,7 +135,7 @@ class Bucket:
         Args:
             key: the object's.
             headers: of the request.
-            check: raises what the answer's head stands for, unless it is the one that was asked for.
+            check: raises the error of the answer's head, unless it is the one that was asked for.
             query: of the URL.
             fresh: on a new connection.
             onward: the bucket that the body is sent to as it comes.
@@ -155,7 +155,7 @@ class Bucket:
         headers: Mapping[str, str] | None = None,
         fresh: bool,
     ) -> Mapping[str, str]:
-        """Send a body; the headers of the answer, which passed ``check``."""
+        """Send a body; return the headers of the answer, which passed ``check``."""
         url = self._presigner.presign("PUT", key, query=query or {}, headers=headers or {})
         sent = {**(headers or {}), "Content-Length": str(length)}
         return await self._route.put(operation, url, sent, body, check, fresh=fresh)

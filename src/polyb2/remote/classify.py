@@ -1,7 +1,7 @@
-"""Foreign errors become ours, once, here: above this package there is no botocore and no aiohttp exception.
+"""Foreign errors become ours here and only here: above this package there are no botocore and no aiohttp exceptions.
 
-Both HTTP stacks come through: an answer of either is an ``Answer`` for ``core/answers.py``, which says whose it is. Exception
-texts can hold a URL, and a presigned URL holds a signature: every message is scrubbed.
+Both HTTP stacks come through: an answer of either becomes an ``Answer`` for ``core/classification.py``, which finds
+its author. Exception texts can hold a URL, and a presigned URL holds a signature: every message is scrubbed.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 
 from polyb2 import descriptors
-from polyb2.core.answers import Answer, Form, classify
+from polyb2.core.classification import Answer, Form, classify
 from polyb2.core.errors import Kind, Origin, RemoteError, Side
 from polyb2.core.retry import parse_retry_after
 from polyb2.core.scrub import scrub
 
 ERROR_BODY_MAX = 64 * 1024
 _PREFIX = re.compile(r"(</?)[A-Za-z_][A-Za-z0-9_.-]{0,40}:(?=[A-Z])")
-"""Of an element's name. Which namespace it stands for makes no difference."""
+"""The prefix of an element's name; its namespace makes no difference."""
 _ERROR = re.compile(r"\s*(?:<\?[^<>]{0,200}\?>\s*)?<Error[\s/>]")
-"""How an error begins. S3 keeps a connection alive by white space, before its root as well."""
+"""The beginning of an error. S3 keeps a connection alive by white space, also before the root."""
 _CODE = re.compile(r"<Code>\s{0,100}([^<\s]{1,100})\s{0,100}</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,2000})")
 _REGION = re.compile(r"<Region>([A-Za-z0-9-]{1,40})</Region>")
@@ -44,7 +44,7 @@ _MARKS = ("x-amz-request-id", "x-amz-id-2")
 _AUTH_KINDS = {Kind.KEYS_REFUSED, Kind.CLOCK_SKEW}
 _SKEW_TOLD_S = 60
 _LOCAL_DOUBTS = {Kind.UNREACHABLE, Kind.CONNECTION_LOST}
-"""What a failure of this machine's own looks like."""
+"""The kinds that a failure of this machine resembles."""
 _OF_THE_PROXY = "check the proxy that HTTPS_PROXY names, and what it allows"
 _PROXY_LOGIN = 407
 _NEVER_CONNECTED = (
@@ -53,12 +53,12 @@ _NEVER_CONNECTED = (
     ssl.SSLCertVerificationError,
 )
 _UNREADABLE = (ResponseParserError, boto.ClientError)
-"""A 200 without XML in it: botocore makes an error of the service of that, and knows no other here (``control.py``)."""
+"""A 200 without XML in it: botocore turns that into an error of the service (``control.py`` leaves it no other)."""
 _UNUSABLE = (boto.ParamValidationError, boto.DataNotFoundError, boto.UnknownServiceError)
 
 
 class AnswerError(Exception):
-    """An answer to a control call that is not what was asked for, before anybody has made sense of it."""
+    """An answer to a control call that is not what was asked for, not classified yet."""
 
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         super().__init__(status)
@@ -68,7 +68,7 @@ class AnswerError(Exception):
 
 
 class UnusableError(Exception):
-    """An answer to a control call as no S3 gives it, too long or compressed; the text says which."""
+    """An answer to a control call that no S3 service sends, too long or compressed; the text says which."""
 
 
 FOREIGN = (
@@ -90,7 +90,7 @@ def _one_line(text: str) -> str:
 
 
 def translate(side: Side, operation: str, error: Exception) -> RemoteError:
-    """The RemoteError that a foreign exception stands for."""
+    """The RemoteError for a foreign exception."""
     if isinstance(error, RemoteError):
         return error
     if isinstance(error, AnswerError):
@@ -105,7 +105,7 @@ def translate(side: Side, operation: str, error: Exception) -> RemoteError:
 
 
 def _from_proxy(side: Side, operation: str, error: aiohttp.ClientHttpProxyError) -> RemoteError:
-    """The proxy did not connect us: its answer, which is never the service's."""
+    """The error of a proxy that did not connect: its answer is never the service's."""
     if error.status == _PROXY_LOGIN:
         return classify(Answer(side, operation, _PROXY_LOGIN))
     words = f"{operation}: the proxy answered {error.status} {_one_line(error.message)}".rstrip()
@@ -113,7 +113,7 @@ def _from_proxy(side: Side, operation: str, error: aiohttp.ClientHttpProxyError)
 
 
 def from_body(side: Side, operation: str, status: int, headers: Mapping[str, str], body: bytes) -> RemoteError:
-    """The error that an HTTP answer stands for, with its Retry-After and, for signatures, the clocks compared."""
+    """The error for an HTTP answer, with its Retry-After and, for signatures, the clocks compared."""
     now, named = datetime.now(UTC), _named(headers)
     text = text_of(body)
     form, code = _form_of(text, named)
@@ -137,12 +137,12 @@ def from_body(side: Side, operation: str, status: int, headers: Mapping[str, str
 
 
 async def from_response(side: Side, operation: str, response: aiohttp.ClientResponse) -> RemoteError:
-    """As :func:`from_body`, of an answer that is still being received."""
+    """The error for an answer that is still being received; see :func:`from_body`."""
     return from_body(side, operation, response.status, response.headers, await error_body(response))
 
 
 async def error_body(response: aiohttp.ClientResponse) -> bytes:
-    """The body of an error, all of it: one that is longer than an error is cut, one that breaks off is what came."""
+    """The body of an error: cut if it is longer than an error, and what arrived if it breaks off."""
     body = b""
     try:
         async for chunk in response.content.iter_any():
@@ -155,7 +155,7 @@ async def error_body(response: aiohttp.ClientResponse) -> bytes:
 
 
 def text_of(body: bytes) -> str:
-    """The beginning of an answer as text, in any of the ways that XML can be written: UTF-16, prefixes, CDATA."""
+    """The beginning of an answer as text, in any encoding or form that XML allows: UTF-16, prefixes, CDATA."""
     start = body[:ERROR_BODY_MAX]
     is_wide = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = start.decode("utf-16" if is_wide else "utf-8-sig", "replace")
@@ -163,15 +163,15 @@ def text_of(body: bytes) -> str:
 
 
 def is_error(text: str) -> bool:
-    """Whether an answer is an error, whatever its status says."""
+    """Tell if an answer is an error, whatever its status says."""
     return _ERROR.match(text) is not None
 
 
 def is_page(text: str, headers: Mapping[str, str]) -> bool:
-    """Whether an answer is HTML: by how it begins, or by its type (OpenStack Swift says so of answers without a body)."""
+    """Tell if an answer is HTML: by its beginning, or by its type (OpenStack Swift sends that type without a body)."""
     if text[:1000].lstrip().lower().startswith(_PAGES):
         return True
-    # The names are in lower case, or any case does; of most answers that is all that is looked at.
+    # Header names are in lower case, or compared in any case; for most answers this is all that is examined.
     return headers.get("content-type", "").lower().startswith("text/html") and not _is_marked(_named(headers))
 
 
@@ -199,7 +199,7 @@ def _message_of(form: Form, text: str) -> str:
 
 
 def _moved_to(text: str, location: str) -> str:
-    """The host of a redirect, which is all of it that is shown: the rest may hold a signature."""
+    """The host of a redirect. Nothing else of it is shown: the rest may hold a signature."""
     try:
         host = urlsplit(location).netloc.rpartition("@")[2] or _first(_MOVED_TO, text)
     except ValueError:
@@ -225,7 +225,7 @@ def _kind_of(error: Exception) -> Kind:
         return Kind.UNREACHABLE
     if isinstance(error, TimeoutError):
         return Kind.STALLED
-    if _origin_of(error) is Origin.STRANGER:
+    if _origin_of(error) is Origin.INTERMEDIARY:
         return Kind.BAD_ANSWER
     if isinstance(error, (aiohttp.ClientPayloadError, asyncio.IncompleteReadError)):
         return Kind.TRUNCATED
@@ -233,17 +233,17 @@ def _kind_of(error: Exception) -> Kind:
 
 
 def _origin_of(error: Exception) -> Origin:
-    """What is no HTTP, or not what S3 ever sends, was written by a stranger."""
-    strange = isinstance(error, (aiohttp.ClientResponseError, *_UNREADABLE, UnusableError))
-    return Origin.STRANGER if strange else Origin.SERVICE
+    """The author of an error: an intermediary wrote what is not HTTP, or not what S3 ever sends."""
+    is_foreign = isinstance(error, (aiohttp.ClientResponseError, *_UNREADABLE, UnusableError))
+    return Origin.INTERMEDIARY if is_foreign else Origin.SERVICE
 
 
 def _words(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientResponseError):
-        # aiohttp's own words, without the URL.
+        # aiohttp's message, without the URL.
         if too_long := _TOO_LONG.match(error.message):
             return f"was answered with a header line of more than {too_long[1]} bytes"
-        return f"what came back is no HTTP that can be read: {_one_line(error.message)[:200]}"
+        return f"the answer is not readable HTTP: {_one_line(error.message)[:200]}"
     if isinstance(error, UnusableError):
         return f"was answered with {error}"
     if isinstance(error, _UNREADABLE):
@@ -256,17 +256,17 @@ def _words(error: Exception) -> str:
 
 
 def _cut_words(error: Exception, text: str) -> str:
-    """Of a body that broke off; empty for any other error."""
+    """The words for a body that broke off; empty for any other error."""
     received = _RECEIVED.search(text) if isinstance(error, aiohttp.ClientPayloadError) else None
     return f"the body ended early, after {received[1]} of {received[2]} bytes" if received else ""
 
 
 def _tls_words(error: Exception) -> str:
-    """Of a handshake that failed for no reason that a certificate has; empty for any other error."""
+    """The words for a TLS handshake that failed for another reason than a certificate; empty for any other error."""
     is_tls = isinstance(error, ssl.SSLError | aiohttp.ClientConnectorSSLError)
     if is_tls and "WRONG_VERSION_NUMBER" in str(error).upper():
         return "the port does not speak TLS: is it an http:// endpoint?"
     if isinstance(error, aiohttp.ClientConnectorError) and error.errno is None and error.strerror is None:
-        # asyncio gives no reason where the other end hangs up within the handshake.
+        # asyncio gives no reason if the other end hangs up within the handshake.
         return "the other end closed the connection while TLS was set up: is it an http:// endpoint, or a proxy's?"
     return ""

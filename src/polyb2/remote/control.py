@@ -1,8 +1,8 @@
-"""One control call over the wire: sent to the host that it names, its answer bounded and looked at before botocore parses it.
+"""One control call over the wire: sent to the host that it names; its answer is checked before botocore parses it.
 
-botocore follows redirects, corrects a region by asking again, and reads whatever comes into memory. Here nothing is followed,
-an answer longer than any that S3 gives is dropped while it comes, and an error never reaches botocore at all: both HTTP
-stacks have their errors classed in one place (``classify.py``).
+botocore follows redirects, corrects a region by asking again, and reads any answer into memory. Here nothing is followed,
+an answer longer than any that S3 sends is dropped while it arrives, and an error never reaches botocore at all: the errors
+of both HTTP stacks are classed in one place (``classify.py``).
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ ANSWER_BYTES_MAX = 4 << 20
 _OK = {200, 204, 206}
 _IN_A_200 = 500
 _PLAIN = {"", "identity", "aws-chunked"}
-"""Content codings of a body that can be read as it is."""
+"""Content codings of a body that can be read without decoding."""
 _DECLARATION = b"<!DOCTYPE"
-"""Of entities, which make hundreds of megabytes of a kilobyte. S3 declares none, and in keys the bracket is escaped."""
+"""The start of entity declarations, which expand a kilobyte to hundreds of megabytes. S3 sends none, and escapes it
+in keys."""
 
 
 async def exchange(
@@ -36,7 +37,7 @@ async def exchange(
     proxy: str | None,
     proxy_headers: dict[str, str] | None,
 ) -> AioAWSResponse:
-    """Send a control call; its answer, whole.
+    """Send a control call and return its answer, whole.
 
     Raises:
         AnswerError: it is an error, a redirect, or a page.
@@ -57,12 +58,12 @@ async def exchange(
         for name, value in response.raw_headers
     }
     if request.stream_output and response.status in _OK:
-        # Who asked for a stream reads it; polyb2's own bodies do not come this way.
+        # A caller that asked for a stream reads it; polyb2's own bodies do not come this way.
         return AioAWSResponse(str(response.url), response.status, headers, response)  # type: ignore[arg-type]
     try:
         body = await _checked(response)
     finally:
-        # What was not read to its end is not drained.
+        # An answer that was not read to its end is not drained.
         if not response.content.is_eof():
             response.close()
         response.release()
@@ -70,7 +71,7 @@ async def exchange(
 
 
 class _Whole(AioAWSResponse):
-    """An answer as botocore wants it, whose body has been read."""
+    """An answer in the form that botocore wants, with its body read."""
 
     def __init__(
         self, url: str, status: int, headers: dict[str, str], response: aiohttp.ClientResponse, body: bytes
@@ -92,13 +93,13 @@ async def _checked(response: aiohttp.ClientResponse) -> bytes:
     body = await _bounded(response)
     if body and (coding := response.headers.get("Content-Encoding", "").strip().lower()) not in _PLAIN:
         raise UnusableError(
-            f"a body that is compressed ({one_line(coding)[:30]}), as a proxy does that changes answers"
+            f"a body that is compressed ({one_line(coding)[:30]}), as from a proxy that changes answers"
         )
     text = text_of(body)
     if is_page(text, response.headers) or _DECLARATION in body:
         raise AnswerError(response.status, response.headers, body)
     if is_error(text):
-        # S3 keeps a slow Complete alive with a 200 whose body then is the error.
+        # S3 keeps a slow Complete alive with a 200, whose body may then be the error.
         raise AnswerError(_IN_A_200, response.headers, body)
     return body
 

@@ -1,8 +1,8 @@
-"""The guard of one side: whatever a request passes on its way out and back, put together once.
+"""The guard of one side: everything that a request passes on its way out and back, put together once.
 
 In this order: the rate limiter (``limiter.py``), a slot (control calls at once), the fence of its claim (a worker without its
 lease starts nothing), the deadline or the stall watch, the translation of its errors; retries are around all of it. A call
-that backs off holds no slot, and waiting for the limiter is no stall.
+that backs off holds no slot, and waiting for the rate limiter is no stall.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ T = TypeVar("T")
 CONTROL_SLOTS = 16
 """S3 control calls of one side that may be under way at once."""
 Fence = Callable[[], None]
-"""Called before each request; raises when the claim, or the lease that it is under, no longer holds."""
+"""Called before each request; raises if the claim, or its lease, no longer holds."""
 
 
 class Guard:
-    """The way to one side: :meth:`call` and :meth:`once` for control calls, :meth:`body` for what carries bytes."""
+    """The way to one side: :meth:`call` and :meth:`once` for control calls, :meth:`body` for requests with a body."""
 
     def __init__(
         self,
         side: Side,
         policy: RequestPolicy,
         per_second: float,
-        patience_s: float,
+        stall_timeout_s: float,
         meters: Meters | None = None,
         traffic: Traffic | None = None,
         slots: int = CONTROL_SLOTS,
     ) -> None:
-        """``patience_s`` is the stall time-out; ``meters`` and ``traffic`` are those of both sides."""
+        """``stall_timeout_s`` is the stall time-out; ``meters`` and ``traffic`` are those of both sides."""
         self.side = side
         self.policy = policy
         self.meters = meters or Meters()
@@ -51,17 +51,17 @@ class Guard:
         self._slots = asyncio.Semaphore(slots)
         self._traffic = traffic or Traffic()
         self._fence: Fence = _unfenced
-        self._silence = Silence(side, patience_s, policy.silences, lambda: self._traffic.passed_bytes)
+        self._silence = Silence(side, stall_timeout_s, policy.silences, lambda: self._traffic.passed_bytes)
 
     def fenced(self, fence: Fence) -> Self:
-        """The same guard, with the same limiter and slots, for requests that may only begin while ``fence`` lets them."""
+        """The same guard, with the same limiter and slots, for requests that may start only while ``fence`` permits."""
         fenced = copy.copy(self)
         fenced._fence = fence  # noqa: SLF001 - its own class
         return fenced
 
     @property
     def per_second(self) -> float | None:
-        """Requests a second that the side is asked at most now; None where nothing limits them."""
+        """The present limit of requests a second to the side; None if nothing limits them."""
         return self._limiter.per_second
 
     async def pace(self) -> None:
@@ -69,7 +69,7 @@ class Guard:
         await self._limiter.wait()
 
     def accepted(self) -> None:
-        """Note that the side takes the task's request; of a long answer, as soon as its head says so."""
+        """Note that the side accepts the task's request; for a long answer, as soon as its head says so."""
         self._limiter.accepted()
         self._silence.answered()
 
@@ -77,19 +77,19 @@ class Guard:
     async def body(
         self, operation: str, *, onward: Guard | None = None, within: StallWatch | None = None
     ) -> AsyncIterator[StallWatch]:
-        """One request that brings or takes a body: paced, fenced, watched for stalls, its errors translated.
+        """Make one request that brings or takes a body: rate-limited, fenced, watched for stalls, its errors translated.
 
         Args:
             operation: its name.
-            onward: the side that the body is sent to; its turn is waited for now, so that the body need not wait for it.
-            within: the watch of the request that brings the body; it goes on watching.
+            onward: the side that the body is sent to; its turn is taken now, so that the body need not wait for it.
+            within: the watch of the request that brings the body; it keeps watching.
         """
         if within is None:
             await self.pace()
             if onward is not None:
                 await onward.pace()
-            with self._request(operation) as patience_s:
-                async with self._traffic.watch(patience_s, self.side) as watch:
+            with self._request(operation) as stall_timeout_s:
+                async with self._traffic.watch(stall_timeout_s, self.side) as watch:
                     watch.turn = onward
                     yield watch
             return
@@ -102,38 +102,38 @@ class Guard:
 
     @contextmanager
     def _request(self, operation: str) -> Iterator[float]:
-        """What every request passes once it is its turn: fenced, its errors translated; how long it may be silent."""
+        """The steps of every request after its turn: fence and error translation; yields the time that it may be silent."""
         self._fence()
-        patience_s = self._silence.patience_s(operation)
+        stall_timeout_s = self._silence.stall_timeout_s(operation)
         failpoint(f"{self.side}.{operation}.before")
         try:
-            yield patience_s
+            yield stall_timeout_s
         except FOREIGN as error:
-            # The foreign error is not kept: its text may hold a signed URL.
+            # The foreign error is not chained: its text may hold a signed URL.
             translated = self._silence.explained(operation, translate(self.side, operation, error))
-            self._note(operation, patience_s, translated)
+            self._note(operation, stall_timeout_s, translated)
             raise translated from None
         except RemoteError as error:
             if error.side is self.side:
-                self._note(operation, patience_s, error)
+                self._note(operation, stall_timeout_s, error)
             raise
         self.accepted()
         failpoint(f"{self.side}.{operation}.after")
 
-    def _note(self, operation: str, patience_s: float, error: RemoteError) -> None:
+    def _note(self, operation: str, stall_timeout_s: float, error: RemoteError) -> None:
         self._limiter.failed(error)
-        self._silence.failed(operation, error, patience_s)
+        self._silence.failed(operation, error, stall_timeout_s)
 
     async def once(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
-        """One control call that is not retried: answered within the stall time-out, or an error (``stalled``)."""
+        """Make one control call without retries: answered within the stall time-out, or an error (``stalled``)."""
         await self.pace()
         async with self._slots:
-            with self._request(operation) as patience_s:
+            with self._request(operation) as stall_timeout_s:
                 try:
-                    async with asyncio.timeout(patience_s):
+                    async with asyncio.timeout(stall_timeout_s):
                         return await self.meters.answer(self.side, operation, request())
                 except TimeoutError:
-                    words = f"{operation} was not answered within {patience_s:.3g} s"
+                    words = f"{operation} was not answered within {stall_timeout_s:.3g} s"
                     raise RemoteError(self.side, Kind.STALLED, words) from None
 
     async def call(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
@@ -145,7 +145,7 @@ class Guard:
         return await self.tried(lambda: self.once(operation, request))
 
     async def tried(self, once: Callable[[], Awaitable[T]]) -> T:
-        """Run ``once`` until it succeeds or the policy says stop (RemoteError)."""
+        """Run ``once`` until it succeeds or the policy gives up (RemoteError)."""
         tries = Tries(self.policy, self.meters, self._silence.is_lasting)
         while True:
             try:
@@ -156,4 +156,4 @@ class Guard:
 
 
 def _unfenced() -> None:
-    """Of requests that belong to no claim: discovery, and commands that only look."""
+    """The fence of requests that belong to no claim: discovery, and commands that only read."""

@@ -1,6 +1,6 @@
 """botocore's session without AWS's surroundings: no variable, no file and no metadata service of AWS changes it.
 
-Mechanism: each place where botocore looks around is a component of the session, and each is replaced here as a whole. So a
+Mechanism: each place where botocore reads its surroundings is a component of the session, and each is replaced here. So a
 variable that a newer botocore learns to read has no effect either; there is no list of names to keep.
 """
 
@@ -55,13 +55,13 @@ class Descriptions(Loader):
 
 
 def _leave_out_the_nameless(parsed: dict[str, Any], **_: object) -> None:
-    """Take entries without a key out of a listing: the library decodes the key of each, and fails at one that has none."""
+    """Remove entries without a key from a listing: the library decodes each key, and fails if there is none."""
     if "Contents" in parsed:
         parsed["Contents"] = [entry for entry in parsed["Contents"] if entry.get("Key")]
 
 
 class IsolatedSession(AioSession):
-    """A session that takes what it is given in code, and botocore's defaults for the rest."""
+    """A session that takes only what code passes in, and botocore's defaults for the rest."""
 
     _components: ComponentLocator
     _internal_components: ComponentLocator
@@ -115,6 +115,6 @@ class IsolatedSession(AioSession):
 
 
 def _default(chains: ConfigChainFactory, name: str, of: tuple[Any, Any, Any, Any]) -> Any:  # noqa: ANN401 - botocore's
-    """A chain of one variable that has only what code sets, and the default."""
+    """A configuration chain of one variable: the value set in code, and the default."""
     _, _, default, conversion = of
     return chains.create_config_chain(instance_name=name, default=default, conversion_func=conversion)

@@ -1,34 +1,39 @@
-"""Turns at one side: requests wait here for the pace that ``core/rate_limit.py`` decides.
+"""The limits of requests and bytes: turns at one side, and the bandwidth of the process.
 
-Invariants: requests start in the order in which they asked; a cancelled waiter does not consume a turn; a pace that changes
-is followed at once, also by the request that waits already.
+Requests wait here for the pace that ``core/rate_limit.py`` decides. Invariants: they start in the order of their arrival; a
+cancelled waiter does not consume a turn; a changed pace takes effect at once, also for the request that is waiting already.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 
 from polyb2.core.errors import Kind, RemoteError
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.rate_limit import RateLimiter, Ticket
+from polyb2.core.schedule import NO_LIMIT, Schedule
 
+log = logging.getLogger(__name__)
 _BUSY_CODES = {"ServiceUnavailable", "503"}
 
 
 class Limiter:
-    """Turns at one side, evenly spaced: as many a second as are configured (0: any), fewer where the side has a limit."""
+    """Evenly spaced turns at one side: as many a second as are configured (0: any), fewer where the side has a limit."""
 
     def __init__(self, per_second: float) -> None:
         self._rates = RateLimiter(per_second)
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
         self._ticket: ContextVar[Ticket | None] = ContextVar("ticket", default=None)
-        """Of the task's last request, by which its answer is judged."""
+        """The ticket of the task's last request, by which its answer is judged."""
 
     @property
     def per_second(self) -> float | None:
-        """Requests a second that the side is asked at most, for people; None where no limit is known."""
+        """The present limit of requests a second, for people; None if no limit is known."""
         return self._rates.limit
 
     async def wait(self) -> None:
@@ -46,11 +51,11 @@ class Limiter:
             self._ticket.set(self._rates.start(loop.time()))
 
     def accepted(self) -> None:
-        """The side takes the task's request."""
+        """Note that the side accepts the task's request."""
         self._judge(refused=False)
 
     def failed(self, error: RemoteError) -> None:
-        """The task's request failed: refused as one too many, answered about something else, or not answered at all."""
+        """Note that the task's request failed: refused as one too many, failed for another reason, or not answered at all."""
         if error.kind is Kind.THROTTLED or error.code in _BUSY_CODES:
             self._judge(refused=True)
         elif error.code:
@@ -59,7 +64,7 @@ class Limiter:
             self._ticket.set(None)
 
     def _judge(self, *, refused: bool) -> None:
-        """Count the answer, once; a request that was let through without a turn has no ticket and says nothing."""
+        """Count the answer, once; a request that started without a turn has no ticket and gives no evidence."""
         ticket = self._ticket.get()
         if ticket is None:
             return
@@ -68,3 +73,47 @@ class Limiter:
         self._rates.answered(asyncio.get_running_loop().time(), ticket, refused=refused)
         if self._rates.per_second != before:
             self._changed.set()
+
+
+class Bandwidth:
+    """Bytes per second over all transfers, by the time of day; 0 for no limit. A burst of a tenth of a second is allowed.
+
+    A transfer that is waiting already completes its wait; its next chunk follows the limit then in force.
+    """
+
+    BURST_S = 0.1
+    LOOK_EVERY_S = 1.0
+
+    def __init__(self, schedule: Schedule = NO_LIMIT, minute: Callable[[], int] = lambda: 0) -> None:
+        """``minute`` reads the clock: the minute of the day in the schedule's time zone, 0 to 1439."""
+        self._schedule = schedule
+        self._minute = minute
+        self._free_s = 0.0
+        self._look_s = 0.0
+        self.per_second = schedule.at(minute())
+
+    @property
+    def words(self) -> str:
+        """The limit in force, for people; empty where there is none."""
+        return self._schedule.words(self._minute())
+
+    def delay_s(self, count: int) -> float:
+        """Book ``count`` bytes; the seconds that their transfer has to wait."""
+        now_s = asyncio.get_running_loop().time() if self._schedule.windows or self.per_second else 0.0
+        if self._schedule.windows and now_s >= self._look_s:
+            self._look(now_s)
+        if not self.per_second:
+            return 0.0
+        self._free_s = max(self._free_s, now_s - self.BURST_S) + count / self.per_second
+        return max(0.0, self._free_s - now_s)
+
+    def _look(self, now_s: float) -> None:
+        """Follow the clock; bytes that are booked and not yet sent are paid for at the new rate."""
+        self._look_s = now_s + self.LOOK_EVERY_S
+        limit = self._schedule.at(self._minute())
+        if limit == self.per_second:
+            return
+        booked = max(0.0, self._free_s - now_s) * self.per_second
+        self._free_s = now_s + (booked / limit if limit else 0.0)
+        self.per_second = limit
+        log.info("%s", self.words, extra=log_fields(LogEvent.BANDWIDTH_CHANGED, bytes_per_s=limit))

@@ -16,8 +16,8 @@ from polyb2 import descriptors
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.meters import Meters
 from polyb2.remote.classify import FOREIGN
+from polyb2.remote.connectors import authorities
 from polyb2.remote.proxies import proxy_of
-from polyb2.remote.trust import authorities
 
 T = TypeVar("T")
 STEP_TIMEOUT_S = 10.0
@@ -25,12 +25,12 @@ _PORTS = {"https": 443, "http": 80}
 
 
 class AnswerClock(Meters):
-    """Meters that also note the service's clock, as the Date of its answers tells it; of refusals as well.
+    """Meters that also note the service's clock, from the Date of its answers and refusals.
 
-    No request is made for it: a service need not answer one for its root (Ceph RGW sends stray bytes after it).
+    No request is made for it: a service need not answer a request for its root (Ceph RGW sends stray bytes after it).
 
     Attributes:
-        offset_s: by how many seconds the service's clock is ahead of this machine's; None as long as no answer told.
+        offset_s: seconds by which the service's clock is ahead of this machine's; None until an answer tells.
         answered: an answer came.
     """
 
@@ -69,10 +69,10 @@ def _headers_of(answer: object) -> Mapping[str, object] | None:
 
 
 class Endpoint:
-    """The host and port of a URL, asked step by step; each step raises ``RemoteError`` (``unreachable``)."""
+    """The host and port of a URL, checked step by step; each step raises ``RemoteError`` (``unreachable``)."""
 
     def __init__(self, side: Side, url: str, within_s: float = STEP_TIMEOUT_S) -> None:
-        """A step is answered ``within_s``, or it failed."""
+        """A step without an answer after ``within_s`` has failed."""
         parts = urlsplit(url)
         self.url = url
         self.host = parts.hostname or ""
@@ -83,12 +83,12 @@ class Endpoint:
 
     @property
     def proxy(self) -> str | None:
-        """The host of the proxy that the environment puts in between."""
+        """The host of the proxy that the environment configures."""
         proxy = proxy_of(self.url)
         return proxy.host if proxy is not None else None
 
     async def addresses(self) -> list[str]:
-        """What the name resolves to."""
+        """The addresses that the name resolves to."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._within_s):
@@ -98,13 +98,13 @@ class Endpoint:
         return list(dict.fromkeys(str(item[4][0]) for item in found))
 
     async def connect(self) -> float:
-        """Open a connection; how long that took, in seconds."""
+        """Open a connection; return the seconds that it took."""
         began_s = asyncio.get_running_loop().time()
         await self._open(None, f"no connection to {self.host} port {self.port}")
         return asyncio.get_running_loop().time() - began_s
 
     async def handshake(self) -> str:
-        """Check the certificate against ``SSL_CERT_FILE`` or the system's; the TLS version."""
+        """Check the certificate against ``SSL_CERT_FILE`` or the system's; return the TLS version."""
         return await self._open(authorities(), f"no trusted TLS connection to {self.host} port {self.port}")
 
     async def _open(self, context: ssl.SSLContext | None, what: str) -> str:

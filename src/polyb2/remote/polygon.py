@@ -11,16 +11,16 @@ from contextlib import AbstractAsyncContextManager
 import aiohttp
 
 from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.integrity import clean_etag
 from polyb2.core.parts import Part
-from polyb2.core.proof import clean_etag
 from polyb2.core.records import ListedObject, Revision
 from polyb2.remote.bucket import Bucket
 from polyb2.remote.classify import from_response, is_page
 from polyb2.remote.guard import Fence
-from polyb2.remote.listing import listed_objects
+from polyb2.remote.parsing import listed_objects
 from polyb2.remote.pump import Incoming
 
-_NOT_TOLD = {
+_UNSUPPORTED = {
     Kind.REFUSED,
     Kind.UNSUPPORTED,
     Kind.INCONSISTENT,
@@ -30,7 +30,7 @@ _NOT_TOLD = {
     Kind.NOT_FOUND,
     Kind.FORBIDDEN,
 }
-"""How a source answers that knows no ``partNumber``; whether the file can be read is for the GET to say."""
+"""The answers of a source that does not support ``partNumber``; whether the file can be read is decided by the GET."""
 _PARTIAL = 206
 _OK = 200
 _NOT_IMPLEMENTED = 501
@@ -48,30 +48,30 @@ class Source:
         self._knows_if_match = True
 
     def fenced(self, fence: Fence) -> Source:
-        """The same source for requests that may only begin while ``fence`` lets them."""
+        """The same source for requests that may start only while ``fence`` permits."""
         return Source(self._bucket.fenced(fence))
 
     async def probe(self) -> None:
-        """The cheapest question there is; raises what stands in the way."""
+        """Make the cheapest request there is; raise the obstacle, if any."""
         await self._bucket.once("list", MaxKeys=1)
 
     async def same_year(self, key: str) -> list[ListedObject]:
-        """The first page of the files of a key's dataset and year, which are all where there is one a day; asked once."""
+        """The first page of the files of a key's dataset and year: all of them, if there is one a day. Not retried."""
         folder = "/".join(key.split("/")[:3])
         return listed_objects(await self._bucket.once("list", Prefix=f"{folder}/"))
 
     async def own_part_bytes(self, key: str, revision: Revision, parts: int) -> int | None:
-        """The part size that a composite ETag was made with; None where the source does not tell.
+        """The part size that a composite ETag was made with; None if the source does not tell.
 
         Args:
             key: the file.
             revision: its ETag is a composite of ``parts`` parts.
-            parts: how many; an answer that does not fit it is no answer.
+            parts: their number; an answer that does not fit it is ignored.
         """
         try:
             answer = await self._bucket.call("head", Key=key, PartNumber=1)
         except RemoteError as error:
-            if error.kind in _NOT_TOLD:
+            if error.kind in _UNSUPPORTED:
                 return None
             raise
         length = int(answer["ContentLength"])
@@ -79,7 +79,7 @@ class Source:
         return length if fits and clean_etag(answer.get("ETag", "")) == revision.etag else None
 
     async def honours_if_match(self, key: str) -> bool:
-        """Whether a GET with another ETag in If-Match is refused; where not, the ETag of each answer is what protects.
+        """Tell if a GET with another ETag in If-Match is refused; if not, only the ETag of each answer protects.
 
         Raises:
             RemoteError: the file cannot be read.
@@ -96,7 +96,7 @@ class Source:
     def read(
         self, key: str, revision: Revision, part: Part | None, *, fresh: bool = False, onward: Bucket | None = None
     ) -> AbstractAsyncContextManager[Incoming]:
-        """The bytes of a part of a revision (None: of the whole file), as they come.
+        """The bytes of a part of a revision (None: of the whole file), as they arrive.
 
         Args:
             key: the file.
@@ -116,7 +116,7 @@ class Source:
 
         async def check(response: aiohttp.ClientResponse) -> None:
             if response.status == _NOT_IMPLEMENTED and self._knows_if_match:
-                # The ETag of each answer is compared as well: it protects alone then.
+                # The ETag of each answer is compared as well: it protects alone if If-Match is ignored.
                 self._knows_if_match = False
                 raise RemoteError(Side.SOURCE, Kind.SERVER_ERROR, "get with If-Match was answered 501")
             await _check_answer(response, revision, part)
@@ -125,17 +125,17 @@ class Source:
 
 
 async def _check_answer(response: aiohttp.ClientResponse, revision: Revision, part: Part | None) -> None:
-    """Compare the head of an answer with what was asked for; a status of 200 with the very range is that range.
+    """Compare the head of an answer with the request; a status of 200 with the exact range counts as that range.
 
     Raises:
-        RemoteError: a stranger's answer, an error, another revision, or figures that contradict the listing.
+        RemoteError: an intermediary's answer, an error, another revision, or figures that contradict the listing.
     """
     etag = clean_etag(response.headers.get("ETag", ""))
-    is_strange = etag != revision.etag and is_page("", response.headers)
-    if response.status not in {_OK, _PARTIAL} or is_strange:
+    is_foreign = etag != revision.etag and is_page("", response.headers)
+    if response.status not in {_OK, _PARTIAL} or is_foreign:
         raise await from_response(Side.SOURCE, "get", response)
     if not etag:
-        words = "get was answered without an ETag, as a proxy does that changes answers"
+        words = "get was answered without an ETag, as from a proxy that changes answers"
         raise RemoteError(Side.SOURCE, Kind.BAD_ANSWER, words)
     if etag != revision.etag:
         raise RemoteError(Side.SOURCE, Kind.CHANGED, f"the file's ETag is {etag}, not {revision.etag}")
@@ -156,7 +156,7 @@ def _check_range(response: aiohttp.ClientResponse, revision: Revision, part: Par
         return
     wanted = f"bytes {part.offset}-{part.offset + part.length - 1}"
     if response.status == _OK and not header:
-        found = f"get of {wanted} was answered 200, with the whole file, as a server or proxy does that ignores Range"
+        found = f"get of {wanted} was answered 200, with the whole file, as from a server or proxy that ignores Range"
     else:
         found = f"get of {wanted} of {revision.size} was answered {header[:100] or 'without a Content-Range'}"
     raise RemoteError(Side.SOURCE, Kind.INCONSISTENT, found)

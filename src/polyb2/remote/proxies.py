@@ -1,7 +1,7 @@
-"""The proxy before a URL, by the usual variables, for whatever this process opens: both HTTP stacks and the monitor's ping.
+"""The proxy for a URL, by the usual variables, for everything that this process opens: both HTTP stacks and the heartbeat.
 
-Invariant: asked here and nowhere else. aiohttp's ``trust_env`` would ask for each request, on a thread, and send what a
-.netrc has for the host; botocore's own reading fails on what curl takes. Loopback never has a proxy.
+Invariant: it is decided here and nowhere else. aiohttp's ``trust_env`` looks it up for each request, on a thread, and sends
+the credentials of .netrc for the host; botocore's own reading fails on values that curl takes. Loopback never has a proxy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PORTS = {"https": 443, "http": 80}
 
 
 def proxy_of(url: str) -> URL | None:
-    """The proxy that the environment puts before a URL, with its login; a login is a secret.
+    """The proxy that the environment configures for a URL, with its login; a login is a secret.
 
     Raises:
         UsageError: the variable is not the URL of an HTTP proxy.
@@ -38,7 +38,7 @@ def proxy_of(url: str) -> URL | None:
 
 
 def _bypassed(host: str, port: int, given: dict[str, str]) -> bool:
-    """Whether ``NO_PROXY`` names it: a host, the end of one, host and port, an address, or a network."""
+    """Tell if ``NO_PROXY`` covers the host: by name, by suffix, with a port, by address, or by network."""
     if proxy_bypass(f"{host}:{port}"):
         return True
     with suppress(ValueError):
@@ -56,13 +56,13 @@ def _networks(words: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]
 
 
 def _variable(scheme: str) -> str:
-    """The name by which the environment has it, for people; the lower case wins, as everywhere."""
+    """The name of the variable that is set, for messages; lower case wins, as in other programs."""
     lower = f"{scheme}_proxy"
     return lower if os.environ.get(lower) else lower.upper()
 
 
 def _parsed(words: str, variable: str) -> URL:
-    """As curl reads it: ``proxy:3128`` is an HTTP proxy. What it holds is never repeated, as it may hold a password."""
+    """Parse it as curl does: ``proxy:3128`` is an HTTP proxy. The value is never repeated, as it may hold a password."""
     if words.lower().startswith("socks"):
         raise UsageError(
             f"{variable} names a SOCKS proxy, which polyb2 does not speak: name an HTTP proxy, http://proxy.example:3128, "

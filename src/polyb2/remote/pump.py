@@ -1,12 +1,12 @@
 """The short way of a body through this process: from one connection's socket into one buffer and out of it again.
 
 aiohttp opens and keeps the connections, sends the requests and parses the heads of the answers. The bytes of a long body need
-none of its parser, its queue of chunks and its wake-ups: once the head of the answer is there, a :class:`Pump` takes the
-connection's reading over (asyncio's ``Transport.set_protocol``), receives into a buffer that it uses again and again, and
+none of its parser, its queue of chunks and its wake-ups: once the head of the answer has arrived, a :class:`Pump` takes over
+the connection's reading (asyncio's ``Transport.set_protocol``), receives into a buffer that it uses again and again, and
 hands the connection back at the body's last byte, so that aiohttp keeps it for the next request.
 
 Invariants: exactly the announced length is received, so that nothing of a later answer is swallowed; the buffer is not
-touched while somebody may still read it; however a pump ends, the connection is aiohttp's again.
+touched while it may still be read; however a pump ends, the connection is aiohttp's again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import aiohttp
 from polyb2.remote.traffic import StallWatch
 
 BUFFER_BYTES = 256 * 1024
-"""One pump's buffer: what asyncio reads from a socket at once, and what it decrypts at once."""
+"""The buffer of one pump: as much as asyncio reads from a socket, or decrypts, at once."""
 
 
 class Incoming:
@@ -37,8 +37,8 @@ class Incoming:
     def pump(self, length: int, take: Callable[[memoryview], bool]) -> Pump | None:
         """A pump of the rest of the body, ``length`` bytes; None where only aiohttp can read it.
 
-        That is so where the answer does not announce its length (then it may come in chunks with heads of their own), and
-        where it has arrived, or ended, already.
+        That is the case if the answer does not announce its length (then it may come in chunks with heads of their own), or
+        if it has arrived, or ended, already.
         """
         connection = self._response.connection
         if self._response.content_length is None or connection is None or connection.transport is None:
@@ -47,7 +47,7 @@ class Incoming:
 
 
 class Pump(asyncio.BufferedProtocol):
-    """Receives ``length`` bytes; ``take`` is handed each filling and says whether the next may follow at once.
+    """Receives ``length`` bytes; ``take`` gets each filling and says whether the next may follow at once.
 
     A context manager: within it the connection is the pump's.
     """
@@ -73,7 +73,7 @@ class Pump(asyncio.BufferedProtocol):
         self._failure: BaseException | None = None
 
     def __enter__(self) -> Self:
-        # What aiohttp has received already; nothing can come between this and the change of hands.
+        # Bytes that aiohttp has received already; none can arrive between this and the change of hands.
         self._arrived = b"".join(iter(self._content.read_nowait, b""))
         self._is_mine = self._response.connection is not None
         if self._is_mine:
@@ -89,11 +89,11 @@ class Pump(asyncio.BufferedProtocol):
         if self._failure is None:
             self._transport.set_protocol(self._owner)
         if not self.left:
-            # aiohttp did not see the body pass: this tells it that the answer is complete and the connection free.
+            # aiohttp did not see the body pass: tell it that the answer is complete and the connection free.
             self._content.feed_eof()
 
     async def flow(self) -> None:
-        """Let bytes come in until ``take`` says no, or all have come.
+        """Receive bytes until ``take`` returns False, or all have arrived.
 
         Raises:
             ConnectionError: the connection ended before that.
@@ -113,7 +113,7 @@ class Pump(asyncio.BufferedProtocol):
             self._standing = None
 
     def _handed_over(self) -> bool:
-        """Hand over what had arrived before; whether more may follow at once."""
+        """Hand over the bytes that arrived before the pump; tell if more may follow at once."""
         arrived, self._arrived = memoryview(self._arrived), b""
         self.left -= len(arrived)
         return self._take(arrived) and self.left > 0

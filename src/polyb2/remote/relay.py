@@ -1,7 +1,7 @@
-"""A body on its way from one side to the other: counted, hashed if asked, paced.
+"""A body on its way from one side to the other: counted, hashed if requested, limited by bandwidth.
 
-A long body takes the short way (``remote/pump.py``): one buffer a stream, and what the sockets hold. A short one comes in
-aiohttp's chunks; it may buffer twice its 256 KiB read buffer. That it moves is for its ``StallWatch`` to see.
+A long body takes the short way (``remote/pump.py``): one buffer a transfer, and the sockets' own. A short one comes in
+aiohttp's chunks; it may buffer twice its 256 KiB read buffer. Its ``StallWatch`` checks that it moves.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_writer import StreamWriter
 
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.remote.bandwidth import Bandwidth
 from polyb2.remote.classify import FOREIGN, translate
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.pump import BUFFER_BYTES, Incoming, Pump
 from polyb2.remote.traffic import StallWatch
 
 Look = Callable[[bytes | memoryview], None]
-"""Is shown the bytes that pass; a view is only good during the call."""
+"""Called with the bytes that pass; a view is valid only during the call."""
 
 
 class Relay:
     """An incoming body as an outgoing one: exactly ``length`` bytes, or an error.
 
     aiohttp turns an exception of a body's writer into a connection error of the *other* side; the original is kept in
-    ``failure``, so that a failed source is not booked on the target.
+    ``failure``, so that a failure of the source is not attributed to the target.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Relay:
     ) -> None:
         self.length = length
         self.watch = incoming.watch if isinstance(incoming, Incoming) else None
-        """Of the request that brings the body; None for one that is made here."""
+        """The watch of the request that brings the body; None for a body that is made here."""
         self._incoming = incoming
         self._side = side
         self._bandwidth = bandwidth
@@ -51,20 +51,20 @@ class Relay:
         self._hashed = False
         self._delay_s = 0.0
         self.seen = 0
-        """Bytes that came in so far; progress displays read it."""
+        """Bytes received so far; progress displays read it."""
         self.failure: RemoteError | None = None
         self.collected: bytes | None = None
         if self.watch is not None:
             self.watch.carries(self)
 
     def hashing(self) -> Relay:
-        """Hash what passes; :attr:`md5` then has the result."""
+        """Hash the bytes that pass; :attr:`md5` then has the result."""
         self._hashed = True
         return self
 
     @property
     def md5(self) -> str | None:
-        """MD5 of the bytes that passed, hex; None unless asked for."""
+        """MD5 of the bytes that passed, hex; None unless requested."""
         return self._md5.hexdigest() if self._hashed else None
 
     def as_payload(self, watch: StallWatch) -> aiohttp.Payload:
@@ -98,12 +98,12 @@ class Relay:
             raise
 
     async def collect(self) -> bytes:
-        """The whole body, which a PUT of this relay then sends in one piece; for those that fit into the stream's buffer."""
+        """Read the whole body, which a PUT of this relay then sends in one piece; for bodies that fit into the buffer."""
         self.collected = b"".join([chunk async for chunk in self._chunks()])
         return self.collected
 
     async def drain(self, look: Look | None = None) -> None:
-        """Read the body for its hash, and for those who want a look at it."""
+        """Read the body to its end, for its hash or for a callback."""
         pump = self._pump(partial(self._see, look))
         if pump is None:
             async for chunk in self._chunks():
@@ -146,11 +146,11 @@ class Relay:
             await self._flow(pump)
             if sink.is_closing():
                 raise ConnectionResetError("the connection ended while the body was being sent")
-            # The transport may still read the buffer until it has passed everything on.
+            # The transport may read the buffer until it has written everything out.
             await writer.drain()
 
     async def _flow(self, pump: Pump) -> None:
-        """Let bytes come in as long as nothing is in their way."""
+        """Let bytes come in while nothing holds them up."""
         try:
             await pump.flow()
         except ConnectionResetError:
@@ -180,7 +180,7 @@ class Relay:
         self._delay_s = self._bandwidth.delay_s(len(data))
 
     async def _rest(self) -> None:
-        """Wait as long as the bandwidth limit asks."""
+        """Wait as long as the bandwidth limit requires."""
         if self._delay_s:
             with nullcontext() if self.watch is None else self.watch.paused():
                 await asyncio.sleep(self._delay_s)
@@ -191,7 +191,7 @@ class Relay:
 
 
 class _Payload(aiohttp.Payload):
-    """A relay as aiohttp wants a body; it can be sent once, and says so, or aiohttp would try again by itself."""
+    """A relay in the form that aiohttp sends. It can be sent once and says so, or aiohttp would retry by itself."""
 
     _autoclose = True
     _value: Relay
@@ -221,7 +221,7 @@ class AtHand(aiohttp.BytesPayload):
 
 @contextmanager
 def _nothing_buffered(sink: asyncio.Transport) -> Iterator[None]:
-    """Have writers wait until the transport has passed everything on: the buffer that it was given is used again."""
+    """Make writers wait until the transport has written everything out: the buffer that it was given is reused."""
     # asyncio's TLS transport pauses writers at the limit, the plain one above it.
     sink.set_write_buffer_limits(high=1 if sink.get_extra_info("ssl_object") else 0, low=0)
     try:

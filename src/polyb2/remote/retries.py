@@ -1,6 +1,6 @@
-"""The tries of one request: the policy's back-off, and one line about a wait that is long.
+"""The tries of one request: the policy's back-off, and one log line about a long wait.
 
-All retries of requests count here, those of control calls (``guard.py``) and those of body transfers (``flow/transfer``).
+Every retry of a request is counted here: those of control calls (``guard.py``) and of body transfers (``flow/transfer``).
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import random
 from collections.abc import Callable
 
 from polyb2.core.errors import RemoteError
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.retry import RequestPolicy
 from polyb2.core.units import format_duration
 from polyb2.meters import Meters
 
 log = logging.getLogger(__name__)
-WAIT_TOLD_S = 15.0
-"""A request that is tried for longer is worth a line."""
-WAIT_FORGOTTEN_S = 60.0
-"""After so long without any such wait, the next one is told again."""
+WAIT_LOGGED_S = 15.0
+"""A request that is retried for longer than this is logged."""
+WAIT_APART_S = 60.0
+"""After this time without such a wait, the next one is logged again."""
 
 
 class Tries:
@@ -29,7 +29,7 @@ class Tries:
     def __init__(
         self, policy: RequestPolicy, meters: Meters, is_vain: Callable[[RemoteError], bool] = lambda _error: False
     ) -> None:
-        """``is_vain`` says of an error that no further try is worth it, whatever the policy allows."""
+        """``is_vain`` tells if no further try is worth making after an error, whatever the policy allows."""
         self._policy = policy
         self._meters = meters
         self._is_vain = is_vain
@@ -47,25 +47,25 @@ class Tries:
         delay_s = self._policy.delay_s(self.failures, error, random.random())  # noqa: S311 - jitter
         if delay_s is None or self._is_vain(error):
             raise error
-        self._tell_wait(error, delay_s)
+        self._log_wait(error, delay_s)
         self._meters.retries[error.side] += 1
-        extra = told(
+        extra = log_fields(
             LogEvent.REQUEST_RETRIED, attempt=self.failures, seconds=delay_s, side=error.side, reason=error.kind
         )
         log.debug("try %d failed, next in %.1f s: %s", self.failures, delay_s, error, extra=extra)
         return delay_s
 
-    def _tell_wait(self, error: RemoteError, delay_s: float) -> None:
-        """Say once what is waited for, where that takes long; requests that wait side by side or in turn are one wait."""
+    def _log_wait(self, error: RemoteError, delay_s: float) -> None:
+        """Log once the reason of a long wait; requests that wait side by side or in turn are one wait."""
         now_s = asyncio.get_running_loop().time()
         if self._began_s is None:
             self._began_s = now_s
-        if now_s + delay_s - self._began_s < WAIT_TOLD_S:
+        if now_s + delay_s - self._began_s < WAIT_LOGGED_S:
             return
-        told_until_s = self._meters.waited_for.get(error.side, 0.0)
-        self._meters.waited_for[error.side] = max(told_until_s, now_s + delay_s + WAIT_FORGOTTEN_S)
-        if now_s < told_until_s:
+        logged_until_s = self._meters.waited_for.get(error.side, 0.0)
+        self._meters.waited_for[error.side] = max(logged_until_s, now_s + delay_s + WAIT_APART_S)
+        if now_s < logged_until_s:
             return
-        extra = told(LogEvent.REQUEST_RETRIED, seconds=delay_s, side=error.side, reason=error.kind)
+        extra = log_fields(LogEvent.REQUEST_RETRIED, seconds=delay_s, side=error.side, reason=error.kind)
         words = "waiting for the %s, next try in %s: %s"
         log.warning(words, error.side, format_duration(delay_s), error.found, extra=extra)

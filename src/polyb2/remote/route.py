@@ -1,4 +1,4 @@
-"""The one way out for requests with bodies: a GET whose answer is passed on, a PUT of what comes or is at hand.
+"""The one way out for requests with bodies: a GET whose answer is passed on, a PUT of a relayed or complete body.
 
 Nothing else opens a data connection (``tests/remote/test_route.py`` looks), so that none can be opened without what
 ``Guard.body`` puts together.
@@ -18,7 +18,7 @@ from polyb2.remote.relay import AtHand, Relay
 from polyb2.remote.sessions import Http
 
 Check = Callable[[aiohttp.ClientResponse], Awaitable[None]]
-"""Raises what an answer's head (of a PUT: its body as well) stands for, unless it is the one that was asked for."""
+"""Raises the error of an answer's head (of a PUT: also its body), unless it is the one that was asked for."""
 
 
 class Route:
@@ -32,7 +32,7 @@ class Route:
     async def get(
         self, url: str, headers: Mapping[str, str], check: Check, *, fresh: bool, onward: Guard | None = None
     ) -> AsyncIterator[Incoming]:
-        """The body of an answer that passed ``check``; it is sent ``onward`` through another guard, if that is named."""
+        """The body of an answer that passed ``check``; it is sent ``onward`` through another guard, if one is given."""
         async with self._guard.body("get", onward=onward) as watch:
             asked = self._session(fresh).get(URL(url, encoded=True), headers=headers, allow_redirects=False)
             response = await self._guard.meters.answer(self._guard.side, "get", asked)
@@ -42,14 +42,14 @@ class Route:
                 self._guard.accepted()
                 yield Incoming(response, watch)
             finally:
-                # A body that was not read to its end is not drained: the connection goes.
+                # A body that was not read to its end is not drained: the connection is closed.
                 if not response.content.is_eof():
                     response.close()
 
     async def put(
         self, operation: str, url: str, headers: Mapping[str, str], body: Relay | bytes, check: Check, *, fresh: bool
     ) -> Mapping[str, str]:
-        """Send a body; the headers of the answer, which passed ``check``."""
+        """Send a body; return the headers of the answer, which passed ``check``."""
         within = body.watch if isinstance(body, Relay) else None
         async with self._guard.body(operation, within=within) as watch:
             watch.receiver = self._guard.side
@@ -61,7 +61,7 @@ class Route:
                     await check(response)
                     return response.headers
             except aiohttp.ClientError:
-                # What the body's writer raised comes back as an error of this connection.
+                # An error of the body's writer comes back as an error of this connection.
                 if isinstance(body, Relay) and body.failure is not None:
                     raise body.failure from None
                 raise

@@ -1,6 +1,6 @@
 """The connections of the process: one aioboto3 client an endpoint for control calls, two aiohttp sessions for the bytes.
 
-Retries have one owner, the guards, so botocore's are off. B2 refused checksum headers until July 2025, so none are sent
+``retries.py`` counts all retries, so botocore's are off. B2 refused checksum headers until July 2025, so none are sent
 that an operation does not require. Idle connections are kept for less than the 5 s after which B2 closes them.
 """
 
@@ -20,11 +20,10 @@ from aiobotocore.config import AioConfig
 from yarl import URL
 
 from polyb2 import __version__
-from polyb2.remote.interim import bounded
+from polyb2.remote.connectors import ControlSession, bounded, speaks_tls, trusted
 from polyb2.remote.isolated import IsolatedSession
 from polyb2.remote.parsing import Parsers
 from polyb2.remote.proxies import proxy_of
-from polyb2.remote.trust import ControlSession, speaks_tls, trusted
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
@@ -55,7 +54,7 @@ async def open_client(account: Account, *, read_timeout_s: float = CONTROL_READ_
     proxy = proxy_of(account.endpoint)
     config = AioConfig(
         signature_version="s3v4",
-        # "regional": botocore would look for a host of the whole of AWS where the region is us-east-1.
+        # "regional": otherwise botocore would use a global AWS host in the region us-east-1.
         s3={"addressing_style": "path", "us_east_1_regional_endpoint": "regional"},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -66,7 +65,7 @@ async def open_client(account: Account, *, read_timeout_s: float = CONTROL_READ_
         connector_args={"keepalive_timeout": KEEPALIVE_S},
         user_agent_extra=f"polyb2/{__version__}",
         http_session_cls=ControlSession,
-        # Said even where there is none, or botocore would look for one itself.
+        # Passed even if there is none, or botocore would look for one itself.
         proxies={urlsplit(account.endpoint).scheme: str(proxy)} if proxy is not None else {},
     )
     async with _boto_session().client(
@@ -82,14 +81,14 @@ async def open_client(account: Account, *, read_timeout_s: float = CONTROL_READ_
 
 
 class _Session(aioboto3.Session):
-    """A session without boto3's own transfers, which polyb2 is instead of: loading them takes 44 modules and 1.5 MB."""
+    """A session without boto3's own transfers, which polyb2 replaces: loading them takes 44 modules and 1.5 MB."""
 
     def _register_default_handlers(self) -> None: ...
 
 
 @cache
 def _boto_session() -> _Session:
-    """One for the process: it parses botocore's service descriptions, which takes a tenth of a second."""
+    """The one session of the process: it parses botocore's service descriptions, which takes a tenth of a second."""
     session = IsolatedSession()
     session.register_component("response_parser_factory", Parsers())
     return _Session(botocore_session=session)
@@ -104,7 +103,7 @@ class Http:
         self._fresh = open_session(endpoint, proxy, force_close=True)
 
     def session(self, *, fresh: bool) -> aiohttp.ClientSession:
-        """B2 asks that a part that met a 503 is sent again on a new connection."""
+        """The session for a request; B2 asks that a part that met a 503 is sent again on a new connection."""
         return self._fresh if fresh else self._reusing
 
     async def __aenter__(self) -> Self:
@@ -116,9 +115,9 @@ class Http:
 
 
 def open_session(url: str, proxy: URL | None, **connecting: Any) -> aiohttp.ClientSession:  # noqa: ANN401 - the connector's
-    """A session for the host of one URL, through its proxy: the only place of the program that makes one of its own."""
+    """Open a session for the host of one URL, through its proxy: nothing else in the program makes a session."""
     with warnings.catch_warnings():
-        # aiohttp would have the login in a header of each request, or in the proxy's URL, which its errors show.
+        # aiohttp would put the login into a header of each request, or into the proxy's URL, which its errors show.
         warnings.simplefilter("ignore", DeprecationWarning)
         login = (
             aiohttp.BasicAuth(proxy.user, proxy.password or "", "utf-8") if proxy is not None and proxy.user else None

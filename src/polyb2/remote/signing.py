@@ -37,7 +37,7 @@ def _signed_names(names: tuple[str, ...]) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Day:
-    """What is the same for all requests of a day."""
+    """The signing state that all requests of a day share."""
 
     scope: str
     credential: str

@@ -1,6 +1,6 @@
-"""How long a side may be silent before polyb2 stops asking, and what a side is that never answered at all.
+"""The limits of waiting for a silent side, and the error of a side that never answered at all.
 
-A silent side costs a stall time-out for each request. ``doctor`` and ``datasets --probe`` make a dozen different ones, so
+A silent side costs a stall time-out for each request. ``doctor`` and ``datasets --probe`` make a dozen different requests, so
 they have a budget for all of them. Any other control call is sent twice while nothing at all comes from the side: a third
 time would keep a person waiting for three stall time-outs, and a run learns sooner from its probe that the side is away.
 """
@@ -13,9 +13,9 @@ from collections.abc import Callable
 from polyb2.core.errors import Kind, RemoteError, Side
 
 LEAST_SHARE = 1 / 16
-"""Of the stall time-out: what any request may wait, however long the side was silent before."""
+"""Share of the stall time-out that any request may wait, however long the side was silent before."""
 LASTING = 1.5
-"""Stall time-outs without a byte, after which no control call is tried again: the second one in a row."""
+"""Stall time-outs without a byte after which no control call is retried: the second one in a row."""
 _HUNG_UP = (
     "nothing on this port has answered yet: check that the endpoint URL names the right host and port, and whether it is "
     "http:// or https:// there; then a proxy, if one is in between"
@@ -26,44 +26,44 @@ class Silence:
     """The silent seconds of one side.
 
     Args:
-        side: whose.
-        patience_s: the stall time-out.
-        in_all: how many of them the side gets; None: each request gets one.
-        moved: bytes of bodies that passed so far; a side whose bodies move is not silent, it is slow.
+        side: the side.
+        stall_timeout_s: the stall time-out.
+        in_all: stall time-outs that the side gets in all; None: each request gets one.
+        moved: bytes of bodies that passed so far; a side whose bodies move is slow, not silent.
     """
 
     def __init__(
-        self, side: Side, patience_s: float, in_all: float | None, moved: Callable[[], int] = lambda: 0
+        self, side: Side, stall_timeout_s: float, in_all: float | None, moved: Callable[[], int] = lambda: 0
     ) -> None:
         self._side = side
-        self._patience_s = patience_s
-        self._left_s = None if in_all is None else in_all * patience_s
+        self._stall_timeout_s = stall_timeout_s
+        self._left_s = None if in_all is None else in_all * stall_timeout_s
         self._silent: dict[str, float] = {}
-        """Operations that were not answered, and for how long."""
+        """Operations that were not answered, and the time that was waited for each."""
         self._moved = moved
         self._since: tuple[float, int] | None = None
-        """Since when nothing came (the loop's clock), and the bytes that had passed by then."""
+        """The start of the silence (the loop's clock), and the bytes that had passed by then."""
         self._has_answered = False
 
-    def patience_s(self, operation: str) -> float:
-        """How long a request may be silent.
+    def stall_timeout_s(self, operation: str) -> float:
+        """The time-out of the next request.
 
         Raises:
             RemoteError: ``stalled``; this operation was not answered before.
         """
         if self._left_s is None:
-            return self._patience_s
+            return self._stall_timeout_s
         if (silent_s := self._silent.get(operation)) is not None:
             words = f"{operation} was not answered within {silent_s:.3g} s before; it is not sent again"
             raise RemoteError(self._side, Kind.STALLED, words)
-        return max(LEAST_SHARE * self._patience_s, min(self._patience_s, self._left_s))
+        return max(LEAST_SHARE * self._stall_timeout_s, min(self._stall_timeout_s, self._left_s))
 
     def answered(self) -> None:
-        """A request was answered."""
+        """Note that a request was answered."""
         self._has_answered, self._since = True, None
 
     def failed(self, operation: str, error: RemoteError, waited_s: float) -> None:
-        """A request failed; where it stalled, after ``waited_s`` without an answer."""
+        """Note that a request failed; if it stalled, after ``waited_s`` without an answer."""
         if error.kind is not Kind.STALLED:
             self._has_answered = self._has_answered or error.code is not None
             self._since = None
@@ -75,12 +75,12 @@ class Silence:
             self._since = _now_s() - waited_s, self._moved()
 
     def is_lasting(self, error: RemoteError) -> bool:
-        """Whether the side was silent for so long that the request which met ``error`` is not tried again."""
+        """Tell if the side was silent for so long that the request which met ``error`` is not retried."""
         is_silent = error.kind is Kind.STALLED and error.side is self._side and self._since is not None
-        return is_silent and _now_s() - self._since[0] >= LASTING * self._patience_s  # type: ignore[index]
+        return is_silent and _now_s() - self._since[0] >= LASTING * self._stall_timeout_s  # type: ignore[index]
 
     def explained(self, operation: str, error: RemoteError) -> RemoteError:
-        """The error of a connection; where the other end hung up on all so far, it is not known to be the service."""
+        """The error of a connection, in context: if the other end hung up on all so far, it may not be the service."""
         if error.kind is not Kind.CONNECTION_LOST or error.code is not None or self._has_answered:
             return error
         words = f"{operation}: the other end closes its connections without an answer"

@@ -1,8 +1,9 @@
-"""Bytes as the sockets take them: each body's progress, and that of all bodies together.
+"""Bytes as the sockets take them: the progress of each body, and of all bodies together.
 
-A body's own counter tells what passed through this process; the kernel may hold megabytes of it, which take minutes on a slow
-line. So TCP is asked (``TCP_INFO``, Linux): the bytes that came in, and those that the other end acknowledged. Where it
-cannot be asked, the counter and the transport's buffer have to do. Looked at ten times a second, never per chunk.
+A body's own counter shows the bytes that passed through this process; the kernel may hold megabytes of it, which take
+minutes on a slow line. So TCP is asked (``TCP_INFO``, Linux) for the bytes that came in and those that the other end
+acknowledged. Where that is not possible, the counter and the transport's buffer serve. Sampled ten times a second,
+never per chunk.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ from polyb2.core.errors import Kind, RemoteError, Side
 
 LOOK_EVERY_S = 0.1
 REMEMBERED_S = 2.0
-"""Over what time a body's rate is smoothed."""
+"""Time constant of the smoothing of a body's rate."""
 _ACKED_AT, _RECEIVED_AT, _UNACKED_AT, _UNSENT_AT, _INFO_BYTES = 120, 128, 24, 144, 148
 _TCP_INFO = getattr(socket, "TCP_INFO", None) if sys.platform == "linux" else None
 
 
 class Passing(Protocol):
-    """A body on its way: the bytes that came in so far, and how many it has."""
+    """A body in transfer: the bytes that came in so far, and its length."""
 
     seen: int
     length: int
 
 
 class Wire:
-    """One connection's bytes since a body took it over: since the first look, where that may wait."""
+    """The bytes of one connection since a body took it over: since the first sample, if that may wait."""
 
     def __init__(self, transport: asyncio.BaseTransport, *, may_wait: bool = False) -> None:
-        # Not isinstance: uvloop's transports are no subclasses.
+        # Not isinstance: uvloop's transports are not subclasses.
         self._transport = cast("asyncio.Transport", transport)
         self._socket: socket.socket | None = transport.get_extra_info("socket")
         self.acked_bytes = self.received_bytes = 0
@@ -53,11 +54,11 @@ class Wire:
 
     @property
     def counts(self) -> bool:
-        """TCP tells its bytes, or was not asked yet."""
+        """Tell if TCP reports its bytes, or was not asked yet."""
         return self._first is not None or self._is_waiting
 
     def look(self) -> None:
-        """Ask TCP; a connection that has ended stays as it was."""
+        """Ask TCP; a connection that has ended keeps its last state."""
         self._is_waiting = False
         if self._transport.is_closing():
             return
@@ -79,16 +80,16 @@ class Wire:
 
 
 class StallWatch:
-    """Gives a body up when no byte of it moved for ``patience_s``, or when it trickles; knows which side was waited for.
+    """Ends a body when no byte of it moved for ``stall_timeout_s``, or when it trickles; knows which side held it up.
 
     Made by :class:`Traffic` for ``Guard.body``; a context manager. The request that brings the body and the one that sends it
     on share one.
     """
 
-    def __init__(self, traffic: Traffic, patience_s: float, side: Side) -> None:
+    def __init__(self, traffic: Traffic, stall_timeout_s: float, side: Side) -> None:
         self.turn: object = None
-        """The guard of the other side, if its turn was waited for together with this side's."""
-        self.patience_s = patience_s
+        """The guard of the other side, if its turn was taken together with this side's."""
+        self.stall_timeout_s = stall_timeout_s
         self.receiver: Side | None = None
         """The side that the body is sent to, once that request begins."""
         self._traffic = traffic
@@ -109,7 +110,7 @@ class StallWatch:
     # -- what moves ---------------------------------------------------------------------------------------------------
 
     def receives(self, transport: asyncio.BaseTransport | None) -> None:
-        """The body comes in through this connection; None: it is here already."""
+        """The body comes in through this connection; None: it is complete already."""
         self._incoming = None if transport is None else Wire(transport)
 
     def carries(self, body: Passing) -> None:
@@ -117,15 +118,15 @@ class StallWatch:
         self._body = body
 
     def sends(self, transport: asyncio.BaseTransport | None, *, at_once: bool = False) -> None:
-        """The body goes out through this connection; a short one ``at_once``: most are through before anybody looks."""
+        """The body goes out through this connection; a short one ``at_once``: most are sent before the first sample."""
         may_wait = at_once and self._body is not None
         self._outgoing = None if transport is None else Wire(transport, may_wait=may_wait)
-        # aiohttp sends a body at hand again where a connection that it kept had ended meanwhile.
+        # aiohttp sends a complete body again if a connection that it kept had ended meanwhile.
         self._restart(asyncio.get_running_loop().time())
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Waiting for our own limits is no stall."""
+        """Waits for our own limits are no stall."""
         self._rests += 1
         try:
             yield
@@ -135,12 +136,12 @@ class StallWatch:
 
     @property
     def is_sent(self) -> bool:
-        """The body goes, or will go, to a side, rather than only being read."""
+        """Tell if the body is, or will be, sent to a side, rather than only read."""
         return self.receiver is not None or self.turn is not None
 
     @property
     def passed_bytes(self) -> int:
-        """What got through: to the side that it is sent to, or to us where it is only read."""
+        """Bytes delivered: to the side that it is sent to, or to us if it is only read."""
         seen = self._body.seen if self._body is not None else 0
         if not self.is_sent:
             return max(seen, self._incoming.received_bytes if self._incoming is not None else 0)
@@ -149,7 +150,7 @@ class StallWatch:
         return self._outgoing.acked_bytes if self._outgoing.counts else seen
 
     def final_bytes(self, *, went_well: bool) -> int:
-        """What got through in the end: all of a body whose request was answered as it should be."""
+        """Bytes delivered in the end: the whole body, if its request was answered as it should be."""
         if went_well and self._body is not None and (self._outgoing is not None or not self.is_sent):
             return self._body.seen
         self.look(asyncio.get_running_loop().time())
@@ -157,7 +158,7 @@ class StallWatch:
 
     @property
     def waiting_for(self) -> Side:
-        """The side whose turn it is."""
+        """The side that is being waited for."""
         if self.receiver is None:
             return self._sender
         if self._outgoing is None or self._has_come or self._outgoing.is_backed_up:
@@ -166,17 +167,17 @@ class StallWatch:
 
     @property
     def _has_come(self) -> bool:
-        """All of the body has come in."""
+        """Tell if all of the body has come in."""
         return self._body is None or self._body.seen >= self._body.length
 
     def lasts(self, now_s: float) -> bool:
-        """It has been on its way for a while."""
+        """Tell if it has been in transfer for a while."""
         return self._began_s is not None and now_s - self._began_s > MOMENT_S
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
     def look(self, now_s: float) -> None:
-        """See what moved since the last look."""
+        """Take a sample of the bytes that moved."""
         if self._incoming is not None and (self._body is None or not self._has_come):
             # A connection whose body is complete may carry another by now.
             self._incoming.look()
@@ -210,15 +211,15 @@ class StallWatch:
         beside = median_low(others) if others else None
         if self._rests:
             self._restart(now_s)
-        elif now_s - self._moved_s >= (patience_s := self.patience_s * stall_factor(beside)):
-            self._give_up(f"no byte moved for {patience_s:.3g} s")
-        elif self._window is not None and now_s - self._window[0] >= self.patience_s:
+        elif now_s - self._moved_s >= (stall_timeout_s := self.stall_timeout_s * stall_factor(beside)):
+            self._give_up(f"no byte moved for {stall_timeout_s:.3g} s")
+        elif self._window is not None and now_s - self._window[0] >= self.stall_timeout_s:
             began_s, before = self._window
             rate = (self.passed_bytes - before) / (now_s - began_s)
             self._window = (now_s, self.passed_bytes)
             is_under_way = not self._has_come or (self._outgoing is not None and self._outgoing.is_backed_up)
             if is_under_way and trickles(rate, beside):
-                self._give_up(f"only {rate:.0f} bytes a second came for {self.patience_s:.3g} s")
+                self._give_up(f"only {rate:.0f} bytes a second came for {self.stall_timeout_s:.3g} s")
 
     def _give_up(self, words: str) -> None:
         if not self._words:
@@ -240,7 +241,7 @@ class StallWatch:
     async def __aexit__(self, *exc: object) -> None:
         self._traffic.leave(self, went_well=exc[0] is None)
         waited_for = self.waiting_for
-        # The body knows its watch: each would keep the other until the collector comes by, and with them the bytes.
+        # The body holds its watch: a reference back would keep both, and the bytes, until the collector runs.
         self._body = self._incoming = self._outgoing = None
         try:
             await self._scope.__aexit__(*exc)  # type: ignore[arg-type]
@@ -249,25 +250,25 @@ class StallWatch:
 
 
 class Traffic:
-    """All bodies of a process on their way, looked at ten times a second while there are any."""
+    """All bodies of a process in transfer, sampled ten times a second while there are any."""
 
     def __init__(self) -> None:
         self._watches: set[StallWatch] = set()
         self._ended_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def watch(self, patience_s: float, side: Side) -> StallWatch:
+    def watch(self, stall_timeout_s: float, side: Side) -> StallWatch:
         """A watch for a body that ``side`` sends, or (``StallWatch.receiver``) takes."""
-        return StallWatch(self, patience_s, side)
+        return StallWatch(self, stall_timeout_s, side)
 
     @property
     def passed_bytes(self) -> int:
-        """What all bodies got through so far."""
+        """Bytes that all bodies delivered so far."""
         return self._ended_bytes + sum(watch.passed_bytes for watch in self._watches)
 
     @property
     def lasting(self) -> int:
-        """Bodies that have been on their way for a while."""
+        """Bodies that have been in transfer for a while."""
         now_s = asyncio.get_running_loop().time()
         return sum(watch.lasts(now_s) for watch in self._watches)
 
@@ -281,7 +282,7 @@ class Traffic:
         self._ended_bytes += watch.final_bytes(went_well=went_well)
 
     def _look_later(self) -> None:
-        every_s = min([LOOK_EVERY_S, *(watch.patience_s / 8 for watch in self._watches)])
+        every_s = min([LOOK_EVERY_S, *(watch.stall_timeout_s / 8 for watch in self._watches)])
         self._timer = asyncio.get_running_loop().call_later(every_s, self._look)
 
     def _look(self) -> None:

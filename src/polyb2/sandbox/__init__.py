@@ -1,7 +1,7 @@
 """An embedded pair of S3-compatible servers on loopback, for the demo and the tests: a Polygon-like source, a B2-like target.
 
-Real HTTP, real signatures, the quirks of both services as users met them, and scripted faults on any operation. It stands
-alone: nothing here knows the rest of polyb2, so that a mistake there cannot hide in a shared assumption.
+Real HTTP, real signatures, the quirks of both services as users met them, and scripted faults on any operation. It is
+independent: nothing here knows the rest of polyb2, so that a mistake there cannot hide in a shared assumption.
 """
 
 from polyb2.sandbox.faults import Answer, Call, Cut, Delay, Drip, Fault, FlipBody, FlipStored, Reset, Shape, Stall

@@ -16,7 +16,7 @@ XML = "application/xml"
 
 
 class DroppedError(Exception):
-    """The connection is cut: nothing more is answered."""
+    """The connection is cut: no more is sent."""
 
 
 class S3Error(Exception):
@@ -80,7 +80,7 @@ class Reply:
 
 @dataclass(slots=True)
 class Exchange:
-    """One request: what it asks, and what faults did to it."""
+    """One request, and the marks that faults left on it."""
 
     operation: str
     key: str
@@ -149,7 +149,7 @@ async def until_gone(request: web.BaseRequest) -> None:
 
 
 async def send(exchange: Exchange, reply: Reply) -> web.StreamResponse:
-    """Write a reply as the faults left it.
+    """Write a reply as the faults changed it.
 
     Raises:
         DroppedError: the reply was cut.

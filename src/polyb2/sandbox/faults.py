@@ -1,4 +1,4 @@
-"""Scripted faults: put one on an operation, a key, a part, for so many requests, and see what the client makes of it."""
+"""Scripted faults: inject one on an operation, a key or a part, for a number of requests, and observe the client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polyb2.sandbox.exchange import DroppedError, Exchange, Reply, S3Error, erro
 
 
 class Action:
-    """What a fault does; by default nothing."""
+    """The effect of a fault; none by default."""
 
     async def before(self, exchange: Exchange) -> Reply | None:
         """Before the operation, its body unread; a reply stands in for the operation."""
@@ -60,7 +60,7 @@ class Answer(Action):
 
 @dataclass(frozen=True, slots=True)
 class Reset(Action):
-    """A connection reset: before anything, within the body (of the request, or of a GET's answer), or after the deed."""
+    """A connection reset: before anything, within the body (of the request, or of a GET's answer), or after the operation."""
 
     when: Literal["before", "middle", "after"] = "before"
     after_bytes: int = 1
@@ -106,7 +106,7 @@ class Shape(Action):
 
 @dataclass(frozen=True, slots=True)
 class Stall(Action):
-    """No byte for as long as the client stays: of the answer, or (``reading``) taken from the request."""
+    """No byte for as long as the client stays: of the answer, or (``reading``) of the request."""
 
     after_bytes: int = 0
     reading: bool = False
@@ -166,7 +166,7 @@ class Delay(Action):
 
 @dataclass(frozen=True, slots=True)
 class Call(Action):
-    """Run something in between: replace the object, abort the upload, kill a process."""
+    """Run code in between: replace the object, abort the upload, kill a process."""
 
     run: Callable[[], Awaitable[None] | None]
     when: Literal["before", "after"] = "before"
@@ -194,14 +194,14 @@ class Fault:
     Attributes:
         operation: list, head, get, put, create, upload_part, complete, abort, list_parts, list_uploads, head_bucket, delete,
             or ``*``.
-        action: what happens.
+        action: its effect.
         key: glob of keys.
         part: only this part number.
-        times: how many matching requests it hits; 0 is all.
-        skip: how many it lets pass first.
+        times: the number of matching requests it hits; 0 is all.
+        skip: the number of matching requests it lets pass first.
         share: of those left, only this share at random.
         dice: the randomness of ``share``; give one with a seed.
-        hits: how often it struck.
+        hits: the number of requests it hit.
     """
 
     operation: str
@@ -215,7 +215,7 @@ class Fault:
     hits: int = 0
 
     def strikes(self, exchange: Exchange) -> bool:
-        """Whether this request is hit; counts it."""
+        """Tell if this request is hit; counts it."""
         if self.operation not in {"*", exchange.operation} or not fnmatchcase(exchange.key, self.key):
             return False
         if self.part not in {None, exchange.part} or (self.times and self.hits >= self.times):

@@ -18,7 +18,7 @@ _ROW = "O:SPY240119C00{strike:06}000,{bid},{size},{ask},{size},{time},{seq}\n"
 
 
 class Content(Protocol):
-    """What an object's bytes come from."""
+    """The source of an object's bytes."""
 
     @property
     def size(self) -> int: ...

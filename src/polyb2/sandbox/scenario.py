@@ -89,7 +89,7 @@ def _publish(source: SourceServer, dataset: str, day: date) -> None:
 
 
 def _loaded_s(day: date) -> float:
-    """Files are loaded the morning after."""
+    """The modification time: files are loaded the morning after."""
     return datetime(day.year, day.month, day.day, 15, 12, 7, tzinfo=UTC).timestamp() + 86_400
 
 

@@ -1,39 +1,53 @@
-"""What both servers share: sockets, signatures, faults, and a record of every request."""
+"""The base of both servers: sockets, signatures, faults, a record of every request, and the listing that both answer."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import fnmatch
 import socket
 import ssl
 import time
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Self
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote
+from xml.sax.saxutils import escape
 
 from aiohttp import web
 
-from polyb2.sandbox.exchange import DroppedError, Exchange, Record, Reply, S3Error, error_reply, http_date, send
+from polyb2.sandbox.exchange import (
+    DroppedError,
+    Exchange,
+    Record,
+    Reply,
+    S3Error,
+    error_reply,
+    http_date,
+    send,
+    xml_reply,
+)
 from polyb2.sandbox.faults import Fault
 from polyb2.sandbox.sigv4 import check_signature
 
 RECORDS_MAX = 100_000
 READ_BUFFER_BYTES = 1 << 20
 _NOT_FOUND = 404
+PAGE_KEYS = 1000
 
 
 class SandboxServer:
     """One S3-like server on loopback; subclasses have a method ``on_<operation>`` for each operation they know.
 
     Attributes:
-        bucket: the only bucket there is.
+        bucket: the only bucket.
         access_key: the key id; its secret is ``secret_key``.
         keys_revoked: answer every request with InvalidAccessKeyId.
         region: the only one that signatures may name; empty takes any.
-        host: where it listens, an address of loopback.
-        clock_offset_s: by how much this server's clock is off.
-        requests: what was answered, newest last.
+        host: the address it listens on, of loopback.
+        clock_offset_s: seconds by which this server's clock is off.
+        requests: the answered requests, newest last.
         in_flight: requests under way.
     """
 
@@ -81,7 +95,7 @@ class SandboxServer:
     # -- what tests ask -----------------------------------------------------------------------------------------------
 
     def inject(self, fault: Fault) -> Fault:
-        """Put a fault on this server; its ``hits`` tell how often it struck."""
+        """Inject a fault into this server; its ``hits`` count the requests it hit."""
         self._faults.append(fault)
         return fault
 
@@ -89,7 +103,7 @@ class SandboxServer:
         self._faults.clear()
 
     def count(self, operation: str = "*", key: str = "*") -> int:
-        """How many matching requests were answered."""
+        """The number of matching requests that were answered."""
         return sum(operation in {"*", item.operation} and fnmatch.fnmatchcase(item.key, key) for item in self.requests)
 
     # -- requests -----------------------------------------------------------------------------------------------------
@@ -110,7 +124,7 @@ class SandboxServer:
             reply.headers.setdefault("Date", http_date(time.time() + self.clock_offset_s))
             reply.headers.setdefault("Keep-Alive", "timeout=5")
             if reply.headers.get("Content-Type") != "text/html":
-                # Each answer of an S3 service has one; a page of somebody in between has not.
+                # Each answer of an S3 service has one; an intermediary's page has none.
                 reply.headers.setdefault("x-amz-request-id", f"{len(self.requests):016X}")
             status = reply.status
             return await send(exchange, reply)
@@ -171,3 +185,43 @@ class SandboxServer:
         for action in struck:
             reply = await action.after(exchange, reply)
         return reply
+
+
+def list_objects(keys: Sequence[str], query: Mapping[str, str], bucket: str, entry: Callable[[str], str]) -> Reply:
+    """A ListObjectsV2 answer.
+
+    Args:
+        keys: all keys, sorted.
+        query: of the request.
+        bucket: its name.
+        entry: the XML of a key's facts, without the key.
+    """
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+    limit = min(int(query.get("max-keys", PAGE_KEYS)), PAGE_KEYS)
+    by_url = query.get("encoding-type") == "url"
+    encode = (lambda text: quote(text, safe="/~")) if by_url else escape
+    token = query.get("continuation-token")
+    after = base64.urlsafe_b64decode(token).decode() if token else query.get("start-after", "")
+    items: list[str] = []
+    index = max(bisect_left(keys, prefix), bisect_right(keys, after) if after else 0)
+    last = ""
+    while index < len(keys) and keys[index].startswith(prefix) and len(items) < limit:
+        key = keys[index]
+        cut = key.find(delimiter, len(prefix)) if delimiter else -1
+        if cut < 0:
+            items.append(f"<Contents><Key>{encode(key)}</Key>{entry(key)}</Contents>")
+            last, index = key, index + 1
+        else:
+            folder = key[: cut + len(delimiter)]
+            items.append(f"<CommonPrefixes><Prefix>{encode(folder)}</Prefix></CommonPrefixes>")
+            last = folder + "\U0010ffff"
+            index = bisect_left(keys, last)
+    truncated = index < len(keys) and keys[index].startswith(prefix) and limit > 0
+    more = f"<NextContinuationToken>{base64.urlsafe_b64encode(last.encode()).decode()}</NextContinuationToken>"
+    return xml_reply(
+        f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>{bucket}</Name>'
+        f"<Prefix>{encode(prefix)}</Prefix><KeyCount>{len(items)}</KeyCount><MaxKeys>{limit}</MaxKeys>"
+        f"{'<EncodingType>url</EncodingType>' if by_url else ''}"
+        f"<IsTruncated>{'true' if truncated else 'false'}</IsTruncated>{more if truncated else ''}"
+        f"{''.join(items)}</ListBucketResult>"
+    )

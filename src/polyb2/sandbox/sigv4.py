@@ -20,14 +20,14 @@ _FORBIDDEN = 403
 def check_signature(
     method: str, raw_path: str, headers: Mapping[str, str], keys: Mapping[str, str], offset_s: float = 0.0
 ) -> str:
-    """Check a request's signature; the region that it names.
+    """Check a request's signature; return the region that it names.
 
     Args:
         method: the HTTP method.
         raw_path: path and query as they came over the wire.
         headers: of the request; names in any case.
         keys: secret by access key id.
-        offset_s: by how much the server's clock is off.
+        offset_s: seconds by which the server's clock is off.
 
     Raises:
         S3Error: as S3 answers a bad one.

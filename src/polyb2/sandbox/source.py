@@ -1,4 +1,4 @@
-"""The Polygon-like source: an open listing, and a GET that is answered 403 for whatever the plan or the day does not have."""
+"""The Polygon-like source: an open listing, and a GET that is answered 403 for anything that the plan or the day lacks."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from polyb2.sandbox.exchange import Exchange, Reply, S3Error, http_date
-from polyb2.sandbox.listing import list_objects
 from polyb2.sandbox.objects import Content, InMemory, SourceObject
-from polyb2.sandbox.server import SandboxServer
+from polyb2.sandbox.server import SandboxServer, list_objects
 
 
 class SourceServer(SandboxServer):
     """Flat files, read-only to its clients.
 
     Attributes:
-        entitled: which keys the plan includes.
+        entitled: tells which keys the plan includes.
         honours_if_match: answer 412 where If-Match does not match (the real service: not known).
         answers_part_number: answer ``?partNumber=`` for composite objects (the real service: not known).
     """

@@ -1,4 +1,4 @@
-"""Where the target keeps bytes: in memory, in a folder, or nowhere but as a hash (for runs that only measure)."""
+"""The storage of the target: in memory, in a folder, or as hashes only (for runs that only measure)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The B2-like target: always versioned, always signed, strict about parts, and with the quirks that users met.
 
 Complete is not idempotent; checksum headers and conditional writes are refused; a key without listBuckets gets 403 for HEAD
-of what is not there; part ETags may be switched to something that is no MD5.
+of a missing key; part ETags may be switched to values that are not MD5s.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from typing import Literal
 from xml.sax.saxutils import escape
 
 from polyb2.sandbox.exchange import Exchange, Reply, S3Error, xml_reply
-from polyb2.sandbox.listing import list_objects
 from polyb2.sandbox.multipart import Upload, listed_parts, listed_uploads, wanted_parts
-from polyb2.sandbox.server import SandboxServer
+from polyb2.sandbox.server import SandboxServer, list_objects
 from polyb2.sandbox.source import ranged
 from polyb2.sandbox.storage import Blob, Store
 from polyb2.sandbox.versions import Version, entry_xml, headers_of, metadata_of, version_xml
@@ -52,15 +51,15 @@ class TargetServer(SandboxServer):
     """A bucket.
 
     Attributes:
-        etags: ``md5``, or ``opaque``: ETags of parts and objects that look like MD5s and are none.
+        etags: ``md5``, or ``opaque``: ETags of parts and objects that look like MD5s and are not.
         lacks_list_buckets: HEAD of a missing key is 403 instead of 404.
         cap_exceeded: every write is refused for a spending cap.
         capabilities: what the key may do.
-        assembly_s: how long a completed object stays invisible.
+        assembly_s: seconds for which a completed object stays invisible.
         lifecycle: the rules of the bucket, as XML; empty where it has none.
         locked: new versions are locked by default.
         checks_content_md5: refuse a body that differs from its Content-MD5.
-        drops_metadata: names that a proxy in between takes out.
+        drops_metadata: names that a proxy in between removes.
     """
 
     def __init__(self, folder: Path | None = None, *, hashes_only: bool = False) -> None:
@@ -102,7 +101,7 @@ class TargetServer(SandboxServer):
         del self._uploads[upload_id]
 
     async def store(self, key: str, data: bytes, metadata: Mapping[str, str] | None = None) -> Version:
-        """Put an object as somebody else would."""
+        """Store an object as another client would."""
 
         async def body() -> AsyncIterator[bytes]:
             yield data
@@ -165,7 +164,7 @@ class TargetServer(SandboxServer):
         return list_objects(self.keys(), exchange.query, self.bucket, lambda key: entry_xml(self.current(key)))
 
     async def on_list_versions(self, exchange: Exchange) -> Reply:
-        """All versions at once: nobody asks this of a large prefix."""
+        """All versions in one page, as no client lists a large prefix."""
         prefix = exchange.query.get("prefix", "")
         body = "".join(
             version_xml(version, is_latest=version is self._versions[key][-1])

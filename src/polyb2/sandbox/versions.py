@@ -1,4 +1,4 @@
-"""The versions of the target's objects, and how they are told in answers."""
+"""The versions of the target's objects, and their representation in answers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Version:
 
 
 def entry_xml(version: Version | None) -> str:
-    """What ListObjectsV2 tells of a key beside its name; a key that has just lost its current version is empty."""
+    """The facts of a key in ListObjectsV2; a key that has just lost its current version is empty."""
     stamp = datetime.fromtimestamp(version.created_s if version else 0, UTC).isoformat(timespec="milliseconds")
     return (
         f"<LastModified>{stamp.replace('+00:00', 'Z')}</LastModified>"

@@ -13,7 +13,7 @@ from typing import Any
 from polyb2.core.coverage import Day, YearCalendar, lag_s
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import DateRange
-from polyb2.flow.inspect.coverage import RECENT_DAYS, days_of, resolve_known
+from polyb2.flow.inspect.completeness import RECENT_DAYS, days_of, resolve_known
 from polyb2.flow.mirror import Mirror
 from polyb2.ledger.binding import DISCOVERED
 from polyb2.ledger.ledger import Ledger

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from polyb2.core.errors import AccountStoppedError, Kind, Origin, RemoteError, Side
-from polyb2.core.timing import TIMING
+from polyb2.core.retry import TIMING
 from polyb2.flow.run.breaker import BreakerState, CircuitBreaker
 from polyb2.flow.run.diagnosis import Probed
 from tests.virtual import play
 
 AWAY = RemoteError(Side.SOURCE, Kind.UNREACHABLE, "the source cannot be reached")
 REFUSED = RemoteError(Side.TARGET, Kind.KEYS_REFUSED, "the keys are refused")
-MOVED = RemoteError(Side.TARGET, Kind.MISCONFIGURED, "a redirect", origin=Origin.STRANGER)
+MOVED = RemoteError(Side.TARGET, Kind.MISCONFIGURED, "a redirect", origin=Origin.INTERMEDIARY)
 GIVE_UP_S = 600.0
 
 
 class Sides:
-    """Both sides; ``problem`` is what a probe finds."""
+    """Both sides; ``problem`` is the result of a probe."""
 
     def __init__(self) -> None:
         self.proofs = 0

@@ -17,7 +17,7 @@ LEASE_S = 60.0
 
 
 class Books:
-    """A ledger, as far as leases go."""
+    """The lease operations of a ledger."""
 
     def __init__(self) -> None:
         self.workers: list[str] = []
@@ -48,7 +48,7 @@ class Books:
 
 
 class Scene:
-    """A lease that is kept, and what it tells."""
+    """A lease that is kept, and its events."""
 
     def __init__(self) -> None:
         self.books = Books()
@@ -119,7 +119,7 @@ def test_after_a_loss_a_new_worker_begins(loss: str) -> None:
 
 
 def test_a_lease_that_was_lost_while_it_was_renewed_stays_lost() -> None:
-    """A claim met the loss and was dropped unsettled: a renewed lease would keep its row from everybody."""
+    """A claim met the loss and was dropped unsettled: a renewed lease would keep its row from every other worker."""
 
     async def act(scene: Scene) -> None:
         scene.books.renewing_s = 1.0
@@ -163,4 +163,4 @@ def test_given_back_once(caplog: pytest.LogCaptureFixture) -> None:
         await scene.lease.give_back()
 
     scene(act)
-    assert "the files in hand come free in 60 s: the disk is full" in caplog.text
+    assert "the claimed files are released in 60 s: the disk is full" in caplog.text

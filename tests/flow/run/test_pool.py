@@ -1,4 +1,4 @@
-"""The pool on protocols, in virtual time: when it claims, how much, and how it ends."""
+"""The pool on protocols, in virtual time: the times and number of its claims, and its end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from polyb2.flow.run.slots import Slot, Slots
 from polyb2.ledger.claims import QueueState
 from polyb2.ledger.leases import Load, Worker
 from polyb2.meters import Meters
-from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.limiter import Bandwidth
 from tests.virtual import play
 
 LEASE_S = 60.0
@@ -34,14 +34,14 @@ class Guard:
 
 
 class Place:
-    """A side that nothing is asked of here."""
+    """A side that receives no request here."""
 
     def __init__(self) -> None:
         self.guard = Guard()
 
 
 class Books:
-    """A ledger with so many files to claim."""
+    """A ledger with a number of files to claim."""
 
     def __init__(self, files: int) -> None:
         self.waiting = [_claim(number) for number in range(files)]
@@ -121,7 +121,7 @@ def _claim(number: int) -> Claim:
 
 
 class Scene:
-    """A pool and all that it works with."""
+    """A pool and its collaborators."""
 
     def __init__(self, files: int, *, slots: int = 4, limit: int | None = None, drain_s: float = 10.0) -> None:
         self.books, self.work = Books(files), Work()
@@ -145,7 +145,7 @@ class Scene:
         play(act())
 
     async def run(self) -> float:
-        """Run the pool to its end; the seconds that it took."""
+        """Run the pool to its end; return the seconds that it took."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         await self.pool.run()

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.integrity import ProofMark
 from polyb2.core.parts import PartPlan
-from polyb2.core.proof import ProofMark
 from polyb2.core.records import (
     Claim,
     OpenUpload,
@@ -27,7 +27,7 @@ from polyb2.flow.mirror import Mirror, PartEtags
 from polyb2.flow.run.slots import Slots
 from polyb2.flow.transfer.attempt import Attempt
 from polyb2.meters import Meters
-from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.limiter import Bandwidth
 
 KEY = "us_stocks_sip/trades_v1/2024/01/2024-01-02.csv.gz"
 SIZE = 11_000_000
@@ -54,8 +54,8 @@ class Bucket:
     Attributes:
         answers: to Complete, one after the other: an error, or None.
         takes_effect: a Complete that fails has published all the same.
-        unseen: so many HEADs do not show the object yet.
-        survives: so many aborts leave the upload where it is.
+        unseen: the number of HEADs that do not show the object yet.
+        survives: the number of aborts that leave the upload in place.
         asked: requests by name.
     """
 
@@ -107,7 +107,7 @@ class Bucket:
 
 @dataclass
 class Books:
-    """A ledger, as far as uploads go; ``written`` is what was written, in order."""
+    """The upload operations of a ledger; ``written`` has its writes, in order."""
 
     abandoned: list[Upload] = field(default_factory=list)
     written: list[str] = field(default_factory=list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polyb2.core.errors import RemoteError
-from polyb2.flow.transfer.leftovers import abort_all_abandoned, abort_strangers
+from polyb2.flow.transfer.leftovers import abort_all_abandoned, abort_orphans
 from tests.flow.transfer.scene import KEY, UPLOAD, Scene
 from tests.virtual import play
 
@@ -50,7 +50,7 @@ def test_of_a_key_all_uploads_but_our_own_are_aborted_and_none_of_a_longer_key(o
     async def act() -> None:
         scene = Scene()
         scene.bucket.uploads.add("of a lost Create")
-        await abort_strangers(scene.mirror, KEY, own)
+        await abort_orphans(scene.mirror, KEY, own)
         assert scene.bucket.uploads == left
         assert scene.bucket.asked["abort"] == 2 - len(left)
 

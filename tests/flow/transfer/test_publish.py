@@ -1,4 +1,4 @@
-"""Complete and what may become of it, on protocols and in virtual time."""
+"""Complete and its possible outcomes, on protocols and in virtual time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import deque
 import pytest
 
 from polyb2.core.errors import Kind, RemoteError
-from polyb2.core.timing import TIMING
+from polyb2.core.retry import TIMING
 from polyb2.flow.mirror import DrainedError
 from polyb2.flow.transfer.publish import publish
 from tests.flow.transfer.scene import SIZE, Bucket, Scene, lost, made_by

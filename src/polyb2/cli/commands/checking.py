@@ -54,13 +54,13 @@ def _outliving_reader(show: Callable[[T], object]) -> Callable[[T], None]:
 
 async def _verify(settings: Settings, selection: Selection, tell: Tell, *, deep: bool, mend: bool) -> Findings:
     from polyb2.flow.inspect.verify import verify as compare
-    from polyb2.notify.notifier import tell_once
-    from polyb2.notify.reporter import verified
+    from polyb2.notify.messages import verified
+    from polyb2.notify.notifier import notify_once
     from polyb2.opening import open_mirror
 
     async with open_mirror(settings, read_only=not mend) as mirror:
         findings = await compare(mirror, selection, deep=deep, mend=mend, tell=tell)
-    await tell_once(settings, verified(findings), over=None if findings.found else "verify ")
+    await notify_once(settings, verified(findings), over=None if findings.found else "verify ")
     return findings
 
 

@@ -24,11 +24,11 @@ from polyb2.core.units import parse_size
 
 if TYPE_CHECKING:
     from polyb2.config import Settings
-    from polyb2.core.checkup import Checkup
     from polyb2.core.estimate import Estimate, Rate
     from polyb2.core.prices import Prices
+    from polyb2.doctor.checks import Checkup
     from polyb2.flow.discover.findings import Report
-    from polyb2.flow.inspect.coverage import Lacking
+    from polyb2.flow.inspect.completeness import Lacking
     from polyb2.flow.inspect.datasets import Entry
     from polyb2.flow.mirror import Mirror
     from polyb2.ledger.ledger import Ledger
@@ -138,7 +138,7 @@ async def _coverage(
     settings: Settings, selection: Selection, patterns: Sequence[str], *, as_json: bool, require: bool
 ) -> Lacking:
     """Print the calendar or the JSON, while it is made; what is lacking, where that is required."""
-    from polyb2.flow.inspect.coverage import Lacking, lacking_of, resolve_known, write_json
+    from polyb2.flow.inspect.completeness import Lacking, lacking_of, resolve_known, write_json
 
     async with opened_ledger(settings) as ledger:
         datasets = await resolve_known(ledger, patterns)
@@ -181,7 +181,7 @@ def datasets(
 
 
 async def _entries(settings: Settings, patterns: tuple[str, ...], *, probing: bool) -> list[Entry]:
-    from polyb2.flow.inspect.coverage import resolve_known
+    from polyb2.flow.inspect.completeness import resolve_known
     from polyb2.flow.inspect.datasets import known_datasets
 
     async with opened_ledger(settings) as ledger:
@@ -194,7 +194,7 @@ async def _entries(settings: Settings, patterns: tuple[str, ...], *, probing: bo
 
 async def _probed(settings: Settings, ledger: Ledger, patterns: tuple[str, ...]) -> list[Entry]:
     from polyb2.core.retry import LOOKING
-    from polyb2.flow.discover.chosen import resolve_datasets
+    from polyb2.flow.discover.resolve import resolve_datasets
     from polyb2.flow.inspect.datasets import known_datasets, probe
     from polyb2.opening import open_source
 
@@ -228,7 +228,7 @@ def doctor(as_json: o.Json = False) -> None:
 
 
 def _examine() -> Checkup:
-    from polyb2.core.checkup import Checkup, Level
+    from polyb2.doctor.checks import Checkup, Level
 
     try:
         settings = configured()

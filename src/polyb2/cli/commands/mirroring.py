@@ -99,15 +99,15 @@ def _exit_code(result: RunResult, *, watch: bool) -> ExitCode:
 async def _discover(settings: Settings, selection: Selection, consent: Consent) -> Report:
     from polyb2.flow.discover.consent import discover as discover_with
     from polyb2.flow.discover.discovery import Discovery
-    from polyb2.notify.notifier import tell_once
-    from polyb2.notify.reporter import revised
+    from polyb2.notify.messages import revised
+    from polyb2.notify.notifier import notify_once
     from polyb2.opening import open_mirror
 
     replaced: list[str] = []
     async with open_mirror(settings) as mirror:
         mirror.on_revised = replaced.append
         report = await discover_with(Discovery(mirror, selection), consent)
-    await tell_once(settings, [revised(key) for key in replaced])
+    await notify_once(settings, [revised(key) for key in replaced])
     return report
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from polyb2.cli.output.console import NAMED_MAX, console, print_table, table
 from polyb2.core.coverage import SETTLED, Day, DayState
 from polyb2.core.selection import Mode, Selection, historical
-from polyb2.flow.inspect.coverage import DaysOfYear, Lacking, by_year
+from polyb2.flow.inspect.completeness import DaysOfYear, Lacking, by_year
 
 if TYPE_CHECKING:
     from polyb2.ledger.ledger import Ledger

@@ -13,10 +13,10 @@ from rich.text import Text
 from polyb2.cli.logs import OUTPUT, print_failure
 from polyb2.cli.output.console import COLOURS, console, dataset_table, indented, line_printer, print_named
 from polyb2.cli.output.frame import elided
-from polyb2.core.checkup import Checkup, Level
 from polyb2.core.exit_codes import ExitCode
 from polyb2.core.status import TRANSITIONS, Status
 from polyb2.core.units import format_duration, format_size
+from polyb2.doctor.checks import Checkup, Level
 
 if TYPE_CHECKING:
     from polyb2.core.records import OpenUpload

@@ -1,4 +1,4 @@
-"""Discovery that asks before it queues a great deal: the guard of ``POLYB2_MAX_PLAN_BYTES``."""
+"""Discovery that asks before it queues a large plan: the guard of ``POLYB2_MAX_PLAN_BYTES``."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from polyb2.flow.discover.findings import Report
 
 
 class PlanTooLargeError(UsageError):
-    """A plan is above ``POLYB2_MAX_PLAN_BYTES``, and nobody said yes; nothing of it was queued."""
+    """A plan is above ``POLYB2_MAX_PLAN_BYTES`` and was not confirmed; nothing of it was queued."""
 
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What may be queued without asking.
+    """The plans that may be queued without asking.
 
     Attributes:
         max_bytes: ``POLYB2_MAX_PLAN_BYTES``.
         given: ``--yes``.
-        ask: asks a person, None where there is no terminal.
+        ask: asks the user; None if there is no terminal.
     """
 
     max_bytes: int
@@ -31,7 +31,7 @@ class Consent:
     ask: Callable[[str], Awaitable[bool]] | None = None
 
     def covers(self, report: Report) -> bool:
-        """Whether the plan is small enough not to ask."""
+        """Tell if the plan is small enough not to ask."""
         return self.given or report.total("bytes_queued") <= self.max_bytes
 
     async def obtain(self, report: Report) -> None:
@@ -59,7 +59,7 @@ async def discover(discovery: Discovery, consent: Consent, on_queued: Callable[[
 async def discover_unasked(
     discovery: Discovery, consent: Consent, on_queued: Callable[[], None] = lambda: None
 ) -> Report:
-    """Survey, queue what needs no yes, and hold the rest until somebody says it: a watch has nobody to ask."""
+    """Survey, queue the part that needs no confirmation, and hold the rest until it is confirmed: a watch cannot ask."""
     if consent.given:
         return await discovery.queue(on_queued)
     report = await discovery.survey()
@@ -67,10 +67,10 @@ async def discover_unasked(
 
 
 def agreed(report: Report, max_bytes: int) -> frozenset[Plan]:
-    """What may be queued unasked, of new files and of replaced ones each by themselves.
+    """The kinds of plan that may be queued without asking, new files and replaced files separately.
 
-    All of them if that is little enough; else those that no earlier look held, if these are, so that what waits for a yes
-    does not hold up what came since.
+    Both fresh and held files if their total is within the limit; else the fresh ones alone, if these are, so that files
+    that wait for confirmation do not block later ones.
     """
     allowed: set[Plan] = set()
     for fresh, held in ((Plan.NEW, Plan.NEW_HELD), (Plan.REVISED, Plan.REVISED_HELD)):

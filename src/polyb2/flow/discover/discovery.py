@@ -1,4 +1,4 @@
-"""From the source's listing into the queue.
+"""Discovery: from the source's listing into the queue.
 
 Prefix by prefix, page by page: each listed file is compared with the ledger; what is new is first looked for in the bucket,
 and adopted where it is proven equal; the rest is queued. A listing error is an error, never "no files". A survey comes first,
@@ -15,15 +15,15 @@ from datetime import date
 
 from polyb2.core.compare import Adoption, Change, Plan, adoption, compare, listed_equal, plan_of
 from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.integrity import Verification
 from polyb2.core.keys import FileName, parse_key
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.parts import bytes_to_send, plan_parts
-from polyb2.core.proof import Verification
 from polyb2.core.records import ListedObject, Mirrored, Revision, StoredObject
 from polyb2.core.selection import DateRange, Selection
-from polyb2.flow.discover.chosen import resolve_datasets
 from polyb2.flow.discover.findings import DatasetReport, Report, not_published
-from polyb2.flow.discover.listed import ListingError, Sieve, bounded
+from polyb2.flow.discover.listed import ListingError, ListingFilter, bounded
+from polyb2.flow.discover.resolve import resolve_datasets
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.transfer.proof import equals_source
 from polyb2.ledger.binding import DISCOVERED
@@ -32,7 +32,7 @@ from polyb2.ledger.listings import Discovered
 
 log = logging.getLogger(__name__)
 KEPT_FILES_MAX = 20_000
-"""How many files a survey keeps (some 10 MB) so that they can be queued without a second listing."""
+"""Files that a survey keeps (some 10 MB) so that they can be queued without a second listing."""
 
 
 class Discovery:
@@ -46,10 +46,10 @@ class Discovery:
         only_known: bool = False,
         since: Mapping[str, date] | None = None,
     ) -> None:
-        """Say what is to be listed.
+        """Take the selection to list.
 
         Args:
-            mirror: into whose ledger.
+            mirror: the mirror whose ledger is filled.
             selection: of which files.
             only_known: files that the ledger does not have are left out,
             since: but for those dated so or later, by dataset.
@@ -63,7 +63,7 @@ class Discovery:
         self._surveyed: tuple[Report, list[_Findings]] | None = None
 
     async def survey(self) -> Report:
-        """What :meth:`queue` would do; the ledger stays as it is.
+        """Report the effect of :meth:`queue`, without changing the ledger.
 
         Raises:
             UsageError: a pattern names nothing that the source lists.
@@ -90,10 +90,10 @@ class Discovery:
         Args:
             on_queued: wakes the workers.
             relist: list again although a survey is at hand, because time has gone by since.
-            agreed: what may be queued; the rest of the plan is held.
+            agreed: the kinds of plan that may be queued; the rest is held.
 
         Raises:
-            RemoteError: a listing failed; of one that cannot be, once the other datasets are done.
+            RemoteError: a listing failed; an unusable one is raised after the other datasets are done.
         """
         surveyed, self._surveyed = self._surveyed, None
         if surveyed is not None and not relist:
@@ -111,7 +111,7 @@ class Discovery:
         return report
 
     async def _findings(self, report: Report) -> AsyncIterator[_Findings]:
-        """Page by page what there is to do, counted in ``report``; a dataset whose listing cannot be holds up no other."""
+        """The findings page by page, counted in ``report``; a dataset with an unusable listing does not stop the others."""
         if not self._datasets:
             self._datasets = await resolve_datasets(self._mirror.source, self._selection.datasets, self._refused)
         for name in self._refused:
@@ -126,22 +126,22 @@ class Discovery:
             except RemoteError as error:
                 if not isinstance(error, ListingError) and error.kind is not Kind.BAD_ANSWER:
                     raise
-                log.error("%s: left out: %s", dataset, error, extra=told(LogEvent.DISCOVERY_FAILED))  # noqa: TRY400 - no bug of ours
+                log.error("%s: left out: %s", dataset, error, extra=log_fields(LogEvent.DISCOVERY_FAILED))  # noqa: TRY400 - no bug of ours
                 report.failed[dataset] = error
         report.not_published = not_published(self._selection, met)
 
     async def _of_dataset(self, dataset: str, report: Report, met: set[DateRange]) -> AsyncIterator[_Findings]:
         for prefix in self._selection.prefixes(dataset):
             began = self._mirror.ledger.clock.utc()
-            sieve = Sieve(dataset, prefix, report.ignore)
-            async for page in self._pages(prefix, sieve):
+            accepted = ListingFilter(dataset, prefix, report.ignore)
+            async for page in self._pages(prefix, accepted):
                 yield await self._compare(page, report, report.datasets[dataset])
             month = prefix.removeprefix(dataset).strip("/").replace("/", "-")
-            seen = ListedDays(dataset, month, frozenset(sieve.days), began)
+            seen = ListedDays(dataset, month, frozenset(accepted.days), began)
             yield _Findings(report.datasets[dataset], listed=seen)
-            met |= {span for span in self._selection.ranges if any(day in span for day in sieve.days)}
+            met |= {span for span in self._selection.ranges if any(day in span for day in accepted.days)}
 
-    async def _pages(self, prefix: str, sieve: Sieve) -> AsyncIterator[_Page]:
+    async def _pages(self, prefix: str, accepted: ListingFilter) -> AsyncIterator[_Page]:
         """Listing pages of a prefix with the files of the selection, each beside the bucket's objects of the same keys."""
         bucket = _Merge(bounded(self._mirror.target.pages(prefix), Side.TARGET, prefix))
         after = prefix
@@ -153,13 +153,13 @@ class Discovery:
                 ordered = ordered and listed.key > previous
                 previous = listed.key
                 page.keys.add(listed.key)
-                name = sieve.name_of(listed)
+                name = accepted.name_of(listed)
                 if name is not None and self._selection.has_date(name.date):
                     page.files.append(Discovered(name, listed))
             after = page.last
             page.ordered = ordered
             yield page
-        # The stretch after the last listed key: what the ledger knows there is gone.
+        # The stretch after the last listed key: files of the ledger there are gone.
         yield _Page(bucket, after, prefix + "\U0010ffff", ordered=ordered)
 
     async def _compare(self, page: _Page, report: Report, counts: DatasetReport) -> _Findings:
@@ -187,12 +187,12 @@ class Discovery:
         return _Findings(counts, found, gone, [key async for key in self._no_longer_held(page, planned | left_out)])
 
     def _takes_new(self, name: FileName) -> bool:
-        """Whether a file that the ledger does not have is wanted."""
+        """Tell if a file that the ledger does not have is wanted."""
         since = self._since.get(name.dataset)
         return not self._only_known or (since is not None and name.date >= since)
 
     def _parts(self, item: Discovered) -> int:
-        """In how many parts a file would be sent, as far as its size tells."""
+        """The number of parts in which a file would be sent, as far as its size tells."""
         mirror = self._mirror
         return plan_parts(item.listed.size, streams=mirror.slots.total, wanted=mirror.part_bytes).count
 
@@ -209,7 +209,7 @@ class Discovery:
             report.gone += await ledger.mark_gone(findings.gone)
 
     async def _read_back_adopted(self, findings: _Findings) -> None:
-        """Of files whose proof came after publishing, adopt those whose bytes are the source's; the others are to be sent."""
+        """Adopt files that were proven only after publishing if their bytes are the source's; the others are to be sent."""
         for index, item in enumerate(findings.files):
             if item.adopted is None or item.adopted.verification != Verification.READBACK:
                 continue
@@ -218,7 +218,7 @@ class Discovery:
                 findings.counts.count_unadopted(item, self._parts(item))
 
     async def _queue_or_hold(self, findings: _Findings, agreed: Collection[Plan]) -> None:
-        """Record what is agreed to, and what sends nothing; hold the rest."""
+        """Record the files that are agreed to, or that need no sending; hold the rest."""
         queued = [item for item in findings.files if item.plan is None or item.plan in agreed]
         held = [item for item in findings.files if item.plan is not None and item.plan not in agreed]
         if queued:
@@ -243,7 +243,7 @@ class Discovery:
                 yield key
 
     async def _no_longer_held(self, page: _Page, planned: set[str]) -> AsyncIterator[str]:
-        """What an earlier look held of the page's stretch of keys, and is listed no longer, or as the mirror has it."""
+        """Keys of the page that an earlier discovery held, and that are gone or now as the mirror has them."""
         if not page.ordered:
             return
         async for key in self._mirror.ledger.held_between(page.after, page.last):
@@ -252,7 +252,7 @@ class Discovery:
                 yield key
 
     async def _adopt(self, bucket: _Merge, listed: ListedObject) -> Mirrored | None:
-        """What the bucket already holds of a file that is new to the ledger, if it is proven equal or says so of itself."""
+        """The bucket's copy of a file that is new to the ledger, if it is proven equal or its metadata says so."""
         theirs = await bucket.find(listed.key)
         if theirs is None or theirs.size != listed.size:
             return None
@@ -265,7 +265,7 @@ class Discovery:
         return Mirrored(stored.etag, stored.version_id, worth.value)
 
     async def _reads_back_equal(self, listed: ListedObject, adopted: Mirrored) -> bool:
-        """Whether an object that was proven only after publishing has the source's bytes."""
+        """Tell if an object that was proven only after publishing has the source's bytes."""
         revision = Revision(1, listed.etag, listed.size, listed.last_modified_ms)
         stored = StoredObject(listed.size, adopted.etag, adopted.version_id)
         slot = await self._mirror.slots.for_part()
@@ -277,9 +277,9 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True)
 class _Findings:
-    """What there is to do about one page: files to record, files that are gone; already counted in ``counts``.
+    """The findings of one page: files to record, files that are gone; already counted in ``counts``.
 
-    After the last page of a prefix come the days that it showed. ``no_longer_held`` are keys that an earlier look held.
+    After the last page of a prefix come the days that it showed. ``no_longer_held`` are keys that an earlier discovery held.
     """
 
     counts: DatasetReport
@@ -302,7 +302,7 @@ class _Page:
 
 
 class _Merge:
-    """The bucket's listing of a prefix, walked beside the source's; it is not begun before a new key asks for it."""
+    """The bucket's listing of a prefix, read beside the source's; it is not requested before a new key needs it."""
 
     def __init__(self, pages: AsyncIterator[list[ListedObject]]) -> None:
         self._pages = pages

@@ -1,4 +1,4 @@
-"""What discovery found, by dataset and in all: the contract's ``discover --json`` and ``plan --json``."""
+"""The findings of discovery, by dataset and in all: the contract's ``discover --json`` and ``plan --json``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from polyb2.ledger.listings import Discovered
 
 KEYS_A_LISTING = 1000
 IGNORED_MAX = 1000
-"""How many keys that were left out are named."""
+"""Keys that are named of those left out."""
 
 
 class Kind(StrEnum):
-    """What a listed file is to the mirror; ``new`` and ``revised`` are what discovery queues."""
+    """The state of a listed file in the mirror; ``new`` and ``revised`` are queued by discovery."""
 
     NEW = "new"
     REVISED = "revised"
@@ -48,7 +48,7 @@ class Amount:
 
 @dataclass(slots=True)
 class DatasetReport:
-    """What discovery found for one dataset; ``years`` are those of the files' dates, ``requests`` what queued files take."""
+    """The findings for one dataset; ``years`` are those of the files' dates, ``requests`` those for the queued files."""
 
     dataset: str
     listed: int = 0
@@ -66,22 +66,22 @@ class DatasetReport:
         """Count a listed file.
 
         Args:
-            item: the file, and what is adopted of it.
-            change: how it differs from what the ledger knows.
+            item: the file, and its adopted copy if any.
+            change: its difference from the ledger's row.
             status: of the ledger's row; None where it has none.
-            parts: in which it would be sent.
+            parts: the number of parts in which it would be sent.
         """
         self.listed += 1
         self._add(item, _kind(change, status, adopted=item.adopted is not None), parts)
 
     def count_unadopted(self, item: Discovered, parts: int) -> None:
-        """A file that was counted as adopted is to be sent after all."""
+        """Move a file from the adopted ones to those that are sent after all."""
         self.adopted -= 1
         self.years[item.name.date.year][Kind.ADOPTED].add(-bytes_to_send(item.listed.size), -1)
         self._add(item, Kind.NEW, parts)
 
     def count_held(self, item: Discovered, parts: int) -> None:
-        """A file that was counted as queued is not queued unasked."""
+        """Move a file from the queued ones to those that are held."""
         revised = item.plan is Plan.REVISED or item.plan is Plan.REVISED_HELD
         self.years[item.name.date.year][Kind.REVISED if revised else Kind.NEW].add(-bytes_to_send(item.listed.size), -1)
         self.queued -= 1
@@ -106,7 +106,7 @@ class DatasetReport:
             self.unchanged += 1
 
     def _add_requests(self, parts: int, files: int = 1) -> None:
-        """One PUT; or Create, the parts, Complete, and a HEAD that confirms it."""
+        """Count the requests of a file: one PUT; or Create, the parts, Complete, and a HEAD that confirms it."""
         made = self.requests
         multipart = parts > 1
         class_a = made.class_a + files * (parts + 2 * multipart)
@@ -131,17 +131,17 @@ def _kind(change: Change, status: Status | None, *, adopted: bool) -> Kind:
 
 @dataclass(slots=True)
 class Report:
-    """What discovery found, in all.
+    """The findings of discovery, in all.
 
     Attributes:
         datasets: by dataset.
         not_published: dates asked for by name, or ranges, for which nothing is listed; with the dataset where only that
             one lacks them.
-        ignored: keys that were left out: not of the layout, or listed as they cannot be; the first thousand.
-        reasons: why, by key, where a key is of the layout.
-        failed: datasets whose listing cannot be, with the error; the others were gone through.
-        gone: files parked because they are listed no longer.
-        planned: files and bytes to be sent, by what they add to the plan.
+        ignored: keys that were left out: foreign to the layout, or with impossible listing fields; the first thousand.
+        reasons: by key the reason, where a key is of the layout.
+        failed: datasets with an unusable listing, and the error; the others were listed.
+        gone: files that were parked because they are no longer listed.
+        planned: files and bytes to be sent, by kind of plan.
     """
 
     datasets: dict[str, DatasetReport] = field(default_factory=dict)
@@ -153,7 +153,7 @@ class Report:
     planned: dict[Plan, Amount] = field(default_factory=lambda: {plan: Amount() for plan in Plan})
 
     def ignore(self, key: str, why: str | None) -> None:
-        """Note a key that is left out, and why where that is not plain to see."""
+        """Note a key that is left out, and the reason where it is not obvious."""
         if len(self.ignored) >= IGNORED_MAX:
             return
         self.ignored.append(short(key))
@@ -161,7 +161,7 @@ class Report:
             self.reasons[short(key)] = why
 
     def check(self) -> None:
-        """Raise what the first of the datasets failed with."""
+        """Raise the error of the first dataset that failed."""
         for error in self.failed.values():
             raise error
 
@@ -174,7 +174,7 @@ class Report:
         return Amount(sum(amount.files for amount in found), sum(amount.bytes for amount in found))
 
     def requests(self) -> Requests:
-        """What the plan asks of B2; the bucket is listed where files are new, a thousand keys a request."""
+        """The requests to B2 of the plan; the bucket is listed for new files, a thousand keys a request."""
         made = [report.requests for report in self.datasets.values()]
         looked_for = (report.queued - report.revised + report.adopted for report in self.datasets.values())
         return Requests(
@@ -207,8 +207,8 @@ def not_published(selection: Selection, met: Mapping[str, set[DateRange]]) -> li
     """Dates asked for by name, and ranges, for which nothing is listed, in all datasets or in one.
 
     Args:
-        selection: what was asked for.
-        met: by dataset the ranges of which something is listed.
+        selection: the selection that was asked for.
+        met: by dataset the ranges that have a listed file.
     """
     if selection.mode not in {Mode.DATES, Mode.HISTORICAL}:
         return []

@@ -1,7 +1,7 @@
-"""One prefix of a side, listed to its end, with nothing believed unseen: a bound on all that a listing could go on with.
+"""One prefix of a side, listed to its end, with a bound on everything that a listing could repeat without end.
 
-A dataset has at most one file a day, so whatever is no file of the layout, comes again or never ends is bounded by a
-count. One entry that cannot be is left out and named; a listing that cannot be ends for its prefix, and says so.
+A dataset has at most one file a day, so keys that are foreign, repeated or endless are bounded by a
+count. An impossible entry is left out and named; an unusable listing ends for its prefix, and is reported.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from polyb2.core.units import format_size
 PAGES_MAX = 20_000
 """More pages than any prefix has: 1,000 keys a page, a key a day."""
 STUCK_MAX = 200
-"""Pages in a row that bring no key behind all those before; a listing that is not in order has some such."""
+"""Consecutive pages without a key behind all earlier ones; a listing that is not in order has a few."""
 FOREIGN_MAX = 100_000
 """Keys below a prefix that are no flat files of it."""
 TWICE_MAX = 1000
-"""Keys that are listed again."""
+"""Keys that are listed twice."""
 BYTES_MAX = 2**63
-"""No ledger can note so many; fewer, but more than the target holds, are queued and then parked by name."""
+"""The largest number that a ledger can store; a smaller size that exceeds the target's limit is queued and then parked."""
 SORTED_MAX = 40_000
 """Objects of a prefix that are sorted in memory (some 20 MB): a file a day for a century."""
 END = "\U0010ffff"
-"""Behind every key that begins with what stands before it."""
+"""Sorts after every key that begins with the text before it."""
 T = TypeVar("T")
 Ignore = Callable[[str, str | None], None]
 
 
 class ListingError(RemoteError):
-    """A listing that cannot be: it is over for its prefix, and the others go on."""
+    """A listing is unusable: it ends for its prefix, and the others go on."""
 
     def __init__(self, side: Side, prefix: str, found: str) -> None:
         super().__init__(side, Kind.MISCONFIGURED, f"the listing of {short(prefix)} {found}")
@@ -47,7 +47,7 @@ class ListingError(RemoteError):
 async def bounded(
     pages: AsyncIterator[list[ListedObject]], side: Side, prefix: str
 ) -> AsyncIterator[list[ListedObject]]:
-    """The pages of a listing, which ends.
+    """The pages of a listing, up to its bounds.
 
     Raises:
         ListingError: it does not end.
@@ -72,14 +72,14 @@ async def in_order(
 ) -> AsyncIterator[ListedObject]:
     """Objects of a prefix in the order of their keys, each once.
 
-    Nothing comes before the listing went to its end, and it may be in any order. But one that is longer than any of a real
-    dataset comes page by page as it is listed, and then in order or not at all.
+    Nothing is yielded before the listing went to its end, as it may be in any order. But one that is longer than any
+    of a real dataset is yielded page by page as it is listed, and has to be in order.
 
     Args:
         pages: lists a prefix.
-        side: whose listing it is.
+        side: the side that lists.
         prefix: what is listed.
-        has: which of its objects are wanted.
+        has: tells which of its objects are wanted.
 
     Raises:
         ListingError: it does not end, or is long and not in order.
@@ -104,7 +104,7 @@ async def in_order(
 
 
 class Cursor:
-    """A place in a listing that is in order."""
+    """A position in a listing that is in order."""
 
     def __init__(self, objects: AsyncIterator[ListedObject], first: ListedObject | None) -> None:
         self._objects = objects
@@ -115,13 +115,13 @@ class Cursor:
         return cls(objects, await anext(objects, None))
 
     async def before(self, key: str) -> AsyncIterator[ListedObject]:
-        """What comes before a key, which lies behind all those asked for so far."""
+        """The objects before a key, which lies behind all keys asked for so far."""
         while (item := self._next) is not None and item.key < key:
             self._next = await anext(self._objects, None)
             yield item
 
     async def at(self, key: str) -> ListedObject | None:
-        """Go to a key; what is listed of it."""
+        """Go to a key; return its object if it is listed."""
         async for _ in self.before(key):
             pass
         item = self._next
@@ -132,7 +132,7 @@ class Cursor:
 
 
 async def batches(items: AsyncIterator[T], size: int) -> AsyncIterator[list[T]]:
-    """What comes, so many at a time; the last of them may be fewer."""
+    """Group the objects into batches of a size; the last of them may be smaller."""
     batch: list[T] = []
     async for item in items:
         batch.append(item)
@@ -144,7 +144,7 @@ async def batches(items: AsyncIterator[T], size: int) -> AsyncIterator[list[T]]:
 
 
 async def in_turn(jobs: AsyncIterator[Coroutine[Any, Any, T]], width: int) -> AsyncGenerator[T]:
-    """The results of the jobs in their order; so many of them run at once, and none outlives the generator."""
+    """The results of the jobs in their order; at most this many run at once, and none outlives the generator."""
     running: deque[asyncio.Task[T]] = deque()
     try:
         async for job in jobs:
@@ -160,13 +160,13 @@ async def in_turn(jobs: AsyncIterator[Coroutine[Any, Any, T]], width: int) -> As
 
 
 @dataclass(slots=True)
-class Sieve:
+class ListingFilter:
     """Lets the files of one dataset through, each once.
 
     Attributes:
-        dataset: whose files.
+        dataset: the dataset.
         prefix: what is listed.
-        ignore: is given each key that is left out, and why where it is not simply foreign.
+        ignore: receives each key that is left out, and the reason unless it is simply foreign.
         days: the dates of the files that were listed so far.
     """
 
@@ -178,17 +178,17 @@ class Sieve:
     _twice: int = 0
 
     def name_of(self, listed: ListedObject) -> FileName | None:
-        """What the key says; None for an entry that is to be left out.
+        """The parsed key; None for an entry that is to be left out.
 
         Raises:
-            ListingError: more is left out than can be.
+            ListingError: more entries are left out than a listing can have.
         """
         name = None if len(listed.key.encode("utf-8", "replace")) > KEY_BYTES_MAX else parse_key(listed.key)
         if name is None or name.dataset != self.dataset or not listed.key.startswith(self.prefix):
             self._foreign += 1
             if self._foreign > FOREIGN_MAX:
                 raise ListingError(
-                    Side.SOURCE, self.prefix, f"has more than {FOREIGN_MAX} keys that are no flat files of it"
+                    Side.SOURCE, self.prefix, f"has more than {FOREIGN_MAX} keys that are not its flat files"
                 )
             self.ignore(listed.key, None)
             return None
@@ -205,9 +205,9 @@ class Sieve:
 
 
 def unusable(listed: ListedObject) -> str | None:
-    """Why nothing can be done with what is listed of a file; None where something can."""
+    """The reason why a listed file cannot be used; None if it can."""
     if listed.size < 0 or not listed.etag or listed.last_modified_ms < 0:
-        return "its entry in the listing lacks a size, an ETag or a time that can be"
+        return "its entry in the listing lacks a valid size, ETag or time"
     if listed.size >= BYTES_MAX:
         return f"listed with {listed.size} bytes, more than the target holds ({format_size(OBJECT_BYTES_MAX)})"
     return None

@@ -1,11 +1,12 @@
-"""The discovery coroutine of the long-running container: look back some days every interval, at everything once a day.
+"""The discovery coroutine of the long-running container: the last days at every interval, everything once a day.
 
-The daily full listing finds older files that were replaced, and those that came late or while no watch ran: what is dated
-since the first day that a watch of the dataset looked at is its to mirror, whenever it comes. It never queues a date that
-nobody chose, nor more than ``POLYB2_MAX_PLAN_BYTES``: that is held, and said until somebody agrees. At 11:00 US Eastern,
-when the files of the day before should be there, it looks whatever the interval, and more often while one is late; which are
-late is told once. A discovery that fails is told once and tried again soon: the workers go on meanwhile. When everything was
-last listed is in the ledger, so that a restart goes on where the process before it was.
+The daily full listing finds older files that were replaced, and files that came late or while no watch ran: a file
+dated since the first day that a watch of the dataset covered is mirrored, whenever it comes. A watch never queues a
+date outside its selection, nor more than ``POLYB2_MAX_PLAN_BYTES``: such a plan is held and reported until it is
+confirmed. At 11:00 US Eastern, when the files of the day before should be there, it discovers whatever the interval,
+and more often while a file is late. Late files and failed discoveries are reported once; a failed discovery is
+retried soon, and the workers go on meanwhile. The ledger keeps the time of the last full listing, so that a restart
+continues the schedule.
 """
 
 from __future__ import annotations
@@ -19,28 +20,28 @@ from datetime import date, timedelta
 from polyb2.core.calendar import due, next_due
 from polyb2.core.coverage import Day
 from polyb2.core.errors import LedgerError, RemoteError, UsageError
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.selection import Mode, Selection, daily
 from polyb2.core.units import format_duration
 from polyb2.flow.discover.consent import Consent, discover, discover_unasked
 from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.discover.findings import Report
-from polyb2.flow.inspect import coverage
+from polyb2.flow.inspect import completeness
 from polyb2.flow.mirror import Mirror
 from polyb2.ledger.binding import FULL_LISTING, FULL_LISTING_DAY
 
 log = logging.getLogger(__name__)
 LOOKBACK_DAYS = 7
 HOPE = timedelta(hours=3)
-"""A file that is late may come any minute for so long."""
+"""A file that is late is expected any minute for this long."""
 
 
 class Watch:
     """Discovers on schedule.
 
     Attributes:
-        problem: what the last discovery failed with, or what it may not queue unasked, in words; None where all is well.
-        late: the days that were late at the last look.
+        problem: the reason why the last discovery failed or was held, in words; None if all is well.
+        late: the days that were late at the last check.
         on_cycle: called after each round of discoveries, well or not.
     """
 
@@ -70,7 +71,7 @@ class Watch:
         The last days are seven, or as many as a ``first`` of the mode ``daily`` looks back.
 
         Raises:
-            UsageError: ``first`` cannot be meant so.
+            UsageError: the selection of ``first`` is unusable.
         """
         if first is not None and first.mode is Mode.DAILY:
             (span,) = first.ranges
@@ -94,16 +95,16 @@ class Watch:
                     await self._mirror.draining.wait()
 
     def _fail(self, error: Exception, pause_s: float) -> float:
-        """Tell a problem once; the pause after it."""
+        """Log a problem once; return the pause after it."""
         problem = str(error)
         if problem != self.problem:
-            extra = told(LogEvent.DISCOVERY_FAILED, seconds=pause_s)
+            extra = log_fields(LogEvent.DISCOVERY_FAILED, seconds=pause_s)
             log.error("discovery failed, the next one is in %s: %s", format_duration(pause_s), problem, extra=extra)
         self.problem = problem
         return pause_s
 
     def _pause_s(self) -> float:
-        """Until the next look: the interval, but not beyond the next usual hour, and less while a file is late."""
+        """Seconds until the next discovery: the interval, at most until the next usual hour; less while a file is late."""
         now = self._mirror.ledger.clock.utc()
         pause_s = min(self._interval_s, (next_due(now) - now).total_seconds())
         if any(now - due(day.date) < HOPE for day in self.late):
@@ -122,23 +123,23 @@ class Watch:
         await self._note_held()
 
     async def _note_held(self) -> None:
-        """Say what waits for a yes, once; for as long as it does it is a problem."""
+        """Log a plan that waits for confirmation, once; it is a problem for as long as it waits."""
         held = await self._mirror.ledger.held()
         problem = held.words if held.files else None
         if problem is not None and problem != self.problem:
-            log.error("%s", problem, extra=told(LogEvent.DISCOVERY_HELD, files=held.files, bytes=held.bytes))
+            log.error("%s", problem, extra=log_fields(LogEvent.DISCOVERY_HELD, files=held.files, bytes=held.bytes))
         self.problem = problem
 
     async def _note_late(self, datasets: Sequence[str]) -> None:
-        """Tell once of each day that is late, and once when it is so no longer."""
-        self.late = await coverage.late(self._mirror.ledger, datasets)
+        """Log each late day once, and once when it is no longer late."""
+        self.late = await completeness.late(self._mirror.ledger, datasets)
         late = {(day.dataset, day.date) for day in self.late}
         for dataset, day in sorted(late - self._told_late):
-            extra = told(LogEvent.FILE_LATE, dataset=dataset, date=day)
+            extra = log_fields(LogEvent.FILE_LATE, dataset=dataset, date=day)
             words = "late: %s of %s is not listed, and should have been by %s"
             log.warning(words, dataset, day, due(day).isoformat(), extra=extra)
         for dataset, day in sorted(self._told_late - late):
-            log.info("late no longer: %s of %s is listed now, or has to be called missing", dataset, day)
+            log.info("no longer late: %s of %s is listed now, or counts as missing", dataset, day)
         self._told_late = late
 
     async def _look_at_everything(self) -> None:
@@ -156,6 +157,6 @@ class Watch:
 
 def _log(what: str, report: Report) -> None:
     names = ("listed", "queued", "revised", "adopted", "bytes_queued")
-    extra = told(LogEvent.DISCOVERY_DONE, **{name: report.total(name) for name in names})
+    extra = log_fields(LogEvent.DISCOVERY_DONE, **{name: report.total(name) for name in names})
     found = ", ".join(f"{report.total(name)} {name}" for name in ("listed", "queued", "revised"))
     log.info("%s: %s", what, found, extra=extra)

@@ -1,1 +1,1 @@
-"""Looks at the ledger, the source and the bucket; repairs by queueing, and never sends a file itself."""
+"""Inspection of the ledger, the source and the bucket; repairs by queueing, and never sends a file itself."""

@@ -1,6 +1,6 @@
 """Unfinished uploads in the bucket that no ledger row owns: they never expire there, and their parts are billed.
 
-Only keys of the layout under ``B2_KEY_PREFIX`` are looked at: what others upload into the bucket is theirs.
+Only keys of the layout under ``B2_KEY_PREFIX`` are examined: other uploads in the bucket belong to others.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from polyb2.core.errors import RemoteError, Scope
 from polyb2.core.keys import parse_key
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.records import OpenUpload
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.transfer.leftovers import abort_all_abandoned
@@ -24,7 +24,7 @@ Tell = Callable[[OpenUpload], object]
 
 @dataclass(slots=True)
 class Swept:
-    """How many uploads were (or, in a dry run, would be) aborted, could not be, and were left alone and why."""
+    """The number of uploads that were aborted (or would be, in a dry run), failed to abort, or were left alone by reason."""
 
     aborted: int = 0
     failed: int = 0
@@ -36,14 +36,14 @@ class Swept:
 async def cleanup(
     mirror: Mirror, *, older_than_s: float, now_ms: int, dry_run: bool, tell: Tell = lambda _upload: None
 ) -> Swept:
-    """Abort orphaned uploads begun longer than ``older_than_s`` ago; what one of them meets does not spare the others.
+    """Abort orphaned uploads that began more than ``older_than_s`` ago; the failure of one does not stop the others.
 
     Args:
-        mirror: whose target is looked at.
-        older_than_s: what is younger may be somebody's who works on it.
+        mirror: the mirror whose target is examined.
+        older_than_s: a younger upload may still be in use.
         now_ms: the time.
         dry_run: abort nothing.
-        tell: is given each upload that was, or would be, aborted.
+        tell: called with each upload that was, or would be, aborted.
 
     Raises:
         RemoteError: the target refuses or is away.
@@ -59,7 +59,7 @@ async def cleanup(
             if error.handling.scope is not Scope.FILE:
                 raise
             swept.failed += 1
-            extra = told(LogEvent.UPLOAD_LEFT, key=upload.key)
+            extra = log_fields(LogEvent.UPLOAD_LEFT, key=upload.key)
             log.warning("an upload of %s could not be aborted: %s", upload.key, error, extra=extra)
         else:
             swept.aborted += 1
@@ -68,7 +68,7 @@ async def cleanup(
 
 
 async def _orphans(mirror: Mirror, swept: Swept, before_ms: int) -> AsyncIterator[OpenUpload]:
-    """The uploads to abort, as they are listed; the others are counted in ``swept``."""
+    """The uploads to abort, in the order of the listing; the others are counted in ``swept``."""
     async for upload in mirror.target.open_uploads(mirror.target.prefix):
         if parse_key(upload.key.removeprefix(mirror.target.prefix)) is None:
             swept.foreign += 1

@@ -1,4 +1,4 @@
-"""The datasets there are: what is documented of each, what the ledger has, and, on request, what the keys may read."""
+"""The known datasets: the documentation of each, the ledger's part of it, and, on request, the keys' right to read it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from polyb2.ledger.reports import Tally
 from polyb2.remote.polygon import Source
 
 PROBES_MAX = 4
-"""Datasets that are asked for at once: a probe is a dozen small requests, and nobody knows the source's limits."""
+"""Datasets that are probed at once: a probe is a dozen small requests, and the source's limits are unknown."""
 
 
 @dataclass(slots=True)
@@ -28,11 +28,11 @@ class Entry:
     Attributes:
         dataset: its name.
         chosen: the settings name it.
-        documented: what the vendor says of it; None for one that is not in the catalogue.
-        held: what the ledger has of it.
+        documented: its documentation; None for one that is not in the catalogue.
+        held: the ledger's part of it.
         edges: dates of the ledger's first and last row.
-        entitlement: what a probe found; None without one.
-        problem: why a probe did not come out.
+        entitlement: the result of a probe; None without one.
+        problem: the reason why a probe failed.
     """
 
     dataset: str
@@ -78,8 +78,8 @@ async def known_datasets(ledger: Ledger, patterns: Iterable[str], also: Iterable
     """The documented datasets and those that the ledger has.
 
     Args:
-        ledger: what is held.
-        patterns: which are chosen.
+        ledger: the ledger.
+        patterns: those of the settings.
         also: datasets that the source lists.
     """
     held, edges, chosen = (await ledger.status()).datasets, await ledger.edges(), list(patterns)
@@ -97,7 +97,7 @@ async def known_datasets(ledger: Ledger, patterns: Iterable[str], also: Iterable
 
 
 async def probe(source: Source, entries: Iterable[Entry], listed: Iterable[str]) -> None:
-    """Find out what the keys may read, and note it in the entries.
+    """Find out if the keys may read the datasets, and note it in the entries.
 
     Args:
         source: the store.
@@ -105,7 +105,7 @@ async def probe(source: Source, entries: Iterable[Entry], listed: Iterable[str])
         listed: those that the source lists; others are noted as not listed.
 
     Raises:
-        RemoteError: the keys are refused, or the source is away: the next dataset would fare no better.
+        RemoteError: the keys are refused, or the source is away: the next dataset would fail as well.
     """
     there, turns = set(listed), asyncio.Semaphore(PROBES_MAX)
 

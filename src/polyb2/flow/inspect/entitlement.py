@@ -1,8 +1,8 @@
-"""What the keys may read of a dataset: one byte of its newest and of its oldest file.
+"""The right of the keys to read a dataset: one byte of its newest and of its oldest file.
 
 A 403 of a GET has three meanings at the source: the dataset is not in the plan, the date lies before the plan's history,
-or the file is not published. Asked for are listed files only, which leaves the first two; the newest and the oldest tell
-those apart. A first 403 is asked for once more, as it was seen to come and go.
+or the file is not published. Only listed files are requested, which leaves the first two; the newest and the oldest tell
+those apart. A first 403 is requested once more, as it was seen to come and go.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from polyb2.core.keys import parse_key
 from polyb2.core.parts import Part
 from polyb2.core.records import ListedObject, Revision
 from polyb2.remote.b2 import Target
-from polyb2.remote.bandwidth import Bandwidth
+from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.polygon import Source
 from polyb2.remote.relay import Relay
 
 AGAIN_S = 1.0
-NEAR_PATIENCE_S = 15.0
+NEAR_TIMEOUT_S = 15.0
 NEIGHBOURS = 2
-"""Files beside one that are asked for: the day before and the day after."""
+"""Files beside one that are requested: the day before and the day after."""
 CONTRADICTING = 2
-"""Other files whose bytes are not what was listed either, after which it is not the files."""
+"""Number of other files whose bytes contradict the listing after which the source is at fault, not the files."""
 _ABOUT_ONE_FILE = {Kind.FORBIDDEN, Kind.NOT_FOUND, Kind.CHANGED, Kind.INCONSISTENT}
-"""Errors of a GET by which the service itself has answered."""
+"""Errors of a GET with which the service itself has answered."""
 _ONE_BYTE = Part(1, 0, 1)
 
 
 class Readable(StrEnum):
-    """How much of a dataset the keys may read."""
+    """The part of a dataset that the keys may read."""
 
     ALL = "all"
     RECENT = "recent"
@@ -42,7 +42,7 @@ class Readable(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entitlement:
-    """The edges of a dataset, and how much of it may be read; no edges where nothing is listed."""
+    """The edges of a dataset, and the readable part of it; no edges if nothing is listed."""
 
     readable: Readable
     newest: ListedObject | None = None
@@ -83,9 +83,9 @@ async def neighbours(source: Source, key: str) -> list[ListedObject]:
 
 
 async def reads_near(source: Source, key: str) -> bool:
-    """Whether one of the files next to a key by date can be read; a source that cannot tell now leaves it possible."""
+    """Tell if one of the files next to a key by date can be read; a source that cannot tell now leaves it possible."""
     try:
-        async with asyncio.timeout(NEAR_PATIENCE_S):
+        async with asyncio.timeout(NEAR_TIMEOUT_S):
             for item in (await neighbours(source, key))[:NEIGHBOURS]:
                 if await _answers(source, item) is None:
                     return True
@@ -95,19 +95,19 @@ async def reads_near(source: Source, key: str) -> bool:
 
 
 async def probe_reading(source: Source, near: str) -> bool:
-    """Find out whether the source answers a GET, by one byte of a file beside ``near``: the question that failed.
+    """Find out if the source answers a GET, by one byte of a file beside ``near``: the request that failed.
 
     Returns:
-        Whether a GET was answered by the service itself; False where nothing but the listing could be asked.
+        True if the service itself answered a GET; False if nothing but the listing could be asked.
 
     Raises:
-        RemoteError: what stands in the way of the listing or of every GET.
+        RemoteError: the reason why the listing or every GET fails.
     """
     others = await neighbours(source, near) if near else []
     if not others:
         await source.probe()
         return False
-    # What two days in a row have in common may be a bad load; the farthest one is of another.
+    # Two consecutive days may share a bad load; the farthest file is of another one.
     sample = [*others[:NEIGHBOURS], *others[NEIGHBOURS:][-1:]]
     failures: list[RemoteError] = []
     for item in sample:
@@ -124,7 +124,7 @@ async def probe_reading(source: Source, near: str) -> bool:
 
 
 def _raise_common(failures: list[RemoteError]) -> None:
-    """Raise what stands in the way of all GETs; a single file that contradicts its listing stands in nobody's."""
+    """Raise the error that all GETs share; a single file that contradicts its listing is no such error."""
     for failure in failures:
         if not failure.kind.contradicts:
             raise failure
@@ -133,13 +133,13 @@ def _raise_common(failures: list[RemoteError]) -> None:
 
 
 async def probe_listing(target: Target, _near: str) -> bool:
-    """Find out whether the target answers at all; whether it takes bytes, only a file can show, so False."""
+    """Find out if the target answers at all; only a file can show if it accepts bytes, so False."""
     await target.probe()
     return False
 
 
 async def _answers(source: Source, item: ListedObject) -> RemoteError | None:
-    """Ask for one byte, once; None if it came, else the service's own answer about this file.
+    """Read one byte, once; None if it came, else the service's own answer about this file.
 
     Raises:
         RemoteError: the service did not answer.
@@ -147,7 +147,7 @@ async def _answers(source: Source, item: ListedObject) -> RemoteError | None:
     try:
         await _read_byte(source, item)
     except RemoteError as error:
-        if error.is_strange or error.kind not in _ABOUT_ONE_FILE:
+        if error.by_intermediary or error.kind not in _ABOUT_ONE_FILE:
             raise
         return error
     return None

@@ -1,6 +1,6 @@
-"""Ledger against source listing against bucket listing, side by side: what the mirror claims, and what is there.
+"""Ledger against source listing against bucket listing, side by side: the mirror's record against both stores.
 
-Listings are enough for most; HEAD is asked only where an ETag differs from the recorded one. ``deep`` reads back.
+Listings are enough for most; HEAD is sent only where an ETag differs from the recorded one. ``deep`` reads back.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from typing import Any
 from polyb2.core.compare import Change
 from polyb2.core.errors import Kind as ErrorKind
 from polyb2.core.errors import RemoteError, Side
-from polyb2.core.gzipped import GzipCheck
+from polyb2.core.integrity import GzipCheck, md5_form
 from polyb2.core.keys import is_segment, parse_key
 from polyb2.core.parts import Part, single_part
-from polyb2.core.proof import md5_form
 from polyb2.core.records import KnownFile, ListedObject, Revision, StoredObject
 from polyb2.core.selection import EVERYTHING, Selection
 from polyb2.core.units import iso_utc
-from polyb2.flow.discover.chosen import resolve_datasets
 from polyb2.flow.discover.listed import END, Cursor, batches, in_order, in_turn, unusable
+from polyb2.flow.discover.resolve import resolve_datasets
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer.body import hash_stored
@@ -47,7 +46,7 @@ class Kind(StrEnum):
 SENT_AGAIN = {Kind.MISSING, Kind.SIZE, Kind.ETAG, Kind.CONTENT}
 REPAIRED = SENT_AGAIN | {Kind.STALE}
 NO_LONGER_THERE = {ErrorKind.CHANGED, ErrorKind.NOT_FOUND, ErrorKind.FORBIDDEN}
-"""Answers by which the source gives a listed revision no longer."""
+"""Errors that mean that the source no longer provides a listed revision."""
 KEPT_MAX = 1000
 """Differences that are kept for the message about them."""
 
@@ -58,10 +57,10 @@ class Difference:
 
     Attributes:
         key: of the source.
-        kind: what differs.
-        row: what the ledger knows of it; None where it knows nothing (``extra``).
-        listed: the source's newer revision where that is the difference (``stale``).
-        is_held: a discovery saw that, and it waits until somebody agrees to so much.
+        kind: the kind of difference.
+        row: the ledger's row; None where there is none (``extra``).
+        listed: the source's newer revision, if that is the difference (``stale``).
+        is_held: a discovery saw that revision, and holds it until the plan is confirmed.
     """
 
     key: str
@@ -72,7 +71,7 @@ class Difference:
 
     @property
     def listed_revision(self) -> int | None:
-        """The number of the newer revision, if a discovery saw it already."""
+        """The number of the newer revision, if a discovery recorded it already."""
         row, listed = self.row, self.listed
         if row is None or listed is None or (row.etag, row.size) != (listed.etag, listed.size):
             return None
@@ -99,17 +98,17 @@ class Difference:
 
 @dataclass(slots=True)
 class Findings:
-    """What verification found.
+    """The result of a verification.
 
     Attributes:
-        checked: files that the ledger says are mirrored.
+        checked: files that the ledger records as mirrored.
         found: differences between ledger, source and bucket, in all.
-        differences: the first of them, at most :data:`KEPT_MAX`; each is told when it is found.
-        damaged: files whose gzip stream is broken although they are what the source sent (``deep``), in all.
+        differences: the first of them, at most :data:`KEPT_MAX`; each is reported when it is found.
+        damaged: files with a broken gzip stream that are nevertheless as the source sent them (``deep``), in all.
         damaged_at_source: the first of them, at most :data:`KEPT_MAX`.
         repaired: files that were queued again.
-        is_repairable: ``--repair`` has something to queue; what is extra, or gone at the source, is left as it is.
-        mark: of the differences, whatever their order.
+        is_repairable: ``--repair`` has something to queue; extra files, and files gone at the source, are left alone.
+        mark: a digest of the differences that does not depend on their order.
     """
 
     checked: int = 0
@@ -134,14 +133,14 @@ class Findings:
             self.damaged_at_source.append(key)
 
     def rest_as_json(self) -> dict[str, Any]:
-        """The contract's ``verify --json`` but for the differences, which are told one by one."""
+        """The contract's ``verify --json`` without the differences, which are reported one by one."""
         damaged = {"damaged_at_source": self.damaged_at_source, "damaged_at_source_total": self.damaged}
         return {"checked": self.checked, **damaged, "repaired": self.repaired}
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What the listings show of a key; without ``row`` the ledger does not say that it is mirrored."""
+    """The listings' entries of a key; without ``row`` the ledger does not record it as mirrored."""
 
     differences: list[Difference]
     row: KnownFile | None = None
@@ -162,15 +161,15 @@ async def verify(
     """Compare the ledger with both listings, prefix by prefix.
 
     Args:
-        mirror: what is compared.
+        mirror: the mirror.
         selection: of which files.
         deep: read every object back.
-        mend: queue what differs.
-        tell: is given each difference, once both listings of its prefix went to their ends (but see ``in_order``).
+        mend: queue the differences.
+        tell: called with each difference, once both listings of its prefix went to their ends (but see ``in_order``).
 
     Raises:
-        RemoteError: a listing failed: nothing is concluded from half of one.
-        UsageError: a pattern names nothing that the source lists.
+        RemoteError: a listing failed: nothing is concluded from part of one.
+        UsageError: a pattern matches nothing that the source lists.
     """
     findings = Findings()
     for dataset in await _datasets(mirror, selection):
@@ -198,7 +197,7 @@ async def _datasets(mirror: Mirror, selection: Selection) -> list[str]:
 
 
 async def _repair(mirror: Mirror, differences: Sequence[Difference]) -> int:
-    """Queue what differs: lost or wrong objects to be sent again, stale ones in their newest revision; how many."""
+    """Queue lost or wrong objects to be sent again, and stale ones in their newest revision; return the number."""
     again = {item.key for item in differences if item.kind in SENT_AGAIN}
     repaired = 0
     if again:
@@ -238,7 +237,7 @@ async def _deepened(mirror: Mirror, seen: _Seen, findings: Findings) -> list[Dif
 async def _seen_in(
     mirror: Mirror, selection: Selection, place: tuple[str, str], findings: Findings
 ) -> AsyncGenerator[_Seen]:
-    """Go through a prefix's rows and both its listings side by side."""
+    """Read a prefix's rows and both its listings side by side."""
     dataset, prefix = place
 
     def has(listed: ListedObject) -> bool:
@@ -260,7 +259,7 @@ async def _seen_in(
 
 
 async def _with_held(mirror: Mirror, differences: list[Difference]) -> list[Difference]:
-    """The differences, with a mark at each that waits for somebody to agree to it."""
+    """The differences, each marked if it waits for confirmation."""
     listed = {item.key: item.listed for item in differences if item.kind is Kind.STALE and item.listed}
     held = await mirror.ledger.held_of(list(listed)) if listed else {}
     waiting = {key for key, item in listed.items() if held.get(key) == (item.etag, item.size)}
@@ -283,7 +282,7 @@ async def _compare(
 
 
 async def _is_right_after_all(mirror: Mirror, row: KnownFile) -> bool:
-    """Listings of some stores show other ETags than HEAD does: its ETag decides, and metadata alone proves nothing."""
+    """Ask HEAD, as listings of some stores show other ETags: its ETag decides, and metadata alone proves nothing."""
     stored = await mirror.target.head(mirror.target.prefix + row.key)
     return stored is not None and stored.etag in {row.dest_etag, row.mirrored_etag}
 
@@ -291,7 +290,7 @@ async def _is_right_after_all(mirror: Mirror, row: KnownFile) -> bool:
 async def _read_back(
     mirror: Mirror, row: KnownFile, listed: ListedObject | None, findings: Findings
 ) -> list[Difference]:
-    """Read the object back: compared with the source where it has that revision, else with checksums, else as gzip."""
+    """Read the object back: compared with the source if it has that revision, else with checksums, else as gzip."""
     stored = await mirror.target.head(mirror.target.prefix + row.key)
     gzip = GzipCheck()
     slot = await mirror.slots.for_part()
@@ -309,7 +308,7 @@ async def _read_back(
 async def _is_proven(
     mirror: Mirror, row: KnownFile, listed: ListedObject | None, stored: StoredObject, gzip: GzipCheck, slot: Slot
 ) -> bool | None:
-    """Whether the object's bytes are those of its revision; None where nothing is left to compare them with."""
+    """Tell if the object's bytes are those of its revision; None if nothing is left to compare them with."""
     size, etag = row.mirrored_size or 0, row.mirrored_etag or ""
     if listed is not None and (listed.etag, listed.size) == (etag, size):
         revision = Revision(row.mirrored_revision or 1, etag, size, listed.last_modified_ms)
@@ -317,7 +316,7 @@ async def _is_proven(
         try:
             proven = await equals_source(mirror, slot, row.key, revision, stored, fed)
         except RemoteError as error:
-            # Replaced, taken away or locked since it was listed: a long verify goes on, with what is on record.
+            # Replaced, removed or locked since it was listed: a long verify goes on, with the recorded checksums.
             if error.side is not Side.SOURCE or error.kind not in NO_LONGER_THERE:
                 raise
         else:
@@ -333,7 +332,7 @@ async def _is_proven(
 
 
 async def _recorded(mirror: Mirror, row: KnownFile) -> list[tuple[Part, set[str]]]:
-    """Ranges of a mirrored file with the MD5s on record for them; none where its proof left none."""
+    """Ranges of a mirrored file with the MD5s on record for them; none if its proof left none."""
     receipts = await mirror.ledger.published_parts(row.file_id)
     if receipts:
         found = [(receipt.part, {receipt.md5 or md5_form(receipt.etag)}) for receipt in receipts]

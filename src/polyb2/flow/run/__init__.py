@@ -1,1 +1,1 @@
-"""The queue at work: slots, claims, the lease, and how each attempt is settled."""
+"""The queue at work: slots, claims, the lease, and the settlement of each attempt."""

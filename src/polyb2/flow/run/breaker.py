@@ -1,7 +1,7 @@
 """The circuit breaker before every claim: open while a whole side is in trouble, so that nothing is charged to files.
 
-Closed: claims pass. Open: nothing is claimed; the side is probed, ever more slowly. Half-open: the probe was answered, and
-one file finds out whether bytes go again, as a cap or a refused write is not seen by a listing. A file that comes through
+Closed: claims pass. Open: nothing is claimed; the side is probed at growing intervals. Half-open: the probe was answered, and
+one file finds out if bytes move again, as a listing shows neither a cap nor a refused write. A completed file
 closes it, a further report of trouble opens it again.
 """
 
@@ -13,8 +13,8 @@ from enum import Enum
 from typing import Protocol
 
 from polyb2.core.errors import AccountStoppedError, Kind, RemoteError, Scope, Side
-from polyb2.core.logevents import LogEvent, told
-from polyb2.core.timing import TIMING, Timing
+from polyb2.core.logevents import LogEvent, log_fields
+from polyb2.core.retry import TIMING, Timing
 from polyb2.core.units import format_duration
 from polyb2.flow.run.diagnosis import Probed
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class BreakerState(Enum):
-    """See the module."""
+    """The state of the breaker; see the module."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -30,7 +30,7 @@ class BreakerState(Enum):
 
 
 class Sides(Protocol):
-    """What is known of the sides, as far as the breaker goes: see :class:`~polyb2.flow.run.diagnosis.Diagnosis`."""
+    """The breaker's view of the sides; see :class:`~polyb2.flow.run.diagnosis.Diagnosis`."""
 
     proofs: int
 
@@ -40,10 +40,10 @@ class Sides(Protocol):
 
 
 class CircuitBreaker:
-    """Of both sides together: a file needs both.
+    """The circuit breaker of both sides together: a file needs both.
 
     Attributes:
-        state: see the module.
+        state: its state; see the module.
         error: the trouble of a side, while the breaker is not closed.
     """
 
@@ -51,10 +51,10 @@ class CircuitBreaker:
         """Begin closed.
 
         Args:
-            sides: are probed.
-            timing: of the probes.
-            give_up_s: how long a side may be in trouble.
-            for_ever: it may be so for ever.
+            sides: the sides, which it probes.
+            timing: the intervals of the probes.
+            give_up_s: the longest trouble of a side that is waited out.
+            for_ever: wait without limit.
         """
         self.state = BreakerState.CLOSED
         self.error: RemoteError | None = None
@@ -66,25 +66,25 @@ class CircuitBreaker:
         self._since_s = 0.0
         self._near = ""
         self._beside = 0
-        """Files at work beside the one that is being tried: they may be long, and it waits for none of them."""
+        """Files at work beside the trial: they may take long, and the trial does not wait for them."""
 
     def proved(self, key: str, began_s: float) -> None:
-        """Close: the bytes of a file went all the way, in an attempt that began then (by the loop's clock)."""
+        """Close: all bytes of a file arrived, in an attempt that began then (by the loop's clock)."""
         self._sides.proved(key)
         if self.error is None or began_s < self._since_s:
             # Its requests may have been answered before the trouble began.
             return
-        extra = told(LogEvent.SIDE_RESUMED, side=self.error.side, seconds=_now_s() - self._since_s)
-        log.info("the %s answers again; going on", self.error.side, extra=extra)
+        extra = log_fields(LogEvent.SIDE_RESUMED, side=self.error.side, seconds=_now_s() - self._since_s)
+        log.info("the %s answers again; continuing", self.error.side, extra=extra)
         self.state, self.error, self._probe_s = BreakerState.CLOSED, None, self._timing.probe_first_s
 
     def report(self, error: RemoteError, key: str, proofs: int) -> None:
-        """Open, unless a file came through since the error.
+        """Open, unless a file was completed since the error.
 
         Args:
             error: the side's trouble.
             key: the file that met it.
-            proofs: how many files had come through by then.
+            proofs: files that had been completed by then.
         """
         if proofs != self._sides.proofs and error.handling.scope is not Scope.ACCOUNT:
             return
@@ -99,7 +99,7 @@ class CircuitBreaker:
         self.state, self.error, self._near = BreakerState.OPEN, error, key
 
     async def admission(self, in_flight: int) -> bool:
-        """Wait until a claim may be tried; False where another attempt is trying already whether the trouble is over.
+        """Wait until a claim may be tried; False while another attempt is the trial of a half-open breaker.
 
         Args:
             in_flight: files at work.
@@ -134,19 +134,19 @@ class CircuitBreaker:
             return
         limit_s = self._limit_s(error)
         limit = "" if limit_s is None else f"; giving up after {format_duration(limit_s)}"
-        extra = told(LogEvent.SIDE_PAUSED, side=error.side, reason=error.kind, give_up_seconds=limit_s)
+        extra = log_fields(LogEvent.SIDE_PAUSED, side=error.side, reason=error.kind, give_up_seconds=limit_s)
         log.error("paused: %s%s", error, limit, extra=extra)
 
     def _check_limit(self, error: RemoteError) -> None:
         if self._left_s(error) <= 0:
             limit = format_duration(self._limit_s(error) or 0.0)
-            raise AccountStoppedError(f"gave up after {limit}: {error}; the next run goes on from here")
+            raise AccountStoppedError(f"gave up after {limit}: {error}; the next run continues from here")
 
     def _limit_s(self, error: RemoteError) -> float | None:
-        """How long the side may be in trouble; None for ever."""
+        """The longest trouble of the side that is waited out; None for no limit."""
         if self._for_ever:
             return None
-        has_moved = error.is_strange and error.kind is Kind.MISCONFIGURED
+        has_moved = error.by_intermediary and error.kind is Kind.MISCONFIGURED
         return min(self._give_up_s, self._timing.moved_limit_s) if has_moved else self._give_up_s
 
     def _left_s(self, error: RemoteError) -> float:

@@ -1,8 +1,9 @@
-"""The trouble behind a failed attempt: that of its file, or of the whole side.
+"""The cause of a failed attempt: its file, or the whole side.
 
-A connection that was never established, a cap, refused keys and a stranger's answer are the side's by their kind. A request
-that failed all its tries is the side's only if it does not answer the same question about other files either. The probe asks
-what failed: of the source a byte of the file's neighbours, of the target a listing.
+A connection that was never established, a cap, refused keys and an intermediary's answer are the side's by their
+kind. A request that failed all its tries is the side's only if the same request fails for other files as well. The
+probe repeats the kind of request that failed: to the source for a byte of the file's neighbours, to the target for a
+listing.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from polyb2.core.answers import refused_by_proxy
+from polyb2.core.classification import refused_by_proxy
 from polyb2.core.errors import Kind, RemoteError, Scope, Side
-from polyb2.core.timing import TIMING, Timing
+from polyb2.core.retry import TIMING, Timing
 from polyb2.flow.run.doubts import Doubts
 
 PROBE_TIMEOUT_S = 15.0
 FAILING_TOGETHER = 3
-"""Files in a row that the target fails, none getting through, after which it is not the files."""
+"""Consecutive files that fail at the target, without one that succeeds, after which the target is at fault."""
 _MAY_BE_THE_SIDE = {
     Kind.CONNECTION_LOST,
     Kind.STALLED,
@@ -28,9 +29,11 @@ _MAY_BE_THE_SIDE = {
     Kind.INCONSISTENT,
 }
 _OF_A_SOURCE = {Kind.UNSUPPORTED, Kind.REFUSED}
-"""Of a source, whose other files can be asked the same; the target may well refuse one key, or one size."""
+"""Kinds that are the source's own trouble if its other files meet them too; the target may well refuse one key, or
+one size."""
 Probe = Callable[[str], Awaitable[bool]]
-"""Asks a side for next to nothing near a key (empty: a listing). True if a transfer's own request was answered; or raises."""
+"""Sends a side a minimal request near a key (empty: a listing). True if a request like a transfer's was answered; or
+raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Probed:
     """The outcome of a probe.
 
     Attributes:
-        problem: what stands in the way.
+        problem: the obstacle; None if there is none.
         proven: requests of the kind that failed are answered.
     """
 
@@ -47,11 +50,11 @@ class Probed:
 
 
 class Diagnosis:
-    """Probes the sides, and remembers which files fail.
+    """Probes the sides, and remembers the files that fail.
 
     Attributes:
-        doubts: answers about single files that are not believed yet.
-        proofs: files that came all the way so far.
+        doubts: answers about single files that are not accepted yet.
+        proofs: files that were completed so far.
     """
 
     def __init__(self, probes: Mapping[Side, Probe], timing: Timing = TIMING) -> None:
@@ -65,7 +68,7 @@ class Diagnosis:
         self._proved_s = 0.0
 
     def proved(self, key: str) -> None:
-        """Note that the bytes of a file went all the way."""
+        """Note that all bytes of a file arrived."""
         self.proofs += 1
         self._proved_s = _now_s()
         self._failing.clear()
@@ -74,36 +77,36 @@ class Diagnosis:
     async def behind(
         self, error: RemoteError, key: str, began_s: float, known: RemoteError | None = None
     ) -> RemoteError | None:
-        """Find the side's own trouble behind the error of an attempt at a file; None where the fault is the file's.
+        """Find the side's own trouble behind the error of an attempt at a file; None if it is the file's.
 
         Args:
             error: what ended the attempt.
-            key: of the file.
+            key: the file.
             began_s: when the attempt began, by the loop's clock.
             known: the trouble for which the run is paused already.
         """
-        if error.is_strange:
-            return await self._behind_strange(error, key)
+        if error.by_intermediary:
+            return await self._behind_intermediary(error, key)
         if error.kind is Kind.KEYS_REFUSED:
             listing = await self.probe(error.side, "")
             return refused_by_proxy(error) if listing.problem is None else error
         if error.handling.scope is not Scope.FILE:
             return error
         if error.kind is Kind.FORBIDDEN:
-            # Of one file that is about the plan; where the listing is refused as well, it is about the keys.
+            # For one file, the plan is the cause; if the listing is refused as well, the keys are.
             refused = (await self.probe(error.side, "")).problem
             return refused if refused is not None and refused.handling.scope is not Scope.FILE else None
-        # Where other files come through, answers that contradict the listing are this one's own trouble.
+        # While other files succeed, answers that contradict the listing are the trouble of this file.
         is_own = error.kind.contradicts and self._proved_s >= began_s
         may_be = error.kind in _MAY_BE_THE_SIDE or (error.side is Side.SOURCE and error.kind in _OF_A_SOURCE)
         if not may_be or is_own:
             return None
         return await self._behind_failing(error, key, known)
 
-    async def _behind_strange(self, error: RemoteError, key: str) -> RemoteError | None:
-        """A stranger's answer is the side's trouble, unless only this file meets it while others get through."""
+    async def _behind_intermediary(self, error: RemoteError, key: str) -> RemoteError | None:
+        """Treat an intermediary's answer as the side's trouble, unless only this file meets it while others succeed."""
         probed = await self.probe(error.side, key)
-        self.doubts.note_strange(key, proofs=self.proofs, side_is_well=probed.proven)
+        self.doubts.note_intermediary(key, proofs=self.proofs, side_is_well=probed.proven)
         if probed.proven or self.doubts.is_settled(key):
             return None
         is_account = probed.problem is not None and probed.problem.handling.scope is Scope.ACCOUNT
@@ -116,17 +119,17 @@ class Diagnosis:
             return error
         if problem is not None or error.side is Side.SOURCE:
             return problem
-        # A listing says nothing of writes: what happens to the other files does.
+        # A listing does not test writes; the other files do.
         self._failing.add(key)
         return error if len(self._failing) >= FAILING_TOGETHER else None
 
     async def probe(self, side: Side, near: str, *, conclusive: bool = False) -> Probed:
-        """Ask a side for next to nothing, once for all attempts that fail together.
+        """Send a side a minimal request, once for all attempts that fail together.
 
         Args:
-            side: which.
+            side: the side.
             near: a key.
-            conclusive: that files elsewhere are well is not enough; those beside the key have to be.
+            conclusive: only files beside the key count; success of files elsewhere is not enough.
         """
         async with self._lock:
             if self._last is not None:
@@ -154,7 +157,7 @@ def _contradicts(found: RemoteError | None, side: Side) -> bool:
 
 
 def _folder(key: str) -> str:
-    """The dataset and year of a key, where its neighbours are."""
+    """The dataset and year of a key, which its neighbours share."""
     return "/".join(key.split("/")[:3])
 
 

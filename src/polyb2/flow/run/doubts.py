@@ -1,9 +1,9 @@
-"""Answers of a side about one file that are not believed at once, as a process remembers them.
+"""Answers of a side about one file that are not accepted at once; kept by the process.
 
-Two kinds are not believed at once. A stranger's answer (a page, a redirect) says nothing about the file, but one that comes
-again and again for the same file, while others get through, is not going to end by itself. A 403 or 404 of a file that the
-listing shows may be that of a file which is being published: where its neighbours by date can be read, it is asked for again
-with growing back-off. Invariant: both are bounded, so that no file is asked for without an end.
+Two kinds are doubted. An intermediary's answer (a page, a redirect) says nothing about the file, but one that comes
+again and again for the same file, while others succeed, will not end by itself. A 403 or 404 of a file that the
+listing shows may mean that the file is just being published: if its neighbours by date can be read, it is requested again
+with growing back-off. Invariant: both are bounded, so that no file is requested without end.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from dataclasses import dataclass, field
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.records import Claim
-from polyb2.core.timing import TIMING
+from polyb2.core.retry import TIMING
 from polyb2.flow.inspect.entitlement import reads_near
 from polyb2.remote.polygon import Source
 
-STRANGE_MAX = 6
-"""A stranger's answers to the same file, each while the side was well, after which it is parked: a quarter of an hour."""
+INTERMEDIARY_MAX = 6
+"""An intermediary's answers to the same file, each while the side was well, after which it is parked: a quarter of an
+hour."""
 TRIES, TRIES_YOUNG = 6, 8
-"""Refusals that are not believed: of any file 15 minutes' worth by the default back-off, of a young one an hour's."""
+"""Refusals that are doubted: of any file 15 minutes' worth by the default back-off, of a young one an hour's."""
 YOUNG_MS = 24 * 3600 * 1000
 NEAR_MAX = 500
 _DOUBTFUL = {Kind.FORBIDDEN, Kind.NOT_FOUND}
 
 
 @dataclass(slots=True)
-class _Strange:
-    """How often a file met a stranger while the side was well, and how many files had come through by the last time."""
+class _Met:
+    """The number of an intermediary's answers to a file while the side was well, and the proofs at the time of the last."""
 
     count: int = 0
     proofs: int = 0
@@ -36,43 +37,43 @@ class _Strange:
 
 @dataclass(slots=True)
 class Doubts:
-    """By key, for files that failed and are not completed or parked."""
+    """Doubts by key, for files that failed and are not completed or parked."""
 
     near_fresh_s: float = TIMING.near_fresh_s
-    _strange: dict[str, _Strange] = field(default_factory=dict)
+    _met: dict[str, _Met] = field(default_factory=dict)
     _refused: dict[str, int] = field(default_factory=dict)
     _near: dict[str, tuple[float, bool]] = field(default_factory=dict)
 
     def count(self, key: str) -> int:
-        """How many answers about a file were not believed; its back-off grows with them."""
-        strange = self._strange.get(key)
-        return self._refused.get(key, 0) + (strange.count if strange else 0)
+        """The number of doubted answers about a file; its back-off grows with them."""
+        met = self._met.get(key)
+        return self._refused.get(key, 0) + (met.count if met else 0)
 
     def forget(self, key: str) -> None:
-        """The file is completed, parked, or another revision."""
-        self._strange.pop(key, None)
+        """Drop the doubts about a file: it is completed, parked, or another revision."""
+        self._met.pop(key, None)
         self._refused.pop(key, None)
 
-    def note_strange(self, key: str, *, proofs: int, side_is_well: bool) -> None:
-        """Count a stranger's answer, unless it may be that of a side which is away.
+    def note_intermediary(self, key: str, *, proofs: int, side_is_well: bool) -> None:
+        """Count an intermediary's answer, unless the side itself may be away.
 
         Args:
             key: the file.
-            proofs: files that have come all the way in this process.
+            proofs: files that were completed in this process.
             side_is_well: another file was just seen to get the service's own answer.
         """
-        strange = self._strange.setdefault(key, _Strange(proofs=proofs))
-        strange.count += side_is_well or proofs > strange.proofs
-        strange.proofs = proofs
+        met = self._met.setdefault(key, _Met(proofs=proofs))
+        met.count += side_is_well or proofs > met.proofs
+        met.proofs = proofs
 
     def is_settled(self, key: str) -> bool:
-        """Whether a stranger has answered about a file too often to wait for another answer."""
-        strange = self._strange.get(key)
-        return strange is not None and strange.count >= STRANGE_MAX
+        """Tell if an intermediary has answered about a file too often to wait for another answer."""
+        met = self._met.get(key)
+        return met is not None and met.count >= INTERMEDIARY_MAX
 
     async def about(self, source: Source, claim: Claim, error: RemoteError, now_ms: int) -> bool:
-        """Whether the answer is not to be believed yet; counts it."""
-        if error.is_strange:
+        """Tell if the answer is to be doubted still; counts it."""
+        if error.by_intermediary:
             return not self.is_settled(claim.key)
         if error.side is not Side.SOURCE or error.kind not in _DOUBTFUL:
             return False
@@ -86,7 +87,7 @@ class Doubts:
         return True
 
     async def _reads_near(self, source: Source, key: str) -> bool:
-        """Whether a neighbour of a file can be read, asked once a minute for a month of a dataset."""
+        """Tell if a neighbour of a file can be read, asked once a minute for a month of a dataset."""
         month, now_s = key.rpartition("/")[0], time.monotonic()
         asked_s, could = self._near.get(month, (now_s - self.near_fresh_s, False))
         if now_s - asked_s >= self.near_fresh_s:

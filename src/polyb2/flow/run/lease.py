@@ -1,7 +1,7 @@
 """The lease of this process on the rows it has claimed: taken, renewed, lost, given back.
 
-Invariant: once a lease is lost it stays lost, even if the ledger would still renew it: a claim that met the loss was dropped
-unsettled, and a renewed lease would keep its row from everybody.
+Invariant: a lost lease stays lost, even if the ledger would still renew it: a claim that met the loss was dropped
+unsettled, and a renewed lease would keep its row from every other worker.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import Enum
 from typing import NoReturn, Protocol
 
 from polyb2.core.errors import LeaseLostError, LedgerError
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.ledger.leases import Load, Worker
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ RENEWALS_A_LEASE = 4
 
 
 class Leases(Protocol):
-    """The ledger, as far as a lease goes."""
+    """The lease operations of the ledger."""
 
     async def register(self, worker_id: str, lease_ms: int) -> Worker: ...
 
@@ -40,7 +40,7 @@ class LeaseState(Enum):
 
 
 class Lease:
-    """One worker of the ledger at a time; a new one after each loss."""
+    """The lease of one worker of the ledger at a time; a new worker after each loss."""
 
     def __init__(
         self, ledger: Leases, worker_id: str, lease_s: float, now_s: Callable[[], float] = time.monotonic
@@ -87,14 +87,14 @@ class Lease:
             self._state = LeaseState.LOST
 
     async def keep(self, load: Callable[[], Load], on_lost: Callable[[], Awaitable[None]]) -> NoReturn:
-        """Renew the lease for ever; after a loss call ``on_lost``, which ends the transfers, and take a new one."""
+        """Renew the lease until cancelled; after a loss call ``on_lost``, which ends the transfers, and take a new lease."""
         while True:
             await asyncio.sleep(self._lease_s / RENEWALS_A_LEASE)
             try:
                 await self._renew(load())
             except LeaseLostError as error:
-                words = "%s: stopping its transfers and beginning with a new one"
-                log.warning(words, error, extra=told(LogEvent.LEASE_LOST))
+                words = "%s: stopping its transfers and taking a new one"
+                log.warning(words, error, extra=log_fields(LogEvent.LEASE_LOST))
                 self._worker, self._state = None, LeaseState.NONE
                 await on_lost()
                 await self.take()
@@ -104,7 +104,7 @@ class Lease:
         assert self._worker is not None  # noqa: S101 - held
         began_s = self._now_s()
         await self._ledger.renew(self._worker, load)
-        # It may have been lost to a claim or a request while the renewal was under way.
+        # A claim or a request may have lost it while the renewal was in progress.
         if self._state is LeaseState.LOST:
             self.check()
         self._until_s = began_s + self._lease_s
@@ -118,4 +118,4 @@ class Lease:
             await self._ledger.end_worker(worker, "interrupted")
         except LedgerError as error:
             # The reason why the pool ends matters more than this: the rows are free when the lease runs out.
-            log.warning("the files in hand come free in %.0f s: %s", self._lease_s, error)
+            log.warning("the claimed files are released in %.0f s: %s", self._lease_s, error)

@@ -1,8 +1,8 @@
-"""The gate of the bodies: no more of them move at once than helps (``core/concurrency.py``).
+"""The concurrency limit of the bodies: no more of them move at once than helps (``core/concurrency.py``).
 
-Long ones are bound by the thread's time and by the line, short ones by a line that is known to be crowded only.
-Invariants: who waits here holds a slot, and nobody who moves waits for the gate, so that it always opens again; while
-bodies move, line and thread are looked at.
+Long bodies are limited by the thread's time and by the line, short ones only by a line that is known to be crowded.
+Invariants: a waiting body holds a slot, and a moving body never waits here, so that it always opens again; while
+bodies move, line and thread are sampled.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ LOOK_EVERY_S = 0.1
 
 
 class ConcurrencyLimit:
-    """Lets bodies through, as many at once as thread and line carry."""
+    """Admits bodies, as many at once as thread and line can carry."""
 
     def __init__(
-        self, streams: int, traffic: Traffic | None = None, worked_s: Callable[[], float] = time.thread_time
+        self, slots: int, traffic: Traffic | None = None, worked_s: Callable[[], float] = time.thread_time
     ) -> None:
-        """``traffic`` knows what moves; ``worked_s`` reads the processor time of the event loop's thread."""
-        self._level = ThreadLimit(streams)
-        self._line = LineLimit(streams)
+        """``traffic`` knows the moving bodies; ``worked_s`` reads the processor time of the event loop's thread."""
+        self._thread = ThreadLimit(slots)
+        self._line = LineLimit(slots)
         self._traffic = traffic or Traffic()
         self._worked_s = worked_s
         self._long = self._short = 0
@@ -42,7 +42,7 @@ class ConcurrencyLimit:
 
     @asynccontextmanager
     async def passage(self, length: int) -> AsyncIterator[bool]:
-        """The way of a body of ``length`` bytes, from its request to its end; whether it had to wait."""
+        """Admit a body of ``length`` bytes, from its request to its end; yields whether it had to wait."""
         is_long = length > BUFFER_BYTES
         waits = not self._may_pass(is_long) or (bool(self._turns) and (is_long or self._line.is_crowded))
         if self._timer is None:
@@ -61,12 +61,12 @@ class ConcurrencyLimit:
     def _may_pass(self, is_long: bool) -> bool:
         if is_long:
             moving = self._moving if self._line.is_crowded else self._long
-            return moving < min(self._level.bodies, self._line.bodies)
+            return moving < min(self._thread.bodies, self._line.bodies)
         return not self._line.is_crowded or self._moving < self._line.bodies
 
     @property
     def _moving(self) -> int:
-        """Bodies under way; a short one is half of one, as it comes in whole before it goes out."""
+        """The number of moving bodies; a short one is half of one, as it comes in whole before it goes out."""
         return self._long + (self._short + 1) // 2
 
     def _enter(self, is_long: bool) -> None:
@@ -109,7 +109,7 @@ class ConcurrencyLimit:
             if not self._long + self._short:
                 return
             if self._turns:
-                self._level.look((self._worked_s() - worked_s) / (time.monotonic() - began_s))
+                self._thread.look((self._worked_s() - worked_s) / (time.monotonic() - began_s))
             traffic = self._traffic
             self._line.look(loop.time(), traffic.passed_bytes, self._moving, traffic.lasting)
             self._grant()

@@ -26,13 +26,13 @@ from polyb2.meters import Meters
 
 @dataclass(slots=True)
 class Outcome:
-    """What the pool did.
+    """The result of the pool.
 
     Attributes:
         claimed: claims made.
         completed: files that were completed.
         unfinished: files that this process attempted and left failed or parked, by key.
-        meters: what the process counted.
+        meters: the counters of the process.
     """
 
     claimed: int = 0
@@ -60,12 +60,12 @@ class Pool:
         drain_s: float,
         limit: int | None = None,
     ) -> None:
-        """Say with what to work.
+        """Take the collaborators.
 
         Args:
             mirror: the shared state of all transfers.
             lease: the right to claim.
-            breaker: asked before every claim.
+            breaker: consulted before every claim.
             settlement: works on each claim.
             more_to_come: a discovery may still queue something.
             drain_s: seconds that files in flight get once the process is asked to stop.
@@ -88,7 +88,7 @@ class Pool:
         """Work until the queue is drained, the limit is reached, or the process is asked to stop.
 
         Raises:
-            AccountStoppedError: nothing can succeed any more.
+            AccountStoppedError: no attempt can succeed.
         """
         await self._lease.take()
         heartbeat = asyncio.create_task(
@@ -149,7 +149,7 @@ class Pool:
         try:
             return await self._mirror.ledger.claim_up_to(worker, count)
         except LeaseLostError:
-            # The heartbeat notices as well, and begins with a new lease.
+            # The heartbeat notices as well, and takes a new lease.
             self._lease.lose()
             return []
 
@@ -161,14 +161,14 @@ class Pool:
         task.add_done_callback(partial(self._ended, slot))
 
     def _ended(self, slot: Slot, task: asyncio.Task[None]) -> None:
-        # It has done so itself, unless it was cancelled before its first step.
+        # The task does so itself, unless it was cancelled before its first step.
         slot.release()
         self._tasks.discard(task)
         self.wake.set()
         self._note_failure(task)
 
     def _note_failure(self, task: asyncio.Task[None]) -> None:
-        """One task that dies takes the pool with it; the first to die says why."""
+        """End the pool with the first task that dies, and keep its error as the reason."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = self._failure or error
             self._failed.set()
@@ -191,11 +191,11 @@ class Pool:
         if self._more_to_come() or self._tasks or worker is None:
             return False
         is_empty = (await self._mirror.ledger.queue_state(worker)).is_empty
-        # Without the lease a row that still names this worker is in nobody's hands: it waits for the next lease.
+        # Without the lease a row that still names this worker is in progress nowhere: it waits for the next lease.
         return is_empty and worker is self._lease.worker
 
     async def _wait(self) -> None:
-        """Until a task ends or something is queued; a little while at most, for what other processes do."""
+        """Wait until a task ends or something is queued; a short while at most, for changes by other processes."""
         self.wake.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._mirror.timing.poll_s):
@@ -214,7 +214,7 @@ class Pool:
             await self._wait()
 
     async def _forget_what_others_finished(self) -> None:
-        """What this process left failed another runner, or a person, may have dealt with since."""
+        """Drop failures of this process that another runner, or a person, has dealt with since."""
         rows = await self._mirror.ledger.known_files(list(self.outcome.unfinished))
         for key in list(self.outcome.unfinished):
             if key not in rows or rows[key].status not in FAILED:

@@ -1,7 +1,7 @@
-"""A newer revision that a worker meets in mid-transfer: it passes what a listed one passes, or waits for a person.
+"""A newer revision that a worker meets in mid-transfer: it is checked like a listed one, or waits for a person.
 
-Invariant: a revision comes into the queue by this way or by discovery, and both ask whether the target can hold it, and
-whether anybody agreed to so much.
+Invariant: a revision enters the queue by this way or by discovery, and both check that the target can hold it, and
+that its size is within what was agreed to.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 
 from polyb2.core.compare import HELD, UNUSABLE
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.parts import bytes_to_send
 from polyb2.core.records import Claim, ListedObject
 from polyb2.core.status import Event, Status
@@ -34,13 +34,13 @@ async def queue_revision(attempt: Attempt, listed: ListedObject, agreed_bytes: i
     mirror, claim = attempt.mirror, attempt.claim
     facts = {"key": claim.key, "dataset": claim.dataset, "attempt": claim.attempt}
     if (why := unusable(listed)) is not None:
-        words = f"the source replaced this file: {why}; polyb2 goes on once it is listed otherwise"
+        words = f"the source replaced this file: {why}; polyb2 continues once the listing changes"
         return _parked(claim, await mirror.ledger.hold_revision(claim, listed, UNUSABLE, words), UNUSABLE, words)
     if agreed_bytes is not None and bytes_to_send(listed.size) > agreed_bytes:
         words = _asks(claim, listed)
         return _parked(claim, await mirror.ledger.hold_revision(claim, listed, HELD, words), HELD, words)
     await mirror.ledger.renew_revision(claim, listed)
-    extra = told(LogEvent.FILE_REVISED, bytes=claim.revision.size, **facts)
+    extra = log_fields(LogEvent.FILE_REVISED, bytes=claim.revision.size, **facts)
     log.info("%s was replaced at the source; the newest revision is queued", claim.key, extra=extra)
     return Event.REVISE
 
@@ -55,7 +55,7 @@ def _asks(claim: Claim, listed: ListedObject) -> str:
 
 def _parked(claim: Claim, event: Event, reason: str, words: str) -> Event:
     if event is Event.PARK:
-        extra = told(
+        extra = log_fields(
             LogEvent.FILE_PARKED,
             key=claim.key,
             dataset=claim.dataset,

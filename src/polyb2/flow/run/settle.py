@@ -1,7 +1,8 @@
-"""Every way that an attempt can end becomes one ledger write.
+"""The settlement: every way in which an attempt can end becomes one ledger write.
 
-A proven file is completed. An error of the source about the file's existence or revision is put to the listing, which
-decides. Any other error is the side's or the file's (``diagnosis.py``); the verdict says what that costs the file.
+A proven file is completed. An error of the source about the file's existence or revision is checked against the
+listing, which decides. Any other error is the side's or the file's (``diagnosis.py``); the verdict decides the cost
+for the file.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from polyb2.core.compare import SOURCE_GONE
 from polyb2.core.errors import Kind, LeaseLostError, Polyb2Error, RemoteError, Scope, Side, UnexpectedError
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.records import Claim, ListedObject
 from polyb2.core.retry import file_delay_s
 from polyb2.core.status import TRANSITIONS, Event, Status
@@ -25,7 +26,7 @@ from polyb2.flow.run.diagnosis import Diagnosis
 from polyb2.flow.run.revised import queue_revision
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer.attempt import Attempt
-from polyb2.flow.transfer.leftovers import abort_abandoned, abort_strangers
+from polyb2.flow.transfer.leftovers import abort_abandoned, abort_orphans
 from polyb2.remote.guard import Fence
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ _PARKING = {Event.PARK, Event.REFUSE, Event.GONE}
 
 @dataclass(frozen=True, slots=True)
 class SettlementRules:
-    """How a failed attempt is settled.
+    """The rules by which a failed attempt is settled.
 
     Attributes:
         max_retries: ``POLYB2_MAX_RETRIES``.
@@ -64,7 +65,7 @@ class Settlement:
         self._rules = rules
 
     async def work(self, claim: Claim, slot: Slot) -> Event | None:
-        """Transfer a claimed file and settle it; the event, or None if the claim was lost and nothing was settled."""
+        """Transfer a claimed file and settle it; return the event, or None if the claim was lost and nothing was settled."""
         attempt = Attempt(self._mirror, claim, slot)
         self._mirror.in_flight[claim.key] = attempt.progress
         try:
@@ -132,8 +133,8 @@ class Settlement:
             doubted=doubted,
         )
         if verdict.event is Event.PARK:
-            # While the row is ours: a Create whose answer was lost may have left an upload that is on no record.
-            await _abort_strangers(attempt)
+            # While the row is ours: a Create whose answer was lost may have left an unrecorded upload.
+            await _abort_orphans(attempt)
         if trouble is not None:
             # The breaker opens before the row is free, or it would be claimed again at once.
             self._breaker.report(trouble, claim.key, proofs)
@@ -141,8 +142,8 @@ class Settlement:
         delay_s = file_delay_s(failures, self._rules.base_s, random.random())  # noqa: S311 - jitter
         event = await ledger.fail(claim, verdict, str(trouble or error), delay_s)
         if trouble is None:
-            # A stranger's answer that came while the side was well is most likely the tail of its trouble.
-            _log_failure(claim, event, error, quiet=doubted and error.is_strange)
+            # An intermediary's answer that came while the side was well is most likely the tail of its trouble.
+            _log_failure(claim, event, error, quiet=doubted and error.by_intermediary)
         if event in _PARKING:
             diagnosis.doubts.forget(claim.key)
             await _abort_given_up(attempt)
@@ -177,7 +178,7 @@ class Settlement:
 
 
 def _contradicted(error: RemoteError, listed: ListedObject) -> RemoteError:
-    """The error of a GET beside a listing that still shows the same revision: both figures, both places."""
+    """The error of a GET that the listing contradicts, as it still shows the same revision: both figures, both places."""
     if error.kind is Kind.FORBIDDEN:
         return error
     words = f"{error.message}; the listing still shows {listed.size} bytes with the ETag {listed.etag}"
@@ -185,17 +186,17 @@ def _contradicted(error: RemoteError, listed: ListedObject) -> RemoteError:
     return RemoteError(error.side, kind, words, code=error.code)
 
 
-async def _abort_strangers(attempt: Attempt) -> None:
+async def _abort_orphans(attempt: Attempt) -> None:
     claim = attempt.claim
     try:
-        await abort_strangers(attempt.mirror, attempt.dest_key, None)
+        await abort_orphans(attempt.mirror, attempt.dest_key, None)
     except RemoteError as error:
-        words = "unfinished uploads of %s could not be looked for (polyb2 cleanup does): %s"
+        words = "could not look for unfinished uploads of %s (polyb2 cleanup does): %s"
         log.warning(words, claim.key, error, extra=_fields(LogEvent.UPLOAD_LEFT, claim))
 
 
 async def _abort_given_up(attempt: Attempt) -> None:
-    """Abort the uploads of a file that is parked; a later run aborts what cannot be aborted now."""
+    """Abort the uploads of a file that is parked; a later run aborts those that cannot be aborted now."""
     claim = attempt.claim
     try:
         await abort_abandoned(attempt.mirror, claim.file_id)
@@ -216,4 +217,4 @@ def _log_failure(claim: Claim, event: Event, error: RemoteError, *, quiet: bool)
 def _fields(event: LogEvent, claim: Claim, **fields: object) -> dict[str, object]:
     """The fields of a log line about a claimed file."""
     facts = {"dataset": claim.dataset, "bytes": claim.revision.size, "attempt": claim.attempt}
-    return told(event, key=claim.key, **facts, **fields)
+    return log_fields(event, key=claim.key, **facts, **fields)

@@ -1,9 +1,9 @@
-"""The bound of the process: ``--concurrency`` streams, shared by whatever files are in flight.
+"""The bound of the process: ``--concurrency`` slots, shared by the files in flight.
 
-A file keeps the slot it was claimed with until its last part is under way, and takes further slots as they are free, so
-that one large file can use them all. While somebody waits to claim another file, a quarter of the slots is kept from
-further parts: a 172 GB file does not hold up the small ones. Where the process or the line is what the bytes wait for, fewer
-streams than slots are at work (``flow/gate.py``).
+A file keeps the slot it was claimed with until its last part is started, and takes further slots as they are free, so
+that one large file can use them all. While a claim waits for a slot, a quarter of the slots is kept from
+further parts: a 172 GB file does not hold up the small ones. Where the process or the line is the bottleneck, fewer
+bodies than slots move (``flow/run/limit.py``).
 """
 
 from __future__ import annotations
@@ -18,45 +18,45 @@ RESERVED_SHARE = 4
 
 
 class Slot:
-    """The right to one stream; given back by :meth:`release`, any number of times."""
+    """The right to one body transfer; given back by :meth:`release`, any number of times."""
 
-    def __init__(self, streams: Slots, *, extra: bool, idle: bool) -> None:
-        self._streams = streams
+    def __init__(self, slots: Slots, *, extra: bool, idle: bool) -> None:
+        self._slots = slots
         self.extra = extra
         self.idle = idle
         self._held = True
 
     def begin(self) -> None:
-        """There is a file for it; until then it is held, but no stream is busy."""
+        """Mark it as used by a file; until then it is held, but no transfer is busy."""
         if self.idle:
             self.idle = False
-            self._streams.idle -= 1
+            self._slots.idle -= 1
 
     def release(self) -> None:
         if self._held:
             self.begin()
             self._held = False
-            self._streams.give_back(self)
+            self._slots.give_back(self)
 
     async def rest(self, delay_s: float) -> None:
         """Back off without holding the slot, then get one again."""
         self.release()
         await asyncio.sleep(delay_s)
-        again = await self._streams.for_part()
+        again = await self._slots.for_part()
         self.extra, self._held = again.extra, True
 
 
 class Slots:
-    """Counts the slots and decides who gets a free one."""
+    """Counts the slots and decides which waiter gets a free one."""
 
     def __init__(self, total: int, traffic: Traffic | None = None) -> None:
-        """``traffic`` knows the bodies that the streams carry."""
+        """``traffic`` knows the bodies in transfer."""
         self.total = total
         self.limit = ConcurrencyLimit(total, traffic)
         self._free = total
         self._extra = 0
         self.idle = 0
-        """Slots that are held while the ledger is asked whether there is a file for them."""
+        """Slots that are held while the ledger is asked for a file."""
         self._claims: deque[asyncio.Future[Slot]] = deque()
         self._parts: deque[asyncio.Future[Slot]] = deque()
 
@@ -67,19 +67,19 @@ class Slots:
 
     @property
     def busy(self) -> int:
-        """Slots that are held for a file which does not wait at the gate."""
+        """Slots that are held for a file which does not wait for the concurrency limit."""
         return self.in_use - self.idle - self.limit.waiting
 
     async def for_claim(self) -> Slot:
-        """A slot to claim a file with."""
+        """Get a slot to claim a file with."""
         return await self._wait(self._claims)
 
     async def for_part(self) -> Slot:
-        """A slot for one more part of a file that is in flight."""
+        """Get a slot for one more part of a file that is in flight."""
         return await self._wait(self._parts)
 
     def free_for_claims(self, count: int) -> list[Slot]:
-        """Up to ``count`` further slots that nobody waits for."""
+        """Up to ``count`` further slots that no task waits for."""
         taken: list[Slot] = []
         while len(taken) < count and self._free and not self._claims and not self._parts:
             taken.append(self._take(extra=False, idle=True))

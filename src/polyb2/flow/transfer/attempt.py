@@ -12,9 +12,9 @@ import logging
 
 from polyb2 import __version__
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.integrity import ProofMark, composite_parts
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.parts import OBJECT_BYTES_MAX, PartPlan, fits_target, plan_parts
-from polyb2.core.proof import ProofMark, composite_parts
 from polyb2.core.records import Claim, Mirrored, PartProof, Receipt, StoredObject, StoredPart, Upload
 from polyb2.core.recovery import Finding, assess, confirmed
 from polyb2.core.stamp import Stamp
@@ -22,10 +22,10 @@ from polyb2.core.units import format_size
 from polyb2.flow.mirror import InFlight, Mirror
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer import proof
-from polyb2.flow.transfer.leftovers import abort_abandoned, abort_strangers, look
-from polyb2.flow.transfer.parts import begin_upload, send_missing
+from polyb2.flow.transfer.leftovers import abort_abandoned, abort_orphans, look
 from polyb2.flow.transfer.publish import find_published, publish
 from polyb2.flow.transfer.refusals import UPLOADS_MAX, Refusals, UploadRefusedError
+from polyb2.flow.transfer.upload import begin_upload, send_missing
 from polyb2.flow.transfer.whole import send_whole
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Attempt:
         mirror: the state that all transfers of the process share.
         claim: the right to the row, and the revision that is sent.
         slot: held while bytes move, given back while the attempt waits.
-        progress: the file as others see it at work.
+        progress: the file as progress displays see it.
         upload: the multipart upload under way; None before there is one, and for a single PUT.
         receipts: the confirmed parts of ``upload``, by number.
         refusals: the target's refusals of ``upload``.
@@ -57,12 +57,12 @@ class Attempt:
     # -- the story ----------------------------------------------------------------------------------------------------
 
     async def transfer(self) -> tuple[Mirrored, int]:
-        """Make the target hold the claim's revision; what it holds, and the bytes sent that have no receipt.
+        """Make the target hold the claim's revision; return its copy, and the bytes sent that have no receipt.
 
         Raises:
             RemoteError: of either side, after all tries.
             DrainedError: the process stops.
-            LeaseLostError: the claim is another worker's.
+            LeaseLostError: the claim belongs to another worker.
         """
         size = self.claim.revision.size
         _check_size(size)
@@ -84,15 +84,15 @@ class Attempt:
     async def _settle_earlier(self) -> Mirrored | None:
         """Settle what an earlier attempt published, or take over its upload; None if there is still something to send.
 
-        A new revision is a new attempt and no takeover: where no attempt at it was made, no object can have its token, and
-        where the last attempt completed the file, no Create can have been lost. Nothing is asked then.
+        A new revision is a first attempt and no takeover: if no attempt at it was made, no object can have its token, and
+        if the last attempt completed the file, no Create can have been lost. Nothing is asked then.
         """
         claim = self.claim
         await abort_abandoned(self.mirror, claim.file_id)
         if claim.earlier_tokens and (mirrored := await self._settle_or_take_over()):
             return mirrored
         if self.upload is None and not claim.follows_completion:
-            await abort_strangers(self.mirror, self.dest_key, None)
+            await abort_orphans(self.mirror, self.dest_key, None)
         return None
 
     async def _settle_or_take_over(self) -> Mirrored | None:
@@ -115,7 +115,7 @@ class Attempt:
     async def _wait_for(self, upload: Upload) -> StoredObject | None:
         """Look for minutes, without a slot, for the object of a Complete whose upload is gone."""
         self.slot.release()
-        doubt = RemoteError(Side.TARGET, Kind.NO_SUCH_UPLOAD, "a Complete was sent and its answer never seen")
+        doubt = RemoteError(Side.TARGET, Kind.NO_SUCH_UPLOAD, "a Complete was sent, and its answer was lost")
         try:
             stored = await find_published(self, upload, still_open=doubt)
         except RemoteError as error:
@@ -131,7 +131,7 @@ class Attempt:
         dropped = {receipt.part.number for receipt in self.claim.receipts} - {one.part.number for one in receipts}
         if dropped:
             await self.mirror.ledger.drop_receipts(self.claim, upload, dropped)
-        await abort_strangers(self.mirror, upload.dest_key, upload.upload_id)
+        await abort_orphans(self.mirror, upload.dest_key, upload.upload_id)
         self._use(upload, receipts)
 
     # -- the way ------------------------------------------------------------------------------------------------------
@@ -168,11 +168,11 @@ class Attempt:
 
     @property
     def _is_last(self) -> bool:
-        """No further upload is begun in place of this one."""
+        """Tell if no further upload may begin in place of this one."""
         return self._uploads_begun >= UPLOADS_MAX
 
     async def _finish_upload(self) -> Mirrored | None:
-        """Send what is missing, prove, publish; None where the upload was given up and another one is to be begun."""
+        """Send what is missing, prove, publish; None if the upload was given up and another one is to be begun."""
         try:
             return await self._send_and_publish()
         except proof.OpaqueTargetError:
@@ -180,7 +180,7 @@ class Attempt:
         except UploadRefusedError as refused:
             self._note_refused(refused)
         except RemoteError as error:
-            # Aborted behind our back, or completed without effect.
+            # Aborted by another program, or completed without effect.
             if error.kind is not Kind.NO_SUCH_UPLOAD or self._is_last:
                 raise
         await self.give_up()
@@ -202,7 +202,7 @@ class Attempt:
         return Mirrored(stored.etag, stored.version_id, verification)
 
     async def send_again(self, numbers: list[int]) -> None:
-        """Send parts that were found wrong again, each with its MD5 taken on the way."""
+        """Send parts again that were found wrong, each hashed on the way."""
         await self.mirror.ledger.drop_receipts(self.claim, self.own_upload, numbers)
         for number in numbers:
             del self.receipts[number]
@@ -217,7 +217,9 @@ class Attempt:
     def _note_refused(self, refused: UploadRefusedError) -> None:
         """Log that the target refuses this upload; the bytes that are sent again are no progress."""
         self.progress.is_sent_again = True
-        extra = told(LogEvent.UPLOAD_REFUSED, key=self.claim.key, reason=refused.error.kind, attempt=self.claim.attempt)
+        extra = log_fields(
+            LogEvent.UPLOAD_REFUSED, key=self.claim.key, reason=refused.error.kind, attempt=self.claim.attempt
+        )
         words = "%s: the target refuses this upload again and again; it is aborted, and another one begun: %s"
         log.warning(words, self.claim.key, refused.error.found, extra=extra)
 
@@ -229,7 +231,7 @@ class Attempt:
 
     @property
     def own_upload(self) -> Upload:
-        """The upload under way; only asked for where there is one."""
+        """The current upload; only asked for if there is one."""
         assert self.upload is not None  # noqa: S101 - see transfer()
         return self.upload
 

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from polyb2.core.errors import RemoteError, Side
-from polyb2.core.gzipped import GzipCheck
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.integrity import GzipCheck
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.parts import Part
 from polyb2.core.records import Receipt, Revision
 from polyb2.flow.mirror import InFlight, Mirror
@@ -33,7 +33,7 @@ async def tried(
 ) -> T:
     """Run ``once``, which moves ``length`` bytes, until it succeeds or the policy says stop.
 
-    It is given True after a failure, and then uses a new connection. ``progress`` is that of the file which is sent.
+    ``once`` gets True after a failure, and then uses a new connection. ``progress`` is that of the file which is sent.
 
     Raises:
         RemoteError: of either side, after all tries.
@@ -57,17 +57,17 @@ async def tried(
 
 
 def _log_refusal(progress: InFlight, error: RemoteError) -> None:
-    """Log once in an attempt that it gets nowhere, and why."""
-    if progress.is_refusal_told:
+    """Log the lack of progress and its cause, once in an attempt."""
+    if progress.is_refusal_logged:
         return
-    progress.is_refusal_told = True
-    extra = told(LogEvent.REQUEST_RETRIED, key=progress.key, side=error.side, reason=error.kind)
+    progress.is_refusal_logged = True
+    extra = log_fields(LogEvent.REQUEST_RETRIED, key=progress.key, side=error.side, reason=error.kind)
     words = "%s: the %s refuses parts of it: %s; they are tried again"
     log.warning(words, progress.key, error.side, error.found, extra=extra)
 
 
 async def send_part(attempt: Attempt, part: Part, slot: Slot, *, hashed: bool) -> Receipt:
-    """Carry one part over; the receipt is not in the ledger yet.
+    """Transfer one part; the receipt is not in the ledger yet.
 
     Raises:
         RemoteError: of either side, after all tries.

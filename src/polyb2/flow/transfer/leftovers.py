@@ -1,6 +1,6 @@
-"""What an earlier attempt left: look before sending, abort what is given up, confirm the abort, forget it.
+"""Remains of earlier attempts: look before sending, abort what is given up, confirm the abort, forget it.
 
-No unfinished upload outlives the file it was for: an abandoned one stays in the ledger until the target says it is gone.
+No unfinished upload outlives its file: an abandoned one stays in the ledger until the target says it is gone.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from polyb2.core.errors import Kind, RemoteError, Scope
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.records import Upload
 from polyb2.core.recovery import Traces
 from polyb2.flow.mirror import Mirror
@@ -28,7 +28,7 @@ async def look(attempt: Attempt) -> Traces:
 
 
 async def abort_abandoned(mirror: Mirror, file_id: int) -> None:
-    """Abort every given-up upload of a file and make sure of it.
+    """Abort every given-up upload of a file, and confirm it.
 
     Raises:
         RemoteError: the target does not confirm; nothing new may begin for this file then.
@@ -38,10 +38,10 @@ async def abort_abandoned(mirror: Mirror, file_id: int) -> None:
 
 
 async def abort_all_abandoned(mirror: Mirror) -> int:
-    """Abort what was given up and could not be aborted then; the number of those that are still there.
+    """Abort given-up uploads that could not be aborted then; return the number of those that still exist.
 
     Raises:
-        RemoteError: not one upload's trouble but the target's.
+        RemoteError: trouble of the target, and not of one upload.
     """
     left = 0
     async for upload in mirror.ledger.all_abandoned_uploads():
@@ -51,19 +51,19 @@ async def abort_all_abandoned(mirror: Mirror) -> int:
             if error.handling.scope is not Scope.FILE:
                 raise
             left += 1
-            extra = told(LogEvent.UPLOAD_LEFT, key=upload.dest_key)
+            extra = log_fields(LogEvent.UPLOAD_LEFT, key=upload.dest_key)
             log.warning("an abandoned upload of %s could not be aborted yet: %s", upload.dest_key, error, extra=extra)
     return left
 
 
-async def abort_strangers(mirror: Mirror, dest_key: str, own_upload_id: str | None) -> None:
-    """Abort other uploads of a key that this claim owns: a Create whose answer was lost leaves one behind."""
-    strangers = [
+async def abort_orphans(mirror: Mirror, dest_key: str, own_upload_id: str | None) -> None:
+    """Abort orphaned uploads of a key that this claim owns: a Create whose answer was lost leaves one behind."""
+    orphans = [
         found.upload_id
         async for found in mirror.target.open_uploads(dest_key)
         if found.key == dest_key and found.upload_id != own_upload_id
     ]
-    for upload_id in strangers:
+    for upload_id in orphans:
         log.info("aborting an unfinished upload of %s", dest_key)
         await mirror.target.abort(dest_key, upload_id)
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 
 from polyb2.core.compare import Adoption, adoption
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.core.gzipped import GzipCheck
+from polyb2.core.integrity import GzipCheck, Verification, composite, composite_parts, md5_form
 from polyb2.core.parts import AUTOMATIC_MAX, STREAM_BUFFER_BYTES, Part, PartPlan, single_part
-from polyb2.core.proof import Verification, composite, composite_parts, md5_form
 from polyb2.core.records import Mirrored, PartProof, Receipt, Revision, StoredObject, Upload
 from polyb2.core.recovery import is_ours
 from polyb2.flow.mirror import Mirror
@@ -37,12 +36,12 @@ def mismatch(found: str) -> RemoteError:
 
 
 def can_be_whole(revision: Revision) -> bool:
-    """Tell if the MD5 of the body can be had before it is sent: the ETag's, or our own where the body fits a buffer."""
+    """Tell if the MD5 of the body can be known before it is sent: the ETag's, or our own if the body fits a buffer."""
     return md5_form(revision.etag) is not None or revision.size <= STREAM_BUFFER_BYTES
 
 
 def whole_verification(revision: Revision, md5: str) -> Verification:
-    """The proof of a body with this MD5, which the target compared: the source's word (``X-1`` is md5(MD5)-1), or ours."""
+    """The proof of a body that the target compared with this MD5: the source's ETag (``X-1`` is md5(MD5)-1), or our hash."""
     return Verification.ETAG if revision.etag in {md5, composite([md5])} else Verification.PARTS
 
 
@@ -67,14 +66,14 @@ async def prove_whole(attempt: Attempt, stored: StoredObject, md5: str) -> Mirro
     if stored.etag == md5 and attempt.claim.is_first:
         await attempt.mirror.part_etags.note(are_opaque=False)
         return Mirrored(stored.etag, stored.version_id, verification)
-    # After a takeover or a new revision an older PUT may have landed late, and an answer's ETag may be bent: HEAD decides.
+    # After a takeover or a new revision an older PUT may have landed late, and an answer's ETag may be altered: HEAD decides.
     current = await attempt.mirror.target.head(attempt.dest_key)
     if current is None or not is_ours(attempt.claim, current):
-        raise mismatch("another version than ours is current; it is sent again")
+        raise mismatch("a version other than ours is current; the file is sent again")
     await attempt.mirror.part_etags.note(are_opaque=current.etag != md5)
     if current.etag == md5:
         return Mirrored(current.etag, current.version_id, verification)
-    # The target's ETags are no MD5s: only reading back tells.
+    # The target's ETags are not MD5s: only reading back can tell.
     part = single_part(attempt.claim.revision.size)
     if await _hash_back(attempt, current, part) != md5:
         await _remove_ours(attempt, current)
@@ -86,9 +85,9 @@ async def prove_whole(attempt: Attempt, stored: StoredObject, md5: str) -> Mirro
 
 
 def part_proof(revision: Revision, plan: PartPlan, source_part_bytes: int | None, *, is_opaque: bool) -> PartProof:
-    """How the parts of a new upload are to be proven; it is stored with the upload.
+    """The rule by which the parts of a new upload are proven; it is stored with the upload.
 
-    ``etag`` only where the parts are cut as the source's own were; ``readback`` where the target's part ETags are no MD5s.
+    ``etag`` only where the parts are cut as the source's own were; ``readback`` where the target's part ETags are not MD5s.
     """
     if is_opaque:
         return PartProof.READBACK
@@ -106,10 +105,10 @@ def check_part(upload: Upload, receipt: Receipt, *, is_second_try: bool) -> bool
     """Tell if the target's ETag of a part is good; one that is not is sent once more.
 
     Raises:
-        OpaqueTargetError: it is not that of part 1 the second time either: the upload begins anew as ``readback``.
+        OpaqueTargetError: it is not that of part 1 the second time either: the upload starts again as ``readback``.
         RemoteError: ``mismatch``, of another part.
     """
-    if upload.proof is PartProof.READBACK or _agrees(receipt):
+    if upload.proof is PartProof.READBACK or _etag_matches(receipt):
         return True
     if is_second_try and receipt.part.number == 1:
         raise OpaqueTargetError
@@ -127,7 +126,7 @@ async def prove_parts(attempt: Attempt) -> Verification:
     if sum(receipt.part.length for receipt in attempt.receipts.values()) != attempt.claim.revision.size:
         raise mismatch("the parts do not add up to the file's size")
     if attempt.own_upload.proof is PartProof.PARTS:
-        if not all(receipt.md5 and _agrees(receipt) for receipt in attempt.receipts.values()):
+        if not all(receipt.md5 and _etag_matches(receipt) for receipt in attempt.receipts.values()):
             raise mismatch("a part was not proven by its MD5")
         return Verification.PARTS
     if _composite_is_source(attempt):
@@ -135,7 +134,7 @@ async def prove_parts(attempt: Attempt) -> Verification:
     await _repair(attempt)
     if _composite_is_source(attempt):
         return Verification.ETAG
-    # Every part's MD5 is now that of what the source sends: the composite was believed to be what it is not.
+    # Every part's MD5 is now that of the source's bytes: the composite ETag was read wrongly.
     await attempt.mirror.ledger.note_proof(attempt.claim, attempt.own_upload, PartProof.PARTS)
     return Verification.PARTS
 
@@ -149,7 +148,7 @@ async def note_part_etags(attempt: Attempt) -> None:
 async def _repair(attempt: Attempt) -> None:
     """Read the source's ranges again and hash them; send again only the parts that differ.
 
-    Also those that were hashed on their way: a byte that changed before it came here is in that hash as well.
+    Also those that were hashed on their way: a byte that changed before it arrived is in that hash as well.
     """
     await attempt.slot.rest(0)
     differing: list[int] = []
@@ -168,8 +167,8 @@ def _composite_is_source(attempt: Attempt) -> bool:
     return composite([receipt.etag for receipt in attempt.ordered_receipts]) == attempt.claim.revision.etag
 
 
-def _agrees(receipt: Receipt) -> bool:
-    """Tell if the target's ETag is the MD5 of what was sent (true where it was not hashed)."""
+def _etag_matches(receipt: Receipt) -> bool:
+    """Tell if the target's ETag is the MD5 of the bytes sent (true if they were not hashed)."""
     return receipt.md5 is None or md5_form(receipt.etag) == receipt.md5
 
 
@@ -184,14 +183,14 @@ async def prove_published(attempt: Attempt, stored: StoredObject) -> Verificatio
             for the object for minutes.
     """
     await _compare_published(attempt, stored, attempt.ordered_receipts)
-    if all(_agrees(receipt) for receipt in attempt.receipts.values()):
+    if all(_etag_matches(receipt) for receipt in attempt.receipts.values()):
         # The target's part ETags are MD5s after all.
         await attempt.mirror.part_etags.note(are_opaque=False)
     return Verification.READBACK
 
 
 async def prove_landed(attempt: Attempt, stored: StoredObject) -> Mirrored:
-    """Prove what an earlier attempt published, as that attempt would have.
+    """Prove an object that an earlier attempt published, as that attempt would have.
 
     Raises:
         RemoteError: ``mismatch``: it is sent again.

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from polyb2.core.errors import Kind, RemoteError, Scope
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.records import StoredObject, Upload, UploadState
 from polyb2.core.recovery import is_ours
 from polyb2.core.units import format_duration
@@ -27,7 +27,7 @@ LOOK_EVERY_S = 10.0
 
 
 async def publish(attempt: Attempt) -> StoredObject:
-    """Complete the attempt's upload; the published version, seen by HEAD with our token and the right size.
+    """Complete the attempt's upload; return the published version, seen by HEAD with our token and the right size.
 
     Raises:
         RemoteError: the object cannot be had from this upload any more, or a side fails.
@@ -57,9 +57,9 @@ async def find_published(attempt: Attempt, upload: Upload, *, still_open: Remote
     """Look for the object that a Complete was to make.
 
     Args:
-        attempt: the file's.
-        upload: what was completed.
-        still_open: the error of the Complete; None if it was answered well, and then the upload is not asked for.
+        attempt: the attempt.
+        upload: the upload that was completed.
+        still_open: the error of the Complete; None if it succeeded, and then the upload is not checked.
 
     Returns:
         The object; None if the upload is still open, so that Complete may be sent again.
@@ -88,12 +88,14 @@ async def find_published(attempt: Attempt, upload: Upload, *, still_open: Remote
 
 
 def _log_wait(attempt: Attempt, lost: RemoteError | None, waited_s: float) -> None:
-    """Log once that a file whose bytes are all in the target is not shown there yet."""
+    """Log once that the target does not show a file yet whose bytes it all has."""
     claim = attempt.claim
     answer = "took" if lost is None else "may have taken"
     words = (
         "%s: all bytes are stored and the target %s the Complete, but does not show the object yet; "
         "polyb2 looks for it for up to %s (large files take time to assemble)"
     )
-    extra = told(LogEvent.FILE_AWAITED, key=claim.key, dataset=claim.dataset, seconds=waited_s, attempt=claim.attempt)
+    extra = log_fields(
+        LogEvent.FILE_AWAITED, key=claim.key, dataset=claim.dataset, seconds=waited_s, attempt=claim.attempt
+    )
     log.info(words, claim.key, answer, format_duration(attempt.mirror.timing.publish_limit_s), extra=extra)

@@ -1,8 +1,8 @@
-"""The target's refusals of one upload, and when that upload is given up for another one.
+"""The target's refusals of one upload, and the decision to give that upload up for another one.
 
-B2 binds an upload to a vault. A vault that is full answers 503 "no uploads available" to every part, or 500 "retry your
-upload" to the Complete, for as long as one asks; another upload lands in another vault. To begin again costs what is stored
-already, so it has to be likely that the refusals are this upload's own.
+B2 binds an upload to a vault. A full vault answers 503 "no uploads available" to every part, or 500 "retry your
+upload" to the Complete, for as long as the client asks; another upload lands in another vault. To begin again costs the
+stored bytes, so it has to be likely that the refusals are this upload's own.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from polyb2.core.records import Receipt
 from polyb2.flow.mirror import Mirror
 
 REFUSALS_MAX = 5
-"""As many in a row are a few; a share of all requests refused at random hardly ever comes to that."""
+"""Consecutive refusals that are enough; random refusals of a share of all requests hardly ever reach that."""
 UPLOADS_MAX = 3
-"""Uploads that one attempt begins, at most; the last one has all the tries that there are."""
+"""Uploads that one attempt begins, at most; the last one gets all tries."""
 RESENT_BYTES_MAX = 1 << 30
-"""So much may be sent again on suspicion."""
+"""Bytes that may be sent again on suspicion."""
 
 
 class UploadRefusedError(Exception):
@@ -34,7 +34,7 @@ class Refusals:
     """Counts the refusals of one upload in a row, over all of its parts and its Complete."""
 
     def __init__(self, mirror: Mirror, done: Mapping[int, Receipt], *, is_last: bool) -> None:
-        """``done`` are the upload's receipts, as they grow; ``is_last`` lets no further upload begin in its place."""
+        """``done`` are the upload's receipts, as they grow; ``is_last`` forbids a further upload in its place."""
         self._mirror = mirror
         self._done = done
         self._is_last = is_last
@@ -44,10 +44,10 @@ class Refusals:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """One UploadPart or Complete.
+        """Count one UploadPart or Complete.
 
         Raises:
-            UploadRefusedError: these are enough refusals, and nothing is lost by another upload.
+            UploadRefusedError: the refusals are enough, and nothing is lost by another upload.
         """
         try:
             yield
@@ -59,7 +59,7 @@ class Refusals:
         self._was_begun_before = False
 
     def verdict(self, error: RemoteError) -> Exception:
-        """What a transfer that ends with ``error`` raises: the error, or that another upload is to be begun."""
+        """The exception of a transfer that ends with ``error``: the error itself, or the request for another upload."""
         few = min(REFUSALS_MAX, self._mirror.target.guard.policy.tries)
         is_of_them = any(error is refusal for refusal in self._in_a_row)
         if not is_of_them or len(self._in_a_row) < few or self._is_last:
@@ -81,5 +81,5 @@ class Refusals:
 
     @property
     def _bytes_of_others(self) -> int:
-        """What this process stored for other files; what grows shows that the target takes bytes."""
+        """Bytes that this process stored for other files; their growth shows that the target accepts bytes."""
         return sum(self._mirror.meters.stored_bytes.values()) - self._stored_bytes

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polyb2.core.errors import Kind, RemoteError
+from polyb2.core.integrity import ProofMark, md5_form
 from polyb2.core.parts import STREAM_BUFFER_BYTES
-from polyb2.core.proof import ProofMark, md5_form
 from polyb2.core.records import Mirrored, StoredObject
 from polyb2.core.stamp import Stamp
 from polyb2.flow.transfer.body import tried
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 async def send_whole(attempt: Attempt) -> Mirrored:
-    """Carry a small file over and prove it.
+    """Transfer a small file and prove it.
 
     Raises:
         RemoteError: of either side, after all tries; ``mismatch`` if what is stored is not what was sent.
@@ -42,7 +42,7 @@ async def send_whole(attempt: Attempt) -> Mirrored:
 
 
 async def _put_streamed(attempt: Attempt, md5: str) -> StoredObject:
-    """Pass the body through, the shortest ones in one piece; the target compares it with ``md5``."""
+    """Pass the body through, a very short one in one piece; the target compares it with ``md5``."""
     mirror, claim, size, stamp = attempt.mirror, attempt.claim, attempt.claim.revision.size, _stamp(attempt)
 
     async def once(fresh: bool) -> StoredObject:

@@ -1,6 +1,6 @@
-"""Completeness by date: which days the mirror has, which it lacks and why, and how long it has lacked them.
+"""Completeness by date: the days that the mirror has, those it lacks and why, and for how long it has lacked them.
 
-Everything comes from the ledger, a year of a dataset at a time, and no more than that is held; neither store is asked.
+Everything comes from the ledger, one year of a dataset in memory at a time; neither store is asked.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from polyb2.ledger.ledger import Ledger
 
 _STATES = tuple(DayState)
 RECENT_DAYS = 30
-"""What counts for the lag; older gaps are for ``coverage`` to tell, and seldom close."""
+"""Days that count for the lag; older gaps are reported by ``coverage``, and seldom close."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ async def resolve_known(ledger: Ledger, patterns: Iterable[str]) -> list[str]:
     """The datasets that patterns name: globs among those the ledger knows, else among the documented ones; no pattern is all.
 
     Raises:
-        UsageError: a pattern names nothing that is known.
+        UsageError: a pattern names no known dataset.
     """
     ours = list(await ledger.years())
     found: list[str] = []
@@ -91,7 +91,7 @@ async def days_of(ledger: Ledger, dataset: str, span: DateRange) -> list[Day]:
 
 
 async def by_year(ledger: Ledger, selection: Selection, dataset: str) -> AsyncIterator[DaysOfYear]:
-    """The days of a selection of one dataset; without an end it goes to today, without a start to the first year."""
+    """The days of a selection of one dataset; without an end up to today, without a start from the first year."""
     today, first = ledger.clock.today(), _first_day(dataset, (await ledger.years()).get(dataset))
     clipped = (_clipped(span, first, today) for span in selection.ranges or (DateRange(date.min, date.max),))
     spans = [span for span in clipped if span is not None]
@@ -105,7 +105,7 @@ async def by_year(ledger: Ledger, selection: Selection, dataset: str) -> AsyncIt
 async def write_json(
     ledger: Ledger, selection: Selection, datasets: Iterable[str], write: Callable[[str], object]
 ) -> Lacking:
-    """Write ``coverage --json``, as the README documents it, a year of a dataset at a time; what lacks."""
+    """Write ``coverage --json``, as the README documents it, a year of a dataset at a time; return the lacking days."""
     lacking = Lacking()
     moment = ledger.clock.utc().isoformat(timespec="milliseconds").replace("+00:00", "Z")
     write(f'{{"moment": {json.dumps(moment)}, "datasets": [')
@@ -128,7 +128,7 @@ async def write_json(
 
 
 async def lacking_of(ledger: Ledger, selection: Selection, datasets: Iterable[str]) -> Lacking:
-    """What lacks of a selection."""
+    """The lacking days of a selection."""
     lacking = Lacking()
     for dataset in datasets:
         async for of_year in by_year(ledger, selection, dataset):
@@ -144,13 +144,13 @@ async def late(ledger: Ledger, datasets: Iterable[str]) -> list[Day]:
 
 
 async def lag_by_dataset(ledger: Ledger, datasets: Iterable[str]) -> dict[str, float]:
-    """For how many seconds the oldest due day of the last thirty that a dataset is behind with has been due; 0 for none."""
+    """Seconds for which the oldest day of the last thirty that a dataset lacks has been due, by dataset; 0 for none."""
     now, lately = ledger.clock.utc(), _lately(ledger.clock.today())
     return {dataset: lag_s(await days_of(ledger, dataset, lately), now) for dataset in datasets}
 
 
 def _first_day(dataset: str, years: range | None) -> date | None:
-    """Where a selection without a start begins; None where nothing is known."""
+    """The first day of a selection without a start; None if nothing is known."""
     if years is not None:
         return date(years.start, 1, 1)
     documented = CATALOGUE.get(dataset)
@@ -158,7 +158,7 @@ def _first_day(dataset: str, years: range | None) -> date | None:
 
 
 def _clipped(span: DateRange, first: date | None, today: date) -> DateRange | None:
-    """A span without the stretches that its open ends would add; None where nothing is left."""
+    """A span without the stretches that its open ends would add; None if nothing is left."""
     start = span.first if span.first != date.min else first
     end = span.last if span.last != date.max else today
     return None if start is None or start > end else DateRange(start, end)

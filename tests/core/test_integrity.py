@@ -1,4 +1,4 @@
-"""What an ETag says and what it does not; the composite of parts."""
+"""The forms of ETags and their meaning; the composite of parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyb2.core.proof import ProofMark, Verification, clean_etag, composite, composite_parts, md5_form
+from polyb2.core.integrity import ProofMark, Verification, clean_etag, composite, composite_parts, md5_form
 
 MD5 = "0123456789abcdef0123456789abcdef"
 ETAG_TEXT = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters='"'), max_size=40)

@@ -1,6 +1,6 @@
-"""Messages through apprise, of ``requirements/notify.txt``: in a thread of their own, as it blocks, and not for long.
+"""Messages through apprise, of ``requirements/notify.txt``: sent in a thread, as it blocks, and within a time limit.
 
-A URL of the library holds tokens: only its scheme is ever shown, and the library's own log lines are not.
+A URL of the library holds tokens: only its scheme is ever shown, and the library's own log lines are suppressed.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.news import Digest
 
 if TYPE_CHECKING:
     import apprise
 
 log = logging.getLogger(__name__)
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 INSTALL = "pip install --no-deps --require-hashes -r requirements/notify.txt"
 _TALKATIVE = ("apprise", "requests", "urllib3", "requests_oauthlib")
 
 
-class Carrier:
-    """Carries messages to each of the URLs; what goes wrong with one is said once, until it works again."""
+class AppriseSender:
+    """Sends messages to each of the URLs; the failure of a URL is logged once, until it works again."""
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = urls
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
 
     async def check(self) -> None:
-        """Say what is wrong with the URLs, or with this installation, before there is anything to tell."""
+        """Report what is wrong with the URLs, or with this installation, before there is a message."""
         found: dict[str, str] = {}
 
         def look() -> None:
@@ -43,11 +43,11 @@ class Carrier:
 
         await _in_a_thread(look)
         for url, problem in dict(found).items():
-            self._tell(url, problem)
+            self._log(url, problem)
 
-    async def carry(self, message: Digest) -> bool:
-        """Whether it reached one of them at least, within the patience of one message."""
-        problems: dict[str, str | None] = dict.fromkeys(self._urls, f"no answer within {PATIENCE_S:.0f} s")
+    async def send(self, message: Digest) -> bool:
+        """Send a message; True if it reached at least one URL within the time limit."""
+        problems: dict[str, str | None] = dict.fromkeys(self._urls, f"no answer within {TIMEOUT_S:.0f} s")
 
         def send() -> None:
             for url in self._urls:
@@ -55,19 +55,19 @@ class Carrier:
 
         await _in_a_thread(send)
         for url, problem in dict(problems).items():
-            self._tell(url, problem)
+            self._log(url, problem)
         return None in problems.values()
 
-    def _tell(self, url: str, problem: str | None) -> None:
+    def _log(self, url: str, problem: str | None) -> None:
         if problem is None:
-            self._said.discard(url)
-        elif url not in self._said:
-            self._said.add(url)
-            log.warning("no notification to %s: %s", shown(url), problem, extra=told(LogEvent.NOTIFY_FAILED))
+            self._logged.discard(url)
+        elif url not in self._logged:
+            self._logged.add(url)
+            log.warning("no notification to %s: %s", shown(url), problem, extra=log_fields(LogEvent.NOTIFY_FAILED))
 
 
 def shown(url: str) -> str:
-    """What of a URL may be seen."""
+    """The part of a URL that may be shown."""
     scheme, separator, _ = url.partition("://")
     return f"{scheme}://..." if separator and scheme.isascii() and scheme.replace("+", "").isalnum() else "..."
 
@@ -82,10 +82,10 @@ def _load(url: str) -> apprise.Apprise | str:
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     asset = apprise.AppriseAsset(app_id="polyb2", app_desc="polyb2", async_mode=False, http_redirects=False)
-    carrier = apprise.Apprise(asset=asset)
+    library = apprise.Apprise(asset=asset)
     try:
-        if carrier.add(url):
-            return carrier
+        if library.add(url):
+            return library
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and its words may hold the token
         return f"{type(error).__name__}; check the URL in POLYB2_NOTIFY_URLS"
     return "it is not a URL of apprise: see its list of services, and correct POLYB2_NOTIFY_URLS"
@@ -100,28 +100,28 @@ def _read_no_netrc() -> None:
 
 def _send(url: str, message: Digest) -> str | None:
     """Send to one URL, blocking; the problem in words, None if it went out."""
-    carrier = _load(url)
-    if isinstance(carrier, str):
-        return carrier
+    library = _load(url)
+    if isinstance(library, str):
+        return library
     try:
-        sent = carrier.notify(title=message.title, body=message.body, body_format="text")
+        sent = library.notify(title=message.title, body=message.body, body_format="text")
     except Exception as error:  # noqa: BLE001 - see above
         return f"{type(error).__name__}; check the URL in POLYB2_NOTIFY_URLS"
-    return None if sent else "the service did not take it; check the URL in POLYB2_NOTIFY_URLS, and the service"
+    return None if sent else "the service did not accept it; check the URL in POLYB2_NOTIFY_URLS, and the service"
 
 
 async def _in_a_thread(work: Callable[[], None]) -> None:
-    """Run ``work`` in a thread that nobody has to wait for, not even the end of the process."""
+    """Run ``work`` in a daemon thread, which the end of the process does not wait for."""
     loop, done = asyncio.get_running_loop(), asyncio.Event()
 
     def body() -> None:
         try:
             work()
         finally:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed: no task waits any more
                 loop.call_soon_threadsafe(done.set)
 
     threading.Thread(target=body, name="notify", daemon=True).start()
     with suppress(TimeoutError):
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await done.wait()

@@ -1,4 +1,4 @@
-"""What happened, as news: the words for it, and the name under which it is told once."""
+"""Events as news: the words for each, and the name under which it is sent once."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from polyb2.core.scrub import scrub
 from polyb2.core.selection import DateRange
 from polyb2.core.status import TRANSITIONS, Event
 from polyb2.core.units import format_size
-from polyb2.flow.inspect.coverage import days_of, resolve_known
+from polyb2.flow.inspect.completeness import days_of, resolve_known
 from polyb2.flow.inspect.verify import Findings
 from polyb2.flow.run.pool import Outcome
 from polyb2.ledger.ledger import Ledger
 
 LATELY = timedelta(days=8)
-"""Days that are told of; what is older is for ``coverage``."""
+"""Days that are reported; older ones are left to ``coverage``."""
 
 
 def failed(words: str) -> News:
-    """The run ended with an error; told once until a run goes well."""
+    """The run ended with an error; sent once until a run succeeds."""
     words = scrub(words)
     return News(Topic.FAILED, f"the run failed: {words}", f"failed {_mark(words)}")
 
@@ -38,7 +38,7 @@ def ended(outcome: Outcome) -> list[News]:
 
 
 def shortfall(outcome: Outcome) -> str | None:
-    """What a monitor is to know of a run that ended by itself; None if all is well."""
+    """The message for a monitor about a run that ended by itself; None if all is well."""
     lacking = len(outcome.unfinished)
     return f"{lacking} files not completed: polyb2 files tells why" if lacking else None
 
@@ -54,12 +54,12 @@ def revised(key: str) -> News:
 
 
 def stopped(error: RemoteError) -> News:
-    """A whole side lets nothing through; told once until bytes go through again."""
+    """A whole side is down; sent once until bytes move again."""
     return News(Topic.STOPPED, f"nothing goes through: {scrub(str(error))}", f"stopped {error.side} {error.kind}")
 
 
 def verified(findings: Findings) -> list[News]:
-    """What ``verify`` found; the same differences are told once until it finds none."""
+    """The result of ``verify``; the same differences are sent once until it finds none."""
     if not findings.differences:
         return []
     mark, more = f"{findings.mark:016x}", findings.found - len(findings.differences)
@@ -71,11 +71,11 @@ def verified(findings: Findings) -> list[News]:
 
 
 async def of_days(ledger: Ledger, patterns: Iterable[str]) -> list[News]:
-    """The days of late that are complete, and the files that are late."""
+    """The recent days that are complete, and the files that are late."""
     try:
         datasets = await resolve_known(ledger, patterns)
     except UsageError:
-        # A pattern that names nothing is told by discovery.
+        # Discovery reports a pattern that matches nothing.
         return []
     today = ledger.clock.today()
     days = [day for name in datasets for day in await days_of(ledger, name, DateRange(today - LATELY, today))]
@@ -90,7 +90,7 @@ async def of_days(ledger: Ledger, patterns: Iterable[str]) -> list[News]:
 
 
 def complete(days: Iterable[Day]) -> list[date]:
-    """The dates of which nothing lacks and something is mirrored."""
+    """The dates that lack nothing and have a mirrored file."""
     states: dict[date, set[DayState]] = {}
     for day in days:
         states.setdefault(day.date, set()).add(day.state)

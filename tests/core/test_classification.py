@@ -1,4 +1,4 @@
-"""What an answer means: the rows of the tables of errors, and the matrix of operations, statuses and bodies by rules."""
+"""The meaning of answers: the rows of the tables of errors, and the matrix of operations, statuses and bodies by rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyb2.core.answers import Answer, Form, classify, refused_by_proxy
+from polyb2.core.classification import Answer, Form, classify, refused_by_proxy
 from polyb2.core.errors import HANDLING, Kind, Origin, RemoteError, Scope, Side
 from polyb2.core.status import Event
 from polyb2.core.verdict import judge
@@ -30,7 +30,7 @@ CODES = [
     "PermanentRedirect", "EntityTooLarge", "Unheard",
 ]  # fmt: skip
 BODIES = [Form.PAGE, Form.EMPTY, Form.OTHER]
-STRANGE = {Kind.BAD_ANSWER, Kind.SERVER_ERROR, Kind.THROTTLED, Kind.CONNECTION_LOST, Kind.MISCONFIGURED}
+INTERMEDIARY_KINDS = {Kind.BAD_ANSWER, Kind.SERVER_ERROR, Kind.THROTTLED, Kind.CONNECTION_LOST, Kind.MISCONFIGURED}
 SETTINGS = {Side.SOURCE: "POLYGON_S3_", Side.TARGET: "B2_"}
 
 
@@ -153,7 +153,7 @@ MATRIX = matrix()
 
 
 def is_written_by_the_service(answer: Answer) -> bool:
-    """The rule, said once more in other words than the code's."""
+    """The rule, stated once more in other words than the code's."""
     if answer.form is Form.ERROR:
         return True
     if answer.form is not Form.EMPTY or answer.status in REDIRECTS:
@@ -169,14 +169,14 @@ def judged(error: RemoteError, *, outage: bool) -> tuple[Event, bool]:
 
 
 def test_what_the_service_did_not_write_is_trouble_of_the_side_whatever_its_status() -> None:
-    strange = [answer for answer in MATRIX if not is_written_by_the_service(answer)]
-    assert len(strange) > 2000
-    for answer in strange:
+    foreign = [answer for answer in MATRIX if not is_written_by_the_service(answer)]
+    assert len(foreign) > 2000
+    for answer in foreign:
         error = classify(answer)
         if answer.operation in HEADS and answer.form is Form.EMPTY and answer.status not in REDIRECTS:
             continue  # a HEAD has no body: which of its statuses are believed is the next test's
-        assert error.is_strange, answer
-        assert error.kind in STRANGE, answer
+        assert error.by_intermediary, answer
+        assert error.kind in INTERMEDIARY_KINDS, answer
         assert error.handling.scope is Scope.OUTAGE, answer
         event, charged = judged(error, outage=True)
         assert event in {Event.FAIL_DOWNLOAD, Event.FAIL_UPLOAD}, answer
@@ -187,10 +187,10 @@ def test_what_the_service_did_not_write_is_trouble_of_the_side_whatever_its_stat
 @pytest.mark.parametrize("status", [401, 402, 406, 407, 410, 411, 413, 418, 421, 423, 451, 499])
 @pytest.mark.parametrize("side", Side)
 def test_a_head_is_believed_without_a_request_id_only_where_s3_answers_so(side: Side, status: int) -> None:
-    assert classify(Answer(side, "head", status)).is_strange
-    assert not classify(Answer(side, "head", status, marked=True)).is_strange
+    assert classify(Answer(side, "head", status)).by_intermediary
+    assert not classify(Answer(side, "head", status, marked=True)).by_intermediary
     assert classify(Answer(side, "head", 404)).origin is Origin.UNMARKED
-    assert classify(Answer(side, "head", 404, Form.PAGE, marked=True)).is_strange
+    assert classify(Answer(side, "head", 404, Form.PAGE, marked=True)).by_intermediary
 
 
 def test_the_services_own_words_never_blame_somebody_in_between() -> None:
@@ -242,10 +242,10 @@ def test_every_message_says_what_came_and_what_to_do_in_the_words_of_its_side() 
             assert 'a web page ("Hotel")' in error.message
         if answer.status in REDIRECTS:
             assert "moved to login.example" in error.message
-            assert "follows no redirect" in error.advice
+            assert "does not follow redirects" in error.advice
             assert error.kind is Kind.MISCONFIGURED
-        assert ("a web page" in error.message) <= error.is_strange
-        assert ("not an answer of the service" in error.advice) <= error.is_strange
+        assert ("a web page" in error.message) <= error.by_intermediary
+        assert ("not an answer of the service" in error.advice) <= error.by_intermediary
 
 
 def test_what_a_proxy_says_of_a_moment_is_asked_again_as_often_as_if_the_service_had_said_it() -> None:
@@ -342,7 +342,7 @@ def test_every_answer_is_classed_in_words_of_bounded_length(
     st.integers(400, 499).filter(lambda status: status not in {401, 403, 404, 405, 408, 409, 410, 412, 413, 414, 416})
 )
 def test_a_refusal_that_nobody_knows_is_asked_again_a_few_times_and_then_charged(status: int) -> None:
-    """B2 was seen to answer InvalidRequest once, to a part that it took the next time."""
+    """B2 was seen to answer InvalidRequest once, to a part that it accepted the next time."""
     if status in {407, 425, 429}:
         return
     error = own(Side.TARGET, "put", status, "Unheard")

@@ -1,4 +1,4 @@
-"""From patterns to datasets: what the source's own listing has under the names that the user wrote."""
+"""From patterns to datasets: the source's own listing, matched against the names that the user wrote."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ async def resolve_datasets(source: Source, patterns: tuple[str, ...], refused: l
     """The datasets that the patterns name in the source's own listing.
 
     Args:
-        source: whose listing.
+        source: the source.
         patterns: names or globs; none means all.
-        refused: is given the names there that no dataset can have.
+        refused: receives the listed names that no dataset can have.
 
     Raises:
         UsageError: a pattern matches no prefix and type there.
-        RemoteError: it matches none at the beginning of a listing without an end.
+        RemoteError: it matches none in the first part of an endless listing.
     """
     names: list[str] = [] if refused is None else refused
     above = await source.folders("")
@@ -49,7 +49,7 @@ async def resolve_datasets(source: Source, patterns: tuple[str, ...], refused: l
 
 
 def _sound(folders: list[str], above: str, refused: list[str]) -> list[str]:
-    """The folders that can be part of a dataset's name; the others are refused by name, and hold up nothing."""
+    """The folders that can be part of a dataset's name; the others are refused by name, without stopping the listing."""
     unsound = [f"{above}{name}/" for name in folders if not is_segment(name)]
     refused += unsound
     for name in unsound:

@@ -1,54 +1,63 @@
-"""The certificate authorities that this process trusts: the system's, or those of ``SSL_CERT_FILE``, for both HTTP stacks.
+"""The connectors of both HTTP stacks: the authorities that they trust, and a bound on interim answers.
 
-Left alone, botocore's stack reads a bundle of its own for each client, and checks no certificate at all through a proxy.
-Invariants: they are read once, and only if an endpoint or its proxy speaks TLS; each connector is given them through here.
+The authorities are the system's, or those of ``SSL_CERT_FILE``. Left alone, botocore's stack reads a bundle of its
+own for each client, and checks no certificate at all through a proxy. Invariants: they are read once, and only if an
+endpoint or its proxy speaks TLS; each connector gets them from here.
+
+Interim answers (100 Continue, 103 Early Hints) are skipped, up to a limit: aiohttp parses and keeps each of them before the
+waiting task gets its turn, so a server that sends nothing else would block the event loop for many seconds, and take hundreds
+of megabytes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 import sys
 from collections.abc import Awaitable, Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiobotocore.httpsession import AIOHTTPSession
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import BadHttpMessage
 from botocore.httpsession import ProxyConfiguration
 
 from polyb2 import descriptors
 from polyb2.core.errors import UsageError
 from polyb2.remote.control import exchange
-from polyb2.remote.interim import bounded
 
 if TYPE_CHECKING:
     from aiobotocore.awsrequest import AioAWSResponse
     from botocore.awsrequest import AWSPreparedRequest
 
 _STRICT = ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN if sys.version_info >= (3, 13) else 0
-"""Those of the standard library's own default for a client."""
+"""The flags of the standard library's own default for a client."""
+INTERIM_MAX = 100
+"""Unread answers on one connection, which carries one request at a time."""
 
 
 def speaks_tls(*urls: object) -> bool:
-    """Whether one of an endpoint and the proxy before it does; None for no proxy."""
+    """Tell if an endpoint or its proxy speaks TLS; None for no proxy."""
     return any(str(url).lower().startswith("https:") for url in urls)
 
 
 def trusted(*urls: object) -> ssl.SSLContext | bool:
-    """What a connector to these takes as its ``ssl``."""
+    """The value of a connector's ``ssl`` argument for these."""
     return authorities() if speaks_tls(*urls) else True
 
 
 @cache
 def authorities() -> ssl.SSLContext:
-    """What a server's certificate is checked against, shared by all connections.
+    """The context that server certificates are checked against, shared by all connections.
 
     A variable that is empty, as an unset one is in a Compose file, counts as not set; OpenSSL would read nothing at all.
 
     Raises:
-        UsageError: the file that ``SSL_CERT_FILE`` names has none; OpenSSL would pass over it without a word.
+        UsageError: the file that ``SSL_CERT_FILE`` names has none; OpenSSL would ignore it silently.
     """
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         if os.environ.get(name) == "":
@@ -89,7 +98,25 @@ class ControlSession(AIOHTTPSession):
         return bounded(aiohttp.TCPConnector(limit=self._max_pool_connections, ssl=allowed, **self._connector_args))
 
     async def send(self, request: AWSPreparedRequest) -> AioAWSResponse:  # type: ignore[override]  # the stubs' are others
-        """Send a control call; nothing is followed, and the answer is bounded and looked at."""
+        """Send a control call; nothing is followed, and the answer is bounded and checked."""
         proxy = self._proxy_config.proxy_url_for(request.url)
         headers = self._proxy_config.proxy_headers_for(request.url)
         return await exchange(await self._get_session(proxy), request, proxy, headers)
+
+
+class _Handler(ResponseHandler):
+    """A connection that is dropped when more answers arrive than were requested."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if len(self._buffer) > INTERIM_MAX:
+            self._buffer.clear()
+            self.close()  # clears an exception that is set before
+            self.set_exception(BadHttpMessage(f"more than {INTERIM_MAX} interim answers"))
+
+
+def bounded(connector: aiohttp.TCPConnector) -> aiohttp.TCPConnector:
+    """Limit the number of unread answers on the connections of a connector."""
+    handler: type[ResponseHandler] = _Handler
+    connector._factory = partial(handler, loop=asyncio.get_running_loop())  # noqa: SLF001 - there is no other way in
+    return connector

@@ -1,4 +1,4 @@
-"""The ledger: its place, file system, SQLite and binding; and what the doctor learned is kept in it."""
+"""The ledger: its place, file system, SQLite and binding; the results that a run needs are stored in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from polyb2.core.units import format_size
-from polyb2.doctor.notes import Notes
+from polyb2.doctor.checks import Notes
 from polyb2.flow.mirror import OPAQUE
 from polyb2.ledger.binding import TARGET_ETAGS, Binding
 from polyb2.ledger.files import open_to_others
@@ -21,13 +21,13 @@ FREE_BYTES_MIN = 1 << 30
 async def examine_ledger(
     notes: Notes, path: Path, binding: Binding | None, *, part_etags_are_md5s: bool | None
 ) -> None:
-    """Check the ledger's place, make it if it is not there, and keep what was learned.
+    """Check the ledger's place, create it if it does not exist, and store the results.
 
     Args:
         notes: where the checks go.
         path: the ledger's file.
         binding: the pair that the settings name; None where they are incomplete.
-        part_etags_are_md5s: of the target; None where that did not come out.
+        part_etags_are_md5s: property of the target; None if that is not known.
 
     Raises:
         FailedError: no run can work with it.
@@ -52,7 +52,7 @@ async def examine_ledger(
 
 
 def note_sqlite(notes: Notes) -> None:
-    """The version, and what follows from it."""
+    """Note the version and its consequences."""
     version = f"SQLite {SQLITE_VERSION}, WAL, synchronous=FULL"
     if has_wal_reset_bug():
         notes.passed("sqlite", f"{version}; it has the WAL-reset bug, so writes take turns by a lock file")
@@ -63,7 +63,7 @@ def note_sqlite(notes: Notes) -> None:
 def _note_file_system(notes: Notes, path: Path) -> None:
     found = file_system_of(path)
     if found is None:
-        notes.skipped("file_system", "this system does not tell")
+        notes.skipped("file_system", "this system does not say")
     elif found.is_passing:
         words = f"{path} lies on {found.kind}: it goes with the container or the next boot"
         notes.doubtful(
@@ -76,7 +76,7 @@ def _note_file_system(notes: Notes, path: Path) -> None:
 def _note_others(notes: Notes, path: Path) -> None:
     real = path.resolve()
     if words := open_to_others(real):
-        cure = f"chmod o-rw {real}, and o-w for its folder: it tells what you mirror, and a run does what it says"
+        cure = f"chmod o-rw {real}, and o-w for its folder: it shows what you mirror, and a run obeys it"
         notes.doubtful("others", f"{real}: {words}", cure)
     else:
         notes.passed("others", "no other user may read or write it")

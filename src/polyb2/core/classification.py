@@ -1,7 +1,7 @@
-"""What an HTTP answer of either side means: one :class:`Answer` in, one classed error out.
+"""The meaning of an HTTP answer of either side: one :class:`Answer` in, one classed error out.
 
 The first question is whether the service itself answered. S3 writes an XML body with a code on each error, and only HEAD has
-none; whatever else comes (an HTML page, a redirect, an empty 403) was written by somebody in between and is trouble of the
+none; anything else (an HTML page, a redirect, an empty 403) was written by an intermediary and is trouble of the
 side, whatever its status says. The second question, for the service's own words, is answered by Backblaze's table of errors,
 users' reports of 2026-11 (``b2.md``), and the three meanings of 403 at the flat-files endpoint.
 """
@@ -16,16 +16,17 @@ from polyb2.core.errors import Kind, Origin, RemoteError, Side
 from polyb2.core.units import format_duration
 
 MESSAGE_MAX = 300
-WAIT_TOLD_S = 5
-"""A Retry-After above that is told: somebody may wonder for what so long is waited."""
+WAIT_LOGGED_S = 5
+"""A longer Retry-After is mentioned in the message, to explain the long wait."""
 _HEADS = {"head", "head_bucket"}
 """Operations whose errors have no body."""
 _HEAD_ERRORS = {400, 403, 404, 405, 409, 412, 416, 429, 501}
-"""Statuses below 500 that a HEAD without a request id is believed with."""
+"""Statuses below 500 that are accepted as the service's own on a HEAD without a request id."""
 _BARE_ERRORS = {412, 416}
-"""Statuses that answer a header of the request, so that nobody else has a reason to send them."""
+"""Statuses that answer a request header, so that no intermediary has a reason to send them."""
 _ACCOUNT_CODES = ("AccountProblem", "AccountSuspended", "UserSuspended", "NotSignedUp", "AllAccessDisabled")
-"""About whose keys they are, not about the keys (Ceph RGW says UserSuspended); and never about one file."""
+"""Errors about the account that the keys belong to, not about the keys (Ceph RGW says UserSuspended) and never about
+one file."""
 _BY_CODE: dict[str, Kind] = {
     "InvalidAccessKeyId": Kind.KEYS_REFUSED,
     "SignatureDoesNotMatch": Kind.KEYS_REFUSED,
@@ -76,9 +77,10 @@ _BY_STATUS: dict[int, Kind] = {
     507: Kind.CAP_EXCEEDED,
 }
 _OF_ONE_SIDE = {Side.SOURCE: Kind.CAP_EXCEEDED, Side.TARGET: Kind.CHANGED}
-"""What the side itself never means."""
+"""Kinds that each side itself never means."""
 _PASSING: dict[int, Kind] = {408: Kind.CONNECTION_LOST, 425: Kind.SERVER_ERROR, 429: Kind.THROTTLED}
-"""What a proxy, too, says of a moment and not of a request: asked again as often as if the service had said it."""
+"""Statuses about the moment and not about the request, also when a proxy sends them: retried as often as the
+service's own."""
 _LASTING = {501, 505, 511}
 _SERVER_ERRORS = range(500, 600)
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -92,7 +94,7 @@ _EXPECTED_REGION = re.compile(r"expecting '([A-Za-z0-9-]{1,40})'")
 _ENDPOINT = {Side.SOURCE: "POLYGON_S3_ENDPOINT_URL", Side.TARGET: "B2_ENDPOINT_URL"}
 _ADVICE_BY_STATUS = {
     _PROXY_LOGIN: "the proxy wants a login: HTTPS_PROXY=http://user:password@host:port",
-    _TOO_LARGE: "the service, or a proxy before it, takes no body of this size: raise its limit, or lower POLYB2_PART_SIZE",
+    _TOO_LARGE: "the service, or a proxy before it, refuses a body of this size: raise its limit, or lower POLYB2_PART_SIZE",
 }
 _ADVISED = {Kind.MISCONFIGURED, Kind.BAD_ANSWER, Kind.UNSUPPORTED}
 _SIGNED_CODE = "SignatureDoesNotMatch"
@@ -102,7 +104,7 @@ _ADVICE_BY_CODE = dict.fromkeys(
 
 
 class Form(StrEnum):
-    """What the body of an answer is."""
+    """The kind of body that an answer has."""
 
     ERROR = "error"
     """S3's: XML with a code."""
@@ -118,8 +120,8 @@ class Answer:
     """An answer that is not what was asked for.
 
     Attributes:
-        side: who was asked.
-        operation: what for (``list``, ``get``, ``head``, ``put``, ``upload_part``, ...).
+        side: the side that was asked.
+        operation: the operation (``list``, ``get``, ``head``, ``put``, ``upload_part``, ...).
         status: the HTTP status.
         form: what the body is.
         code: the S3 error code; only with :attr:`Form.ERROR`.
@@ -143,28 +145,28 @@ class Answer:
 
     @property
     def origin(self) -> Origin:
-        """Who wrote it."""
+        """Tell if the service or an intermediary wrote the answer."""
         if self.form is Form.ERROR:
             return Origin.SERVICE
         if self.status in _REDIRECTS or self.form is not Form.EMPTY:
-            return Origin.STRANGER
+            return Origin.INTERMEDIARY
         if self.marked:
             return Origin.SERVICE
-        believed = _HEAD_ERRORS if self.operation in _HEADS else _BARE_ERRORS
-        is_own = self.status in believed or (self.operation in _HEADS and self.status in _SERVER_ERRORS)
-        return Origin.UNMARKED if is_own else Origin.STRANGER
+        accepted = _HEAD_ERRORS if self.operation in _HEADS else _BARE_ERRORS
+        is_own = self.status in accepted or (self.operation in _HEADS and self.status in _SERVER_ERRORS)
+        return Origin.UNMARKED if is_own else Origin.INTERMEDIARY
 
     @property
     def expected_region(self) -> str:
-        """The region that the service wants signatures to name; empty where it does not tell."""
+        """The region that the service expects in signatures; empty where it does not say."""
         found = _EXPECTED_REGION.search(self.message)
         return found[1] if found else self.region
 
 
 def classify(answer: Answer) -> RemoteError:
-    """The error that an answer stands for."""
+    """Turn an answer into its error."""
     origin = answer.origin
-    kind = _of_stranger(answer) if origin is Origin.STRANGER else _of_service(answer)
+    kind = _of_intermediary(answer) if origin is Origin.INTERMEDIARY else _of_service(answer)
     return RemoteError(
         answer.side,
         kind,
@@ -177,7 +179,7 @@ def classify(answer: Answer) -> RemoteError:
 
 
 def refused_by_proxy(error: RemoteError) -> RemoteError:
-    """The same refusal of a signature, once the same keys were seen to sign a listing: the keys are good."""
+    """Reclassify a refused signature after the same keys signed a listing: the keys are good, so a proxy is at fault."""
     if error.code != _SIGNED_CODE:
         return error
     words = f"{error.message}, though the same keys were accepted for a listing"
@@ -191,7 +193,7 @@ def refused_by_proxy(error: RemoteError) -> RemoteError:
 # -- the class --------------------------------------------------------------------------------------------------------
 
 
-def _of_stranger(answer: Answer) -> Kind:
+def _of_intermediary(answer: Answer) -> Kind:
     status = answer.status
     if status in _REDIRECTS or status == _PROXY_LOGIN:
         return Kind.MISCONFIGURED
@@ -214,7 +216,7 @@ def _of_service(answer: Answer) -> Kind:
 
 
 def _by_words(answer: Answer) -> Kind | None:
-    """What only the service's words tell: B2 answers AccessDenied for a cap, S3 for a lock and for a signature's age."""
+    """Classify by the message, if only that decides: B2 says AccessDenied for a cap, S3 for a lock and an old signature."""
     message = answer.message
     if _CAP.search(message):
         return Kind.CAP_EXCEEDED
@@ -241,7 +243,7 @@ def _words(answer: Answer, origin: Origin) -> str:
     if answer.status in _REDIRECTS:
         return f": the endpoint moved to {answer.moved_to}" if answer.moved_to else ": a redirect that names no host"
     message = answer.message.strip()[:MESSAGE_MAX]
-    if origin is not Origin.STRANGER:
+    if origin is not Origin.INTERMEDIARY:
         return f": {message}" if message else ""
     if answer.form is Form.PAGE:
         return f' with a web page ("{message}")' if message else " with a web page"
@@ -250,14 +252,14 @@ def _words(answer: Answer, origin: Origin) -> str:
 
 def _wait(answer: Answer) -> str:
     wait_s = answer.retry_after_s or 0
-    return f", asking to wait {format_duration(wait_s)}" if wait_s > WAIT_TOLD_S else ""
+    return f", asking to wait {format_duration(wait_s)}" if wait_s > WAIT_LOGGED_S else ""
 
 
 def _advice(answer: Answer, kind: Kind) -> str:
-    """The advice for this very case, where that of the kind would send the reader elsewhere."""
+    """Advice for this very case, where the advice for the kind would mislead the reader."""
     setting = _ENDPOINT[answer.side]
     if answer.status in _REDIRECTS:
-        return f"polyb2 follows no redirect: set {setting} to the endpoint itself, or log in to the network"
+        return f"polyb2 does not follow redirects: set {setting} to the endpoint itself, or log in to the network"
     known = _ADVICE_BY_CODE.get(answer.code) or (_ADVICE_BY_STATUS.get(answer.status) if kind in _ADVISED else None)
     if known is not None:
         return known
@@ -270,7 +272,7 @@ def _advice(answer: Answer, kind: Kind) -> str:
             else f"{setting} is of the region {region}, which polyb2 does not sign for"
         )
     if kind is Kind.CAP_EXCEEDED and not _CAP.search(answer.message):
-        return "the quota or the room of the bucket is used up: raise it at the target, then the run goes on"
+        return "the quota or the space of the bucket is used up: raise it at the target, and the run continues"
     if kind is Kind.UNSUPPORTED and answer.operation == "delete" and _LOCK.search(answer.message):
         return "the version is locked until its retention ends; it stays, and is billed until then"
     return ""

@@ -1,4 +1,4 @@
-"""Messages and pings over a real connection: what arrives, what a failure says, and how long it may take."""
+"""Messages and pings over a real connection: their content, the report of a failure, and their time limit."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from polyb2.core.news import Digest
-from polyb2.notify import carrier, ping
-from polyb2.notify.carrier import Carrier, shown
-from polyb2.notify.ping import Pinger, failing
+from polyb2.notify import heartbeat, sender
+from polyb2.notify.heartbeat import Heartbeat, failure_url
+from polyb2.notify.sender import AppriseSender, shown
 from tests.notify.conftest import Mailbox
 
 HELLO = Digest("polyb2: 1 day complete", "complete: 2024-01-02\n\nbucket on host")
 
 
 async def test_a_message_arrives(mailbox: Mailbox) -> None:
-    assert await Carrier([mailbox.url]).carry(HELLO)
+    assert await AppriseSender([mailbox.url]).send(HELLO)
     (message,) = mailbox.messages
     assert (message["title"], message["message"]) == (HELLO.title, HELLO.body)
 
@@ -27,20 +27,20 @@ async def test_what_goes_wrong_with_a_url_is_said_once_and_never_shows_it(
     mailbox: Mailbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     mailbox.status = 500
-    carrier_ = Carrier([mailbox.url])
-    assert [await carrier_.carry(HELLO) for _ in range(3)] == [False] * 3
+    sender_ = AppriseSender([mailbox.url])
+    assert [await sender_.send(HELLO) for _ in range(3)] == [False] * 3
     (record,) = caplog.records
-    assert record.getMessage().startswith("no notification to json://...: the service did not take it")
+    assert record.getMessage().startswith("no notification to json://...: the service did not accept it")
     mailbox.status = 200
-    assert await carrier_.carry(HELLO)
+    assert await sender_.send(HELLO)
     mailbox.status = 500
-    assert not await carrier_.carry(HELLO)
+    assert not await sender_.send(HELLO)
     assert len(caplog.records) == 2
     assert "t0ken" not in caplog.text
 
 
 async def test_one_url_that_works_is_enough(mailbox: Mailbox, caplog: pytest.LogCaptureFixture) -> None:
-    assert await Carrier(["slack://nonsense", "t0ken", mailbox.url]).carry(HELLO)
+    assert await AppriseSender(["slack://nonsense", "t0ken", mailbox.url]).send(HELLO)
     assert len(mailbox.messages) == 1
     said = [record.getMessage() for record in caplog.records]
     assert [line.split(":", 1)[0] for line in said] == ["no notification to slack", "no notification to ..."]
@@ -50,11 +50,11 @@ async def test_one_url_that_works_is_enough(mailbox: Mailbox, caplog: pytest.Log
 async def test_a_service_that_keeps_silent_is_not_waited_for(
     mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(carrier, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(sender, "TIMEOUT_S", 0.2)
     mailbox.answers.clear()
     loop = asyncio.get_running_loop()
     began_s = loop.time()
-    assert not await Carrier([mailbox.url]).carry(HELLO)
+    assert not await AppriseSender([mailbox.url]).send(HELLO)
     assert loop.time() - began_s < 2
     assert "no answer within" in caplog.text
     mailbox.answers.set()
@@ -64,17 +64,17 @@ async def test_without_the_extra_it_says_what_to_install(
     mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "apprise", None)
-    carrier_ = Carrier([mailbox.url])
-    await carrier_.check()
+    sender_ = AppriseSender([mailbox.url])
+    await sender_.check()
     assert "in the checkout: pip install --no-deps --require-hashes -r requirements/notify.txt" in caplog.text
-    assert not await carrier_.carry(HELLO)
+    assert not await sender_.send(HELLO)
     assert len(caplog.records) == 1
 
 
 async def test_urls_are_checked_before_there_is_anything_to_send(
     mailbox: Mailbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await Carrier([mailbox.url, "nothing://t0ken"]).check()
+    await AppriseSender([mailbox.url, "nothing://t0ken"]).check()
     (record,) = caplog.records
     assert record.getMessage().startswith("no notification to nothing://...: it is not a URL of apprise")
     assert mailbox.messages == []
@@ -107,10 +107,10 @@ async def test_neither_follows_a_redirect_nor_sends_a_login_of_netrc(
     netrc.chmod(0o600)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(netrc))
-    monkeypatch.setattr(ping, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(heartbeat, "_PAUSE_S", 0.0)
     mailbox.status, mailbox.elsewhere = status, f"http://127.0.0.1:{mailbox.port}/ping/elsewhere"
-    assert not await Pinger(mailbox.ping_url).ping("a problem")
-    assert not await Carrier([mailbox.url]).carry(HELLO)
+    assert not await Heartbeat(mailbox.ping_url).ping("a problem")
+    assert not await AppriseSender([mailbox.url]).send(HELLO)
     assert {path for _, path, _ in mailbox.pings} == {"/ping/t0ken/fail"}
     assert len(mailbox.messages) == 1
     assert mailbox.logins == []
@@ -118,19 +118,19 @@ async def test_neither_follows_a_redirect_nor_sends_a_login_of_netrc(
 
 
 async def test_a_login_that_the_ping_url_itself_has_is_sent(mailbox: Mailbox) -> None:
-    assert await Pinger(mailbox.ping_url.replace("http://", "http://me:pass@")).ping(None)
+    assert await Heartbeat(mailbox.ping_url.replace("http://", "http://me:pass@")).ping(None)
     assert mailbox.logins == ["Basic bWU6cGFzcw=="]
 
 
 async def test_a_monitor_that_accepts_and_never_answers_is_waited_for_once_and_not_for_long(
     mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert ping.PATIENCE_S <= 5
-    monkeypatch.setattr(ping, "PATIENCE_S", 0.2)
+    assert heartbeat.TIMEOUT_S <= 5
+    monkeypatch.setattr(heartbeat, "TIMEOUT_S", 0.2)
     mailbox.answers.clear()
     loop = asyncio.get_running_loop()
     began_s = loop.time()
-    assert not await Pinger(mailbox.ping_url).ping(None)
+    assert not await Heartbeat(mailbox.ping_url).ping(None)
     assert loop.time() - began_s < 2
     assert "was not reached: no answer within 0 s; check the URL" in caplog.text
     mailbox.answers.set()
@@ -139,16 +139,16 @@ async def test_a_monitor_that_accepts_and_never_answers_is_waited_for_once_and_n
 async def test_a_proxy_that_cannot_be_used_is_said_and_nothing_is_sent(
     mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(ping, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(heartbeat, "_PAUSE_S", 0.0)
     monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1")
-    assert not await Pinger("https://hc.invalid/t0ken").ping(None)
+    assert not await Heartbeat("https://hc.invalid/t0ken").ping(None)
     assert "https_proxy names a SOCKS proxy" in caplog.text
 
 
 async def test_a_ping_after_what_went_well_and_what_did_not(mailbox: Mailbox) -> None:
-    pinger = Pinger(mailbox.ping_url)
-    assert await pinger.ping(None)
-    assert await pinger.ping("source: keys refused, https://h/k?X-Amz-Signature=s3cr3t")
+    heartbeat_ = Heartbeat(mailbox.ping_url)
+    assert await heartbeat_.ping(None)
+    assert await heartbeat_.ping("source: keys refused, https://h/k?X-Amz-Signature=s3cr3t")
     (well, bad) = mailbox.pings
     assert well == ("GET", "/ping/t0ken", "")
     assert bad[:2] == ("POST", "/ping/t0ken/fail")
@@ -159,12 +159,12 @@ async def test_a_ping_after_what_went_well_and_what_did_not(mailbox: Mailbox) ->
 async def test_a_monitor_that_is_away_is_said_once_without_its_url(
     mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(ping, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(heartbeat, "_PAUSE_S", 0.0)
     mailbox.status = 404
-    pinger = Pinger(mailbox.ping_url)
-    assert [await pinger.ping(None) for _ in range(2)] == [False, False]
-    assert len(mailbox.pings) == 2 * ping.TRIES
-    assert not await Pinger("http://127.0.0.1:1/t0ken").ping(None)
+    heartbeat_ = Heartbeat(mailbox.ping_url)
+    assert [await heartbeat_.ping(None) for _ in range(2)] == [False, False]
+    assert len(mailbox.pings) == 2 * heartbeat.TRIES
+    assert not await Heartbeat("http://127.0.0.1:1/t0ken").ping(None)
     assert [record.getMessage().split(": ", 1)[1] for record in caplog.records] == [
         "it answered 404; check the URL",
         "no answer (ClientConnectorError); check the URL",
@@ -182,4 +182,4 @@ async def test_a_monitor_that_is_away_is_said_once_without_its_url(
     ],
 )
 def test_the_url_of_a_failure(url: str, fails: str) -> None:
-    assert failing(url) == fails
+    assert failure_url(url) == fails

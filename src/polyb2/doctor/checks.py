@@ -1,13 +1,66 @@
-"""How checks are made and written down: a remote error becomes a failed line with the words that a run would fail with."""
+"""The checks of a preflight: each passed, doubtful, failed or skipped, with what to do.
+
+A remote error becomes a failed check with the words that a run would fail with.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
 
-from polyb2.core.answers import refused_by_proxy
-from polyb2.core.checkup import Checkup, Level
+from polyb2.core.classification import refused_by_proxy
 from polyb2.core.errors import HANDLING, Kind, LedgerError, RemoteError, UsageError
+
+
+class Level(StrEnum):
+    """``skip``: the check does not apply, or could not be made because an earlier one failed."""
+
+    PASS = "pass"  # noqa: S105 - not a password
+    WARN = "warn"
+    FAIL = "fail"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line: its name (stable, for scripts), how it ended, what was found, and what to do."""
+
+    name: str
+    level: Level
+    found: str
+    advice: str = ""
+
+
+@dataclass(slots=True)
+class Checkup:
+    """All checks, in the order in which they were made."""
+
+    checks: list[Check] = field(default_factory=list)
+
+    def add(self, name: str, level: Level, found: str, advice: str = "") -> None:
+        self.checks.append(Check(name, level, found, advice))
+
+    @property
+    def failure(self) -> Check | None:
+        """The first check that failed, which is the first thing to fix."""
+        return next((check for check in self.checks if check.level is Level.FAIL), None)
+
+    def count(self, level: Level) -> int:
+        return sum(check.level is level for check in self.checks)
+
+    def as_json(self) -> dict[str, Any]:
+        """The contract's ``doctor --json``."""
+        return {
+            "ok": self.failure is None,
+            **{level.value: self.count(level) for level in Level},
+            "checks": [
+                {"name": item.name, "level": item.level, "found": item.found, "advice": item.advice}
+                for item in self.checks
+            ],
+        }
 
 
 class FailedError(Exception):
@@ -42,11 +95,11 @@ class Notes:
 
     @contextmanager
     def checking(self, name: str, capability: str = "") -> Iterator[None]:
-        """What the block raises becomes a failed check, and :class:`FailedError`.
+        """Turn an error of the block into a failed check, and :class:`FailedError`.
 
         Args:
             name: of the check.
-            capability: what the key lacks if it is refused.
+            capability: the capability that the key lacks if it is refused.
         """
         try:
             yield

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from polyb2.core.errors import LeaseLostError
+from polyb2.core.integrity import ProofMark
 from polyb2.core.parts import Part, PartPlan
-from polyb2.core.proof import ProofMark
 from polyb2.core.records import PartProof, Receipt, Upload
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer.body import send_part
-from polyb2.flow.transfer.leftovers import abort_strangers
+from polyb2.flow.transfer.leftovers import abort_orphans
 from polyb2.flow.transfer.proof import OpaqueTargetError, check_part, is_hashed
 from polyb2.flow.transfer.refusals import UploadRefusedError
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from polyb2.flow.transfer.attempt import Attempt
 
 RECORD_WITHIN_S = 2.0
-"""A stopping process waits so long for the answer to a Create, which names what would be left behind."""
+"""A stopping process waits this long for the answer to a Create, which names the upload that would be left behind."""
 
 
 async def begin_upload(attempt: Attempt, plan: PartPlan, proof: PartProof) -> Upload:
-    """Create an upload and put it on record; a cancellation waits a little for that, so that none is lost."""
+    """Create an upload and record it; a cancellation waits a little for that, so that none is lost."""
     created = asyncio.create_task(_create(attempt, plan, proof), name=f"create {attempt.claim.key}")
     try:
         await asyncio.wait([created])
@@ -40,7 +40,7 @@ async def begin_upload(attempt: Attempt, plan: PartPlan, proof: PartProof) -> Up
     finally:
         created.cancel()
     upload = created.result()
-    await abort_strangers(attempt.mirror, upload.dest_key, upload.upload_id)
+    await abort_orphans(attempt.mirror, upload.dest_key, upload.upload_id)
     return upload
 
 
@@ -56,7 +56,7 @@ async def _create(attempt: Attempt, plan: PartPlan, proof: PartProof) -> Upload:
 
 
 async def send_missing(attempt: Attempt, *, hash_all: bool = False) -> None:
-    """Send every part without a receipt; the first error lets what is under way end and then is raised.
+    """Send every part without a receipt; after the first error, parts in progress end, and then it is raised.
 
     The slot is given back once no part is left for it: parts that back off may need it, and waiting for them needs none.
     """
@@ -98,7 +98,7 @@ class _Sender:
                 slot.release()
 
     def _take(self) -> Part | None:
-        """The next part to send; None where none is left, or one failed."""
+        """The next part to send; None if none is left, or one failed."""
         part = self._next if self._failure is None else None
         if part is not None:
             self._next = next(self._missing, None)
@@ -115,7 +115,7 @@ class _Sender:
             receipt = await self._checked(part, slot)
             await attempt.mirror.ledger.add_receipt(attempt.claim, self._upload, receipt)
         except Exception as error:  # noqa: BLE001 - kept, and raised when what is under way has ended
-            # What part 1 says about the target explains the other parts' mismatches, and so do refusals of all parts.
+            # The result of part 1 explains the mismatches of other parts, and so do refusals of all parts.
             if self._failure is None or isinstance(error, OpaqueTargetError | UploadRefusedError):
                 self._failure = error
             return

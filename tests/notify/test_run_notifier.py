@@ -1,4 +1,4 @@
-"""What a run tells its owner, from real runs between the sandbox's servers: once, in words, and at no cost to the run."""
+"""The messages of real runs between the sandbox's servers: once, in words, and at no cost to the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polyb2.clock import FAKE_NOW
 from polyb2.core.errors import AccountStoppedError
 from polyb2.core.selection import EVERYTHING, Selection, named_dates
 from polyb2.engine import RunResult
-from polyb2.notify import carrier, ping, teller
+from polyb2.notify import heartbeat, run_notifier, sender
 from polyb2.sandbox import Answer, Fault
 from tests.conftest import DAY_AGGS, Bench, key, until
 from tests.notify.conftest import Mailbox
@@ -29,8 +29,8 @@ CHOSEN = named_dates(["2024-01-02..2024-01-03"], (DAY_AGGS,))
 def _thursday_night(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the usual hour of Wednesday's files, and before that of Thursday's."""
     monkeypatch.setenv(FAKE_NOW, "2024-01-05T03:00:00Z")
-    monkeypatch.setattr(teller, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(ping, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(run_notifier, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(heartbeat, "_PAUSE_S", 0.0)
 
 
 async def sync(bench: Bench, mailbox: Mailbox, selection: Selection = CHOSEN, **more: Any) -> RunResult:
@@ -106,7 +106,7 @@ async def test_an_account_that_stops_everything_is_told_once_until_it_works_agai
             with pytest.raises(AccountStoppedError):
                 await sync(bench, mailbox)
         assert [ping_[1] for ping_ in mailbox.pings] == ["/ping/t0ken/fail"] * 2
-        # A slow machine looks before the end, and tells of the side that stopped in a message of its own.
+        # A slow machine looks before the end, and reports the side that stopped in a message of its own.
         assert sum("run failed" in title for title in mailbox.titles) == 1
         assert all("check B2_KEY_ID" in message["message"] for message in mailbox.messages)
         bench.box.target.clear_faults()
@@ -156,8 +156,8 @@ async def test_a_message_that_was_not_taken_is_sent_with_the_next(bench: Bench, 
 async def test_telling_that_fails_hurts_no_transfer(
     bench: Bench, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(carrier, "PATIENCE_S", 0.2)
-    monkeypatch.setattr(teller, "FINAL_S", 0.5)
+    monkeypatch.setattr(sender, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(run_notifier, "FINAL_S", 0.5)
     mailbox.answers.clear()
     bench.box.source.put(TUESDAY, b"x")
     result = await sync(bench, mailbox, polyb2_ping_url="http://127.0.0.1:1/")
@@ -169,7 +169,7 @@ async def test_telling_that_fails_hurts_no_transfer(
 async def test_a_monitor_that_never_answers_is_not_in_the_figures(
     bench: Bench, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ping, "PATIENCE_S", 2.0)
+    monkeypatch.setattr(heartbeat, "TIMEOUT_S", 2.0)
     mailbox.answers.clear()
     bench.box.source.put(TUESDAY, b"x")
     began_s = time.monotonic()
@@ -230,7 +230,7 @@ async def test_a_url_that_fails_is_a_line_and_no_exit_code(bench: Bench) -> None
 async def test_a_stop_does_not_wait_for_a_service_that_keeps_silent(
     bench: Bench, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teller, "STOPPING_S", 0.2)
+    monkeypatch.setattr(run_notifier, "STOPPING_S", 0.2)
     bench.box.source.put(TUESDAY, b"x")
     bench.box.source.put(WEDNESDAY, b"y")
     mailbox.answers.clear()

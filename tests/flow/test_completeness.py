@@ -13,7 +13,7 @@ from polyb2.core.coverage import DayState
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import EVERYTHING, DateRange, Mode, Selection, historical, named_dates
 from polyb2.flow.discover.discovery import Discovery
-from polyb2.flow.inspect import coverage
+from polyb2.flow.inspect import completeness
 from polyb2.ledger.binding import DISCOVERED
 from polyb2.ledger.ledger import Ledger
 from tests.conftest import DAY_AGGS, Bench, key
@@ -40,7 +40,7 @@ async def ledger_of(bench: Bench) -> AsyncIterator[Ledger]:
 async def states(bench: Bench, span: DateRange = WEEK, dataset: str = DAY_AGGS) -> str:
     """The first letters of the days' states; available ones in capitals."""
     async with ledger_of(bench) as ledger:
-        days = await coverage.days_of(ledger, dataset, span)
+        days = await completeness.days_of(ledger, dataset, span)
     return "".join(day.state[0].upper() if day.state is DayState.AVAILABLE else day.state[0] for day in days)
 
 
@@ -48,7 +48,7 @@ async def test_a_discovery_tells_chosen_days_from_listed_ones_and_from_gaps(benc
     for day in ("2023-12-29", "2024-01-02", "2024-01-03", "2024-01-06"):
         bench.box.source.put(key(day), b"x")
     await bench.discover(named_dates(["2024-01-02,2024-01-05"], (DAY_AGGS,)))
-    # The month was listed as a whole: chosen, chosen by nobody, late twice, a file of a Saturday, a Sunday, late.
+    # The month was listed as a whole: chosen, not chosen, late twice, a file of a Saturday, a Sunday, late.
     assert await states(bench) == "cqAllAcl"
     assert await states(bench, DateRange(date(2023, 12, 28), date(2024, 1, 2))) == "uucccq"
     await bench.run()
@@ -89,14 +89,14 @@ async def test_late_days_and_the_lag_go_by_the_usual_hour(bench: Bench, monkeypa
         bench.box.source.put(key(day), b"x")
     await bench.mirror_all()
     async with ledger_of(bench) as ledger:
-        assert [day.date.day for day in await coverage.late(ledger, [DAY_AGGS])] == [8, 9]
+        assert [day.date.day for day in await completeness.late(ledger, [DAY_AGGS])] == [8, 9]
         # Monday's files were due on Tuesday at eleven.
-        assert await coverage.lag_by_dataset(ledger, [DAY_AGGS]) == {DAY_AGGS: 25 * 3600}
+        assert await completeness.lag_by_dataset(ledger, [DAY_AGGS]) == {DAY_AGGS: 25 * 3600}
     monkeypatch.setenv(FAKE_NOW, "2024-01-09T15:59:59Z")
     await bench.discover()
     async with ledger_of(bench) as ledger:
-        assert await coverage.late(ledger, [DAY_AGGS]) == []
-        assert await coverage.lag_by_dataset(ledger, [DAY_AGGS]) == {DAY_AGGS: 0}
+        assert await completeness.late(ledger, [DAY_AGGS]) == []
+        assert await completeness.lag_by_dataset(ledger, [DAY_AGGS]) == {DAY_AGGS: 0}
 
 
 async def test_incomplete_days_are_named_by_date_then_dataset(bench: Bench) -> None:
@@ -106,9 +106,11 @@ async def test_incomplete_days_are_named_by_date_then_dataset(bench: Bench) -> N
     await bench.mirror_all()
     async with ledger_of(bench) as ledger:
         selection = named_dates(["2024-01-01..2024-01-05,2024-01-02"])
-        found = await coverage.lacking_of(ledger, selection, [DAY_AGGS, TRADES])
+        found = await completeness.lacking_of(ledger, selection, [DAY_AGGS, TRADES])
         counts = [
-            len(year.days) for name in (DAY_AGGS, TRADES) async for year in coverage.by_year(ledger, selection, name)
+            len(year.days)
+            for name in (DAY_AGGS, TRADES)
+            async for year in completeness.by_year(ledger, selection, name)
         ]
     assert [(day.day, dataset, state) for day, dataset, state in found] == [
         (3, TRADES, DayState.LATE),
@@ -133,7 +135,7 @@ async def test_open_ends_reach_from_the_first_year_that_is_known_to_today(
     bench.box.source.put(key("2023-12-29"), b"x")
     await bench.discover()
     async with ledger_of(bench) as ledger:
-        days = [day async for year in coverage.by_year(ledger, selection, DAY_AGGS) for day in year.days]
+        days = [day async for year in completeness.by_year(ledger, selection, DAY_AGGS) for day in year.days]
     assert [day.date.isoformat() for day in (*days[:1], *days[-1:])] == [day for day in (first, last) if day]
 
 
@@ -142,7 +144,7 @@ async def test_patterns_name_what_the_ledger_knows_or_else_what_is_documented(be
     bench.box.source.put(key("2024-01-02", "us_bonds/day_aggs_v1"), b"x")
     await bench.discover()
     async with ledger_of(bench) as ledger:
-        known = coverage.resolve_known
+        known = completeness.resolve_known
         assert await known(ledger, []) == ["us_bonds/day_aggs_v1", DAY_AGGS]
         assert await known(ledger, ["us_stocks_sip/*", "*/day_aggs_v1"]) == [DAY_AGGS, "us_bonds/day_aggs_v1"]
         assert await known(ledger, ["global_crypto/trades_v1"]) == ["global_crypto/trades_v1"]

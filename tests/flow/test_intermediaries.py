@@ -1,4 +1,4 @@
-"""Answers that are not the service's, and those of its own that cannot be believed: whose trouble, and what is charged."""
+"""Answers that are not the service's, and those of its own that are doubted: trouble of the side or the file."""
 
 from __future__ import annotations
 
@@ -92,36 +92,35 @@ async def test_a_page_in_place_of_any_one_operation_charges_nobody(bench: Bench,
     await assert_all_done_and_nothing_charged(bench)
 
 
+async def assert_side_stops_run(bench: Bench, wall: Fault, match: str, failed: str) -> None:
+    """The run gives up in the words of ``match`` without charging a file, and completes all of them once ``wall`` is gone."""
+    async with asyncio.timeout(30):
+        with pytest.raises(AccountStoppedError, match=match):
+            await bench.run(polyb2_give_up=1.0)
+    rows = (await bench.rows()).values()
+    assert {row["retry_count"] for row in rows} == {0}
+    assert {row["status"] for row in rows} <= {"pending", failed}
+    wall.times = -1
+    await bench.run()
+    await assert_all_done_and_nothing_charged(bench)
+
+
 @pytest.mark.parametrize("status", [403, 405, 421])
 async def test_where_only_reading_meets_a_stranger_the_probe_reads(bench: Bench, status: int) -> None:
     """The listing works all the while: to ask for it would park every file."""
     fill(bench, large=False)
     await bench.discover()
     wall = bench.box.source.inject(Fault("get", page(status), times=0))
-    with pytest.raises(AccountStoppedError, match=r"gave up after.*get was answered \d+ with a web page"):
-        await bench.run(polyb2_give_up=1.0)
-    rows = (await bench.rows()).values()
-    assert {row["retry_count"] for row in rows} == {0}
-    assert {row["status"] for row in rows} <= {"pending", "failed_download"}
-    wall.times = -1
-    await bench.run()
-    await assert_all_done_and_nothing_charged(bench)
+    await assert_side_stops_run(bench, wall, r"gave up after.*get was answered \d+ with a web page", "failed_download")
 
 
 @pytest.mark.parametrize("status", [400, 405, 501])
 async def test_a_source_that_refuses_every_get_in_its_own_words_parks_nobody(bench: Bench, status: int) -> None:
-    """No retry cures such an answer about one file; about all of them it is the side's."""
+    """No retry cures such an answer about one file; if it is about all of them, the side is at fault."""
     fill(bench, large=False)
     await bench.discover()
     wall = bench.box.source.inject(Fault("get", Answer(status, "MethodNotAllowed"), times=0))
-    with pytest.raises(AccountStoppedError, match=r"gave up after.*get was answered"):
-        await bench.run(polyb2_give_up=1.0)
-    rows = (await bench.rows()).values()
-    assert {row["retry_count"] for row in rows} == {0}
-    assert {row["status"] for row in rows} <= {"pending", "failed_download"}
-    wall.times = -1
-    await bench.run()
-    await assert_all_done_and_nothing_charged(bench)
+    await assert_side_stops_run(bench, wall, r"gave up after.*get.* was answered", "failed_download")
 
 
 async def test_where_only_writing_meets_a_stranger_no_file_is_parked(bench: Bench) -> None:
@@ -129,15 +128,7 @@ async def test_where_only_writing_meets_a_stranger_no_file_is_parked(bench: Benc
     fill(bench, large=False)
     await bench.discover()
     wall = bench.box.target.inject(Fault("put", page(403), times=0))
-    async with asyncio.timeout(30):
-        with pytest.raises(AccountStoppedError, match=r"gave up after.*put was answered 403 with a web page"):
-            await bench.run(polyb2_give_up=1.0)
-    rows = (await bench.rows()).values()
-    assert {row["retry_count"] for row in rows} == {0}
-    assert {row["status"] for row in rows} <= {"pending", "failed_upload"}
-    wall.times = -1
-    await bench.run()
-    await assert_all_done_and_nothing_charged(bench)
+    await assert_side_stops_run(bench, wall, r"gave up after.*put was answered 403 with a web page", "failed_upload")
 
 
 def without_etag(reply: Reply) -> None:
@@ -161,14 +152,14 @@ async def test_a_file_that_alone_meets_a_stranger_holds_up_nobody_and_is_parked_
     assert (result.outcome.completed, result.outcome.unfinished) == (5, {SMALL: Event.PARK})
     row = await bench.row(SMALL)
     assert (row["status"], row["reason"], row["retry_count"]) == ("permanent_failure", "bad_answer", 0)
-    assert row["attempt"] == doubts.STRANGE_MAX
+    assert row["attempt"] == doubts.INTERMEDIARY_MAX
     assert "with a web page" in row["error_message"]
 
 
 async def test_a_body_that_a_proxy_does_not_take_is_told_as_such_while_the_others_go(bench: Bench) -> None:
     fill(bench)
     bench.box.target.inject(Fault("upload_part", page(413), times=0))
-    with pytest.raises(AccountStoppedError, match="takes no body of this size"):
+    with pytest.raises(AccountStoppedError, match="refuses a body of this size"):
         await bench.mirror_all(polyb2_give_up=1.0, polyb2_concurrency=1)
     assert {row["status"] for name, row in (await bench.rows()).items() if name != LARGE} == {"completed"}
     assert (await bench.row(LARGE))["retry_count"] == 0
@@ -415,7 +406,7 @@ async def test_an_error_of_polyb2_itself_is_booked_on_nobody_else(
     assert set(result.outcome.unfinished.values()) == {Event.PARK}
     row = await bench.row(SMALL)
     assert (row["status"], row["reason"], row["retry_count"]) == ("permanent_failure", "internal", 2)
-    assert row["error_message"].startswith("unexpected KeyError in polyb2 itself (test_strangers.py:")
+    assert row["error_message"].startswith("unexpected KeyError in polyb2 itself (test_intermediaries.py:")
     assert "please report" in row["error_message"]
     traced = [record for record in caplog.records if record.exc_info]
     assert traced
