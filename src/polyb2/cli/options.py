@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -22,6 +23,26 @@ from polyb2.core.selection import (
 from polyb2.core.status import Status
 
 LOOKBACK_DAYS = 7
+_SHOWN_MAX = 100
+_DIGITS_MAX = 10
+
+
+def _number(option: str, least: int) -> Callable[[str], int]:
+    """Reads a whole number; the library would refuse a wrong one in words that are not for users."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and len(text) < _DIGITS_MAX and int(text) >= least):
+            raise UsageError(f"{option}: {text[:_SHOWN_MAX]!r} is not allowed: write a whole number, {least} or more")
+        return int(text)
+
+    return read
+
+
+def _require(text: str) -> str:
+    if text != "complete":
+        raise UsageError(f"--require: {text[:_SHOWN_MAX]!r} is not known: write complete")
+    return text
+
 
 Dates = Annotated[
     list[str] | None,
@@ -35,7 +56,13 @@ DailyOfRows = Annotated[
 StartDate = Annotated[str | None, typer.Option("--start-date", "--start_date", help="First date of --historical.")]
 EndDate = Annotated[str | None, typer.Option("--end-date", "--end_date", help="Last date of --historical, included.")]
 Lookback = Annotated[
-    int | None, typer.Option("--lookback-days", min=0, help=f"Days that --daily looks back ({LOOKBACK_DAYS}).")
+    int | None,
+    typer.Option(
+        "--lookback-days",
+        parser=_number("--lookback-days", 0),
+        metavar="N",
+        help=f"Days that --daily looks back ({LOOKBACK_DAYS}).",
+    ),
 ]
 Datasets = Annotated[
     list[str] | None,
@@ -46,13 +73,26 @@ Yes = Annotated[bool, typer.Option("--yes", help="Queue even more than POLYB2_MA
 Statuses = Annotated[list[str] | None, typer.Option("--status", help="Only rows with this status; repeatable.")]
 Keys = Annotated[list[str] | None, typer.Argument(help="Keys of files; none means all that the options choose.")]
 Concurrency = Annotated[
-    int | None, typer.Option("--concurrency", min=1, max=1024, help="Streams of this process (32).")
+    str | None, typer.Option("--concurrency", metavar="N", help="Streams of this process, 1 to 1024 (32).")
 ]
 MaxBandwidth = Annotated[
     str | None,
     typer.Option("--max-bandwidth", help="Bytes per second of all streams: 50M, 08:00-18:00=50M,*=0; 0 is no limit."),
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Claim that many files, then end.")]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", parser=_number("--limit", 1), metavar="N", help="Claim that many files, then end."),
+]
+Require = Annotated[
+    str | None,
+    typer.Option(
+        "--require",
+        parser=_require,
+        metavar="complete",
+        autocompletion=lambda: ["complete"],
+        help="Exit 3 unless the mirror has these dates of all chosen datasets.",
+    ),
+]
 Watch = Annotated[bool, typer.Option("--watch", help="Stay up: discover on a schedule, never exit by itself.")]
 
 

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,12 +31,6 @@ if TYPE_CHECKING:
     from polyb2.flow.inspect.datasets import Entry
     from polyb2.flow.mirror import Mirror
     from polyb2.ledger.ledger import Ledger
-
-
-class Required(StrEnum):
-    """Values of ``--require``."""
-
-    COMPLETE = "complete"
 
 
 def _write_json(result: dict[str, Any]) -> None:
@@ -114,10 +107,7 @@ def _rate(text: str) -> Rate:
 @command("polyb2 coverage    or, in a script: polyb2 coverage --require complete --dates 2024-01-02")
 def coverage(
     choice: o.Filter,
-    require: Annotated[
-        Required | None,
-        typer.Option("--require", help="Exit 3 unless the mirror has these dates of all chosen datasets."),
-    ] = None,
+    require: o.Require = None,
     as_json: o.Json = False,
 ) -> None:
     """Calendar of each dataset: dates that are mirrored, missing at the source, late, failed; from the ledger alone."""
