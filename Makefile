@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 LOCKED := $(PIP) --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-ceph faults bench check package image test-servers clean
+.PHONY: help demo test mutants test-ceph faults bench check package image test-servers clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -18,6 +18,9 @@ demo: $(VENV)/run.stamp  ## mirror sample flat files between two embedded server
 
 test: $(VENV)/dev.stamp  ## run the tests
 	@$(BIN)/python -m pytest --cov --cov-report=term --numprocesses 2 --dist worksteal
+
+mutants: $(VENV)/dev.stamp  ## take out each check that guards a guarantee, and see a test fail for it
+	@$(BIN)/python -m tests.mutants
 
 test-ceph: $(VENV)/dev.stamp  ## what the source seems to be: install Ceph, and run the tests that need its gateway (needs root or sudo)
 	@tools/install-test-servers.sh

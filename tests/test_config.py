@@ -17,6 +17,7 @@ from polyb2.config.settings import entries
 from polyb2.core.errors import UsageError
 from polyb2.core.prices import DEFAULT_PRICES
 from polyb2.core.schedule import Schedule, Window
+from polyb2.core.scrub import scrub
 
 MIB = 1 << 20
 EXAMPLE = Path(__file__).parents[1] / ".env.example"
@@ -459,6 +460,15 @@ def test_no_secret_is_in_any_text_of_the_settings_or_of_an_error(monkeypatch: py
     with pytest.raises(UsageError) as caught:
         load_settings()
     assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "name", ["POLYGON_S3_ACCESS_KEY_ID", "POLYGON_S3_SECRET_ACCESS_KEY", "B2_KEY_ID", "B2_APPLICATION_KEY"]
+)
+def test_keys_and_ids_are_blanked_from_the_moment_they_are_read(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, f"of-{name}-alone")
+    load_settings()
+    assert scrub(f"somebody wrote of-{name}-alone here") == "somebody wrote ... here"
 
 
 def test_not_even_the_librarys_own_error_shows_what_was_given() -> None:

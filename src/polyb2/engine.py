@@ -271,15 +271,15 @@ class _Run:
         return self._options.watch or waited_s < self._settings.run.give_up_s
 
     def _serving(self) -> AbstractAsyncContextManager[None]:
-        """Serve health, metrics and the page; loading them takes 3 MB and a tenth of the start, saved if they are off."""
+        """Serve health, metrics and the page; loading them takes 4 MB and a tenth of the start, saved if they are off."""
         settings = self._settings
         if not settings.page.address:
             return nullcontext()
         from polyb2.web.server import serve  # noqa: PLC0415
-        from polyb2.web.sight import Subject  # noqa: PLC0415
+        from polyb2.web.snapshot import Observed  # noqa: PLC0415
 
-        subject = Subject(self._mirror, self._datasets(), lambda: self._discovering, self._problems)
-        return serve(settings.page.address, subject, settings.page.hosts)
+        observed = Observed(self._mirror, self._datasets(), lambda: self._discovering, self._problems)
+        return serve(settings.page.address, observed, settings.page.hosts)
 
     def _problems(self) -> list[str]:
         ledger = self._mirror.ledger

@@ -159,12 +159,12 @@ class File:
 
 
 class Simulation:
-    """Clients of one side, with a limiter or (None) without."""
+    """Clients of one side, whose requests start at the given pace."""
 
     def __init__(
         self,
         model: Model,
-        limiter: Pace | None,
+        limiter: Pace,
         *,
         slots: int,
         round_trip_s: float,
@@ -215,27 +215,23 @@ class Simulation:
     def _turn(self) -> None:
         """Start the first in line as soon as the pace permits."""
         while self._turns:
-            wait_s = self._cpu_s - self.now_s
-            if self.limiter is not None:
-                # As the real one, it looks again when the pace has changed; here often enough.
-                wait_s = max(wait_s, min(self.limiter.wait_s(self.now_s), 0.05))
+            # As the real one, it looks again when the pace has changed; here often enough.
+            wait_s = max(self._cpu_s - self.now_s, min(self.limiter.wait_s(self.now_s), 0.05))
             if wait_s > 1e-9:
                 self.at(self.now_s + wait_s, self._turn)
                 return
             file = self._turns.popleft()
             self._cpu_s = self.now_s + CLIENT_S
-            ticket = self.limiter.start(self.now_s) if self.limiter is not None else None
-            self.at(self.now_s + self.round_trip_s / 2, self._arrive, file, ticket)
+            self.at(self.now_s + self.round_trip_s / 2, self._arrive, file, self.limiter.start(self.now_s))
 
-    def _arrive(self, file: File, ticket: Ticket | None) -> None:
+    def _arrive(self, file: File, ticket: Ticket) -> None:
         taken = self.model.takes(self.now_s, file.number)
         self.at(self.now_s + self.round_trip_s / 2, self._answer, file, ticket, taken)
 
-    def _answer(self, file: File, ticket: Ticket | None, taken: bool) -> None:
+    def _answer(self, file: File, ticket: Ticket, taken: bool) -> None:
         if taken:
             self.model.left()
-        if self.limiter is not None and ticket is not None:
-            self.limiter.answered(self.now_s, ticket, refused=not taken)
+        self.limiter.answered(self.now_s, ticket, refused=not taken)
         (self.result.accepted if taken else self.result.refused)[int(self.now_s)] += 1
         if taken:
             file.failures, file.left = 0, file.left - 1

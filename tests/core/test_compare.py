@@ -72,6 +72,10 @@ def test_two_listings_are_equal_by_size_and_etag(theirs: ListedObject | None, eq
     assert listed_equal(LISTED, theirs) is equal
 
 
+def test_two_listings_without_an_etag_show_nothing() -> None:
+    assert not listed_equal(replace(LISTED, etag=""), replace(LISTED, etag=""))
+
+
 @pytest.mark.parametrize(
     ("found", "worth"),
     [

@@ -52,6 +52,11 @@ def test_the_parts_keep_to_the_limits_of_the_target(wanted: Given) -> None:
     assert plan.part(plan.count).length > 0 or wanted.size == 0
 
 
+@given(SIZES, st.integers(1, SMALLEST))
+def test_a_wanted_size_below_the_least_is_raised_to_it(size: int, wanted: int) -> None:
+    assert plan_parts(size, streams=1, wanted=wanted).part_bytes >= SMALLEST
+
+
 @pytest.mark.parametrize(
     ("size", "fits"),
     [(-1, False), (0, True), (OBJECT_BYTES_MAX, True), (OBJECT_BYTES_MAX + 1, False), (2**63 - 1, False)],

@@ -17,6 +17,7 @@ URL = "https://h/b/k?X-Amz-Credential=AKIA%2F20240102&X-Amz-Signature=abcdef0123
         (f'<a href="{URL}">', '<a href="https://h/b/k?...">'),
         ("Authorization: AWS4 Credential=A/b, Signature=0a1b", "Authorization: AWS4 Credential=..., Signature=..."),
         ("X-Amz-Signature=00ff", "X-Amz-Signature=..."),
+        ("cannot reach http://user:s3cr3t@proxy:3128/ now", "cannot reach http://...@proxy:3128/ now"),
         ("is it there? yes=no", "is it there? yes=no"),
         ("which? file", "which? file"),
         ("", ""),

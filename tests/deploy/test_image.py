@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from polyb2.config import Settings
-from polyb2.web.health import health_routes
+from polyb2.web.server import health_routes
 from tests.deploy.files import DOCKERFILE, HEALTHCHECK, ROOT, compose, words
 
 

@@ -203,7 +203,7 @@ async def test_what_is_for_programs_needs_nothing_that_draws(command: str, bench
 
 
 async def test_a_run_without_a_page_loads_none_and_none_loads_boto3s_own_transfers(bench: Bench) -> None:
-    serving = {"aiohttp.web", "prometheus_client", "polyb2.web"}
+    serving = {"aiohttp.web", "jinja2", "prometheus_client", "polyb2.web"}
     assert await loaded({*serving, "s3transfer"}, bench, "run") == "0 []"
     assert await loaded(serving, bench, "run", POLYB2_HTTP_ADDR="127.0.0.1:0") == f"0 {sorted(serving)}"
 

@@ -17,9 +17,9 @@ from polyb2.ledger import database
 from polyb2.ledger.database import Transaction
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.reports import Filter
-from polyb2.sandbox import Delay, Fault, GeneratedGzip
+from polyb2.sandbox import Call, Delay, Fault, GeneratedGzip
 from polyb2.sandbox.server import SandboxServer
-from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key, until
+from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, Gate, key, until
 from tests.e2e.test_figures import _found
 
 LEASE_S = 2
@@ -135,13 +135,15 @@ async def test_discover_status_and_files_work_beside_a_run(bench: Bench) -> None
     for day in range(1, 29):
         bench.box.source.put(key(f"2024-01-{day:02}"), os.urandom(2000))
     await bench.discover()
-    bench.box.source.inject(Fault("get", Delay(0.2), times=0))
+    gate = Gate()
+    bench.box.source.inject(Fault("get", Call(gate.hold), times=0, skip=2))
     process = await bench.start("run", "--concurrency", "2")
     await until(lambda: bench.box.target.count("put") >= 2)
     bench.box.source.put(key("2024-02-01"), b"found meanwhile")
     commands = (("status", "--json"), ("files", "--json"), ("discover", "--historical", "--dataset", "*/*"))
     for ended in await asyncio.gather(*(bench.cli(*words) for words in commands)):
         assert ended.code == 0, ended.err
+    gate.open()
     _, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     assert len(bench.box.target.keys()) == 29

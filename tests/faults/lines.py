@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
+from tests.core.rate_laws import SEEDS, large_grid
 from tests.e2e.surroundings import COMMANDS, SURROUNDINGS, play_alone
 from tests.faults.catalogue import catalogue
 from tests.faults.death import Soak, die_at
@@ -120,6 +121,7 @@ def side_by_side(seed: int, kill_points: list[tuple[str, str, int]]) -> list[Act
         for surrounding in SURROUNDINGS
     ]
     acts.append(Act("model", "ledger", "verbs in any order", _model))
+    acts.append(Act("limiter", "requests", "limits, refusals at random, outages, in virtual time", _rate_laws))
     return acts
 
 
@@ -162,6 +164,13 @@ async def _power(seed: int) -> str:
 async def _model() -> str:
     made = await asyncio.to_thread(check_model, examples=MODEL_EXAMPLES, steps=MODEL_STEPS)
     return f"{made} steps in {MODEL_EXAMPLES} histories against a model of the statuses"
+
+
+async def _rate_laws() -> str:
+    played, broken = await asyncio.to_thread(large_grid, range(SEEDS))
+    if broken:
+        raise AssertionError(f"{len(broken)} of {played} laws: {broken[0]}")
+    return f"{played} laws of the rate limiter, seeds 0 to {SEEDS - 1}"
 
 
 async def _soak(seed: int, kills: int) -> str:

@@ -73,10 +73,11 @@ TITLES = {
     "commands": "Every command in other people's surroundings",
     "line": "Lines of the kernel's own, shaped",
     "model": "The ledger against its model",
+    "limiter": "The laws of the rate limiter, in virtual time",
 }
-NOTED = ("soak", "watched", "large")
+NOTED = ("soak", "watched", "large", "limiter")
 """Parts whose figures are told."""
-WHOLE = {"soak", "watched", "large", "isolation", "line", "locks", "model", "power", "places"}
+WHOLE = {"soak", "watched", "large", "isolation", "limiter", "line", "locks", "model", "power", "places"}
 """Parts whose cases each have a row of their own."""
 CELL_MAX = 300
 AGAIN = "played again"

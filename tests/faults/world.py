@@ -49,7 +49,7 @@ MAX_RETRIES = 1
 RUN_WITHIN_S = 60.0
 UNHURRIED = Timing(probe_first_s=0.1, probe_fresh_s=0.05, poll_s=0.05, publish_limit_s=0.5)
 HURRIED = replace(UNHURRIED, retry_first_s=0.01, retry_limit_s=0.05)
-HURRIED_LIMITER = {"START": 2000.0, "FLOOR": 50.0, "SEARCH_MOST": 200.0}
+HURRIED_LIMITER = {"START": 2000.0, "FLOOR": 50.0, "SEARCH": 200.0}
 
 
 def _make_due(ids: list[int], tx: Transaction) -> None:

@@ -144,6 +144,22 @@ async def test_cleanup_holds_a_page_of_uploads_however_many_there_are(
     bench.assert_clean()
 
 
+async def test_cleanup_leaves_what_is_owned_young_or_of_others(bench: Bench) -> None:
+    bench.box.source.put(LARGE, GeneratedGzip(11 * MIB))
+    bench.box.source.inject(Fault("get", Answer(500, "InternalError"), skip=1))
+    await bench.discover()
+    await bench.run(limit=1, polyb2_part_tries=1, polyb2_concurrency=1)
+    (owned,) = bench.box.target.open_uploads()
+    owned.initiated_s = 0.0
+    foreign, young, orphan = Upload("backups/disk.img", initiated_s=0), Upload(OTHER), Upload(OTHER, initiated_s=0)
+    bench.box.target._uploads |= {item.upload_id: item for item in (foreign, young, orphan)}
+    async with bench.open() as mirror:
+        swept = await cleanup(mirror, older_than_s=60, now_ms=mirror.ledger.clock.wall_ms(), dry_run=False)
+    assert (swept.aborted, swept.owned, swept.young, swept.foreign) == (1, 1, 1, 1)
+    left = {item.upload_id for item in bench.box.target.open_uploads()}
+    assert left == {owned.upload_id, foreign.upload_id, young.upload_id}
+
+
 async def test_cleanup_tells_what_it_could_not_abort(bench: Bench) -> None:
     bench.box.source.put(key("2024-01-05"), b"x")
     await bench.discover()

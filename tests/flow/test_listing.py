@@ -249,3 +249,15 @@ async def test_a_file_that_becomes_one_of_impossible_size_under_way_is_parked_wi
     assert (row["status"], row["reason"]) == ("permanent_failure", "too_large")
     assert "9223372036854775807 bytes, is beyond the target's 10.0 TB" in row["error_message"]
     bench.assert_mirrored(LATER)
+
+
+async def test_a_file_that_becomes_one_without_an_etag_under_way_is_parked_with_words(bench: Bench) -> None:
+    """There would be nothing to tell one revision from another by."""
+    bench.box.source.put(BAD, b"x" * 10)
+    await bench.discover()
+    bench.box.source.inject(Fault("list", Bent(of_the_bad_one(r"<ETag>.*?</ETag>", "")), times=0))
+    bench.box.source.inject(Fault("get", Answer(412, "PreconditionFailed"), key=BAD, times=0))
+    await bench.run()
+    row = await bench.row(BAD)
+    assert (row["status"], row["reason"], row["revision"]) == ("permanent_failure", "unusable", 1)
+    assert "lacks a size, an ETag or a time" in row["error_message"]

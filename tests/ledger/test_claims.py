@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from polyb2.clock import Clock
+from polyb2.clock import Clock, Moment
 from polyb2.config import Settings
 from polyb2.core.errors import Kind, LeaseLostError, Side
 from polyb2.ledger.claims import QueueState
@@ -212,6 +212,22 @@ async def test_a_lease_of_another_boot_goes_by_the_wall_clock(books: Books) -> N
     assert await books.ledger.claim(after) is None
     books.clock.go_on(2.001)
     await books.claim(after)
+
+
+@pytest.mark.parametrize("is_this_boot", [True, False], ids=["this boot", "another boot"])
+async def test_a_lease_from_the_future_does_not_stand(books: Books, is_this_boot: bool) -> None:
+    """The monotonic clock began again under the same boot id (a container that was moved), or the wall clock was set back."""
+    await books.discover(listed("2024-01-02"))
+    claim = await books.claim()
+    now = books.clock.moment
+    if is_this_boot:
+        books.clock.moment = Moment(now.wall_ms, 1000, now.boot_id)
+    else:
+        books.clock.reboot()
+        books.clock.step(-86_400)
+    with pytest.raises(LeaseLostError):
+        await books.ledger.complete(claim, SENT)
+    assert (await books.claim()).attempt == 2
 
 
 @pytest.mark.parametrize("taken", [False, True])

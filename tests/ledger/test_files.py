@@ -589,8 +589,17 @@ def books_path(path: Path) -> Path:
     return path
 
 
-def test_the_idle_watch_looks_within_seconds() -> None:
+async def test_the_idle_watch_looks_within_seconds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert database.WATCH_EVERY_S <= 2
+    monkeypatch.setattr(database, "WATCH_EVERY_S", 0.01)
+    ledger = await open_database(path)
+    watching = asyncio.create_task(ledger.watch())
+    done, _ = await asyncio.wait([watching], timeout=0.1)
+    assert not done
+    path.unlink()
+    with pytest.raises(LedgerGoneError):
+        await asyncio.wait_for(watching, 5)
+    await ledger.close()
 
 
 # -- places that cannot be used ----------------------------------------------------------------------------------------

@@ -183,6 +183,16 @@ async def test_a_file_no_longer_listed_is_parked_if_unfinished_and_revived_when_
     assert books.row(DAY)["source_last_modified_ms"] == 3
 
 
+async def test_only_unfinished_files_can_be_gone(books: Books) -> None:
+    """What is mirrored stays so, and a file in work is for its worker to ask about."""
+    await books.ledger.complete(await books.claimed(listed(DAY)), SENT)
+    await books.claimed(listed("2024-01-03"))
+    await books.discover(listed("2024-01-04"))
+    assert await books.ledger.mark_gone([key(DAY), key("2024-01-03"), key("2024-01-04")]) == 1
+    found = [books.status(day) for day in (DAY, "2024-01-03", "2024-01-04")]
+    assert found == ["completed", "processing", "permanent_failure"]
+
+
 async def test_what_the_target_already_holds_is_adopted_and_not_queued(books: Books) -> None:
     assert await books.discover(listed(DAY), adopted=Mirrored("dest", "v", "etag")) == {Change.NEW: 1}
     row = books.row(DAY)

@@ -257,3 +257,19 @@ async def test_an_attempt_that_lost_the_row_changes_nothing_and_raises(books: Bo
     assert claim.key == key(DAY)
     assert key(DAY) in str(raised.value)
     assert everything(books) == before
+
+
+async def test_a_superseded_attempt_gives_its_upload_up_at_once(books: Books) -> None:
+    """The next claim would as well; until it comes nobody would abort it."""
+    claim = await books.claimed(listed(DAY))
+    await books.begin(claim)
+    await books.discover(listed(DAY, "newer"))
+    assert await books.fail(claim) is Event.REVISE
+    assert books.uploads() == {"u1": "abandoned"}
+
+
+async def test_a_parked_file_gives_its_upload_up(books: Books) -> None:
+    claim = await books.claimed(listed(DAY))
+    await books.begin(claim)
+    assert await books.fail(claim, Kind.UNSUPPORTED, Side.TARGET) is Event.PARK
+    assert books.uploads() == {"u1": "abandoned"}

@@ -210,20 +210,19 @@ def test_any_page_is_a_listing_or_an_error_of_ours(lister: Lister, seed: int) ->
 
 
 @pytest.mark.parametrize(
-    "page",
+    ("page", "words"),
     [
-        _page("<IsTruncated>true</IsTruncated>"),
-        _page("<IsTruncated>true</IsTruncated><NextContinuationToken>same</NextContinuationToken>"),
-        _page().replace("us_stocks_sip/</Prefix>", "</Prefix>").replace("<Prefix></Prefix>", ""),
+        (_page("<IsTruncated>true</IsTruncated>"), "more pages, and not where they begin"),
+        (
+            _page("<IsTruncated>true</IsTruncated><NextContinuationToken>YQ==</NextContinuationToken>"),
+            "a page that leads back to itself",
+        ),
+        (_page().replace("us_stocks_sip/</Prefix>", "</Prefix>").replace("<Prefix></Prefix>", ""), "an entry"),
     ],
-    ids=[
-        "no token",
-        "the same token",
-        "no folder",
-    ],
+    ids=["no token", "the same token", "no folder"],
 )
-def test_a_page_that_cannot_be_is_an_error_of_its_side(lister: Lister, page: str) -> None:
-    with pytest.raises(RemoteError, match="list"):
+def test_a_page_that_cannot_be_is_an_error_of_its_side(lister: Lister, page: str, words: str) -> None:
+    with pytest.raises(RemoteError, match=f"list was answered with .*{words}"):
         lister.listed(page.encode())
 
 
@@ -305,3 +304,22 @@ def test_what_is_sent_or_stored_is_believed_whole_or_not_at_all(
         with pytest.raises(RemoteError, match=r"list_.* was answered with something impossible") as caught:
             count_of(re.sub(f"<{named}>[^<]*<", f"<{named}>{instead}<", page))
         assert caught.value.kind is Kind.BAD_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("page", "named", "count"),
+    [
+        (PARTS, "ETag", of_parts),
+        (UPLOADS, "Key", of_uploads),
+        (UPLOADS, "UploadId", of_uploads),
+        (VERSIONS, "VersionId", of_versions),
+    ],
+)
+def test_an_entry_of_what_is_sent_or_stored_has_its_name(
+    lister: Lister, page: str, named: str, count: Callable[[Target], Coroutine[None, None, int]]
+) -> None:
+    lister.box.target.clear_faults()
+    lister.box.target.inject(Fault("*", Written(re.sub(f"<{named}>[^<]*<", f"<{named}><", page)), times=0))
+    with pytest.raises(RemoteError, match=f"an entry of .* without {named}") as caught:
+        lister.runner.run(count(lister.target))
+    assert caught.value.kind is Kind.BAD_ANSWER

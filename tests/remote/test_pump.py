@@ -128,6 +128,27 @@ async def test_what_is_read_for_its_hash_alone_is_seen_whole() -> None:
         assert seen == BODY
 
 
+@pytest.mark.parametrize("length", [BUFFER_BYTES + 1, len(BODY)])
+async def test_what_follows_a_body_is_not_taken_for_a_part_of_it(length: int) -> None:
+    """In the same segment as its last byte: of a later answer, or of a server that sends too much."""
+    bodies: list[bytes] = []
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length + BODY[:length] + b"x")
+
+    async with (
+        asyncio.timeout(15),
+        serving(answer) as (url, _),
+        receiving(bodies) as target,
+        aiohttp.ClientSession() as session,
+        relayed(session, url, length) as relay,
+    ):
+        async with session.put(target, data=payload(relay), headers={"Content-Length": str(length)}) as response:
+            assert response.status == 200
+        assert (relay.seen, relay.md5) == (length, hashlib.md5(BODY[:length]).hexdigest())
+    assert bodies == [BODY[:length]]
+
+
 @pytest.mark.parametrize("arrives", [0, 1, BUFFER_BYTES, len(BODY) - 1])
 async def test_a_body_that_ends_too_early_is_the_sources_fault(arrives: int) -> None:
     bodies: list[bytes] = []

@@ -34,7 +34,7 @@ START_S = 30
 
 
 def chromium_missing() -> str | None:
-    """Why the browser's tests cannot run here; None where they can."""
+    """The reason that the browser's tests cannot run here; None where they can."""
     return None if shutil.which("chromium") else "chromium is not installed: tools/install-page-tools.sh does it"
 
 
@@ -47,7 +47,7 @@ class Tab:
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._loaded = asyncio.Event()
         self.complaints: list[str] = []
-        """What the console and the content security policy said."""
+        """Messages of the console and of the content security policy."""
         self.asked: list[str] = []
         """The URLs of all requests."""
 
@@ -93,7 +93,7 @@ class Tab:
         await self._loaded.wait()
 
     async def value(self, expression: str) -> Any:
-        """What an expression of JavaScript comes to; promises are waited for."""
+        """The value of an expression of JavaScript; promises are waited for."""
         found = await self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")

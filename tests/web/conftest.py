@@ -15,6 +15,10 @@ from polyb2.engine import RunOptions, run
 from polyb2.flow.discover.consent import Consent
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.run.breaker import CircuitBreaker
+from polyb2.opening import open_mirror
+from polyb2.web.connections import Timing
+from polyb2.web.server import serve
+from polyb2.web.snapshot import Observed
 from tests.conftest import Bench
 from tests.web.chromium import Tab, browser, chromium_missing
 from tests.web.scene import free_port, running
@@ -43,6 +47,7 @@ class Site:
 
 
 Serving = Callable[..., AbstractAsyncContextManager[Site]]
+Showing = Callable[..., AbstractAsyncContextManager[Site]]
 
 
 @pytest.fixture
@@ -64,6 +69,21 @@ def serving(bench: Bench) -> Serving:
             yield site
 
     return serve
+
+
+@pytest.fixture
+def showing(bench: Bench) -> Showing:
+    """Shows the mirror of a run that does nothing while a block lasts; ``timing`` is that of connections."""
+
+    @asynccontextmanager
+    async def show(host: str = "127.0.0.1", timing: Timing | None = None) -> AsyncIterator[Site]:
+        port = free_port()
+        async with open_mirror(bench.configured()) as mirror, aiohttp.ClientSession() as session:
+            observed = Observed(mirror, ("*/*",), lambda: True, list)
+            async with serve(f"{host}:{port}", observed, timing=timing):
+                yield Site(f"http://127.0.0.1:{port}", mirror, session)
+
+    return show
 
 
 def _watching(start: Callable[[Mirror, CircuitBreaker], None]) -> RunOptions:

@@ -12,11 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from polyb2.web import connections
-from polyb2.web.connections import CONNECTIONS_MAX, connections_max
-from tests.conftest import Bench
+from polyb2.web.connections import CONNECTIONS_MAX, Timing, connections_max
 from tests.descriptors import no_descriptors_left
-from tests.web.conftest import Serving, Site
+from tests.web.conftest import Showing, Site
 
 HALF = b"GET /healthz HTTP/1.1\r\nHost: localh"
 WHOLE = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -36,7 +34,7 @@ async def connected(site: Site, first: bytes = b"") -> AsyncIterator[tuple[async
 
 
 async def ended(reader: asyncio.StreamReader) -> bool:
-    """Whether the other side ends the connection soon."""
+    """Wait until the other side ends the connection, a moment at most."""
     with suppress(ConnectionError):
         async with asyncio.timeout(2):
             await reader.read()
@@ -44,28 +42,22 @@ async def ended(reader: asyncio.StreamReader) -> bool:
 
 
 @pytest.mark.parametrize("first", [b"", HALF, WHOLE])
-async def test_a_connection_that_asks_no_more_is_ended(
-    bench: Bench, serving: Serving, monkeypatch: pytest.MonkeyPatch, first: bytes
-) -> None:
-    monkeypatch.setattr(connections, "FIRST_REQUEST_S", 0.2)
-    monkeypatch.setattr(connections, "ANSWER_S", 0.4)
-    async with serving() as site, connected(site, first) as (reader, _):
+async def test_a_connection_that_asks_no_more_is_ended(showing: Showing, first: bytes) -> None:
+    timing = Timing(first_request_s=0.2, answer_s=0.4)
+    async with showing(timing=timing) as site, connected(site, first) as (reader, _):
         assert await ended(reader)
 
 
-async def test_one_that_asks_in_time_may_ask_again(
-    bench: Bench, serving: Serving, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connections, "FIRST_REQUEST_S", 0.3)
-    async with serving() as site, connected(site) as (reader, writer):
+async def test_one_that_asks_in_time_may_ask_again(showing: Showing) -> None:
+    async with showing(timing=Timing(first_request_s=0.3)) as site, connected(site) as (reader, writer):
         for _ in range(3):
             writer.write(WHOLE)
             assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
             await asyncio.sleep(0.15)
 
 
-async def test_silent_ones_make_room_for_those_that_ask(bench: Bench, serving: Serving) -> None:
-    async with serving() as site:
+async def test_silent_ones_make_room_for_those_that_ask(showing: Showing) -> None:
+    async with showing() as site:
         silent = [await asyncio.open_connection(*_where(site)) for _ in range(CONNECTIONS_MAX + 20)]
         assert (await site.get("/healthz")).status == 200
         ends = [reader for reader, _ in silent if reader.at_eof() or reader.exception()]
@@ -77,8 +69,8 @@ async def test_silent_ones_make_room_for_those_that_ask(bench: Bench, serving: S
         await _close(*(writer for _, writer in silent))
 
 
-async def test_where_all_are_in_use_a_further_one_is_ended_at_once(bench: Bench, serving: Serving) -> None:
-    async with serving() as site:
+async def test_where_all_are_in_use_a_further_one_is_ended_at_once(showing: Showing) -> None:
+    async with showing() as site:
         await site.session.close()
         answered, writers = 0, []
         for _ in range(CONNECTIONS_MAX + 2):
@@ -105,10 +97,9 @@ def _where(site: Site) -> tuple[str, int]:
 
 
 async def test_without_descriptors_it_waits_and_says_so_once(
-    bench: Bench, serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    showing: Showing, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(connections, "ACCEPT_AGAIN_S", 0.05)
-    async with serving() as site:
+    async with showing(timing=Timing(accept_again_s=0.05)) as site:
         client = socket.socket()
         client.setblocking(False)
         with no_descriptors_left():
@@ -129,7 +120,7 @@ async def test_without_descriptors_it_waits_and_says_so_once(
 
 
 async def test_a_name_with_an_address_that_is_not_here_serves_the_others(
-    bench: Bench, serving: Serving, monkeypatch: pytest.MonkeyPatch
+    showing: Showing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As ``localhost`` where there is no IPv6."""
     loop = asyncio.get_running_loop()
@@ -139,11 +130,12 @@ async def test_a_name_with_an_address_that_is_not_here_serves_the_others(
         return [(*entry[:4], (address, port)) for entry in named for address in ("192.0.2.1", "127.0.0.1")]
 
     monkeypatch.setattr(loop, "getaddrinfo", found)
-    async with serving("localhost") as site:
+    async with showing("localhost") as site:
         assert (await site.get("/healthz")).status == 200
 
 
-@pytest.mark.parametrize(("soft", "most"), [(40, 5), (8, 2), (256, 32), (1024, CONNECTIONS_MAX)])
-def test_few_descriptors_are_not_the_pages(monkeypatch: pytest.MonkeyPatch, soft: int, most: int) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _which: (soft, soft))
-    assert connections_max() == most
+@pytest.mark.parametrize(
+    ("soft", "most"), [(40, 5), (8, 2), (256, 32), (1024, CONNECTIONS_MAX), (resource.RLIM_INFINITY, CONNECTIONS_MAX)]
+)
+def test_few_descriptors_are_not_the_pages(soft: int, most: int) -> None:
+    assert connections_max(soft) == most

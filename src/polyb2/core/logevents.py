@@ -49,4 +49,4 @@ def log_fields(event: LogEvent, **fields: object) -> dict[str, object]:
     return {EVENT: event, FIELDS: {name: value for name, value in fields.items() if value is not None}}
 
 
-told = log_fields  # its former name, which ledger/ and cli/ still import
+told = log_fields  # its former name, which some modules of other folders still import

@@ -11,6 +11,7 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Self, TypeVar
 
 from polyb2.core.errors import Kind, RemoteError, Side
@@ -18,7 +19,7 @@ from polyb2.core.retry import RequestPolicy
 from polyb2.failpoints import failpoint
 from polyb2.meters import Meters
 from polyb2.remote.classify import FOREIGN, translate
-from polyb2.remote.limiter import Limiter
+from polyb2.remote.limiter import Limiter, Turn
 from polyb2.remote.retries import Tries
 from polyb2.remote.silence import Silence
 from polyb2.remote.traffic import StallWatch, Traffic
@@ -64,15 +65,6 @@ class Guard:
         """The present limit of requests a second to the side; None if nothing limits them."""
         return self._limiter.per_second
 
-    async def pace(self) -> None:
-        """Wait until one more request may be sent."""
-        await self._limiter.wait()
-
-    def accepted(self) -> None:
-        """Note that the side accepts the task's request; for a long answer, as soon as its head says so."""
-        self._limiter.accepted()
-        self._silence.answered()
-
     @asynccontextmanager
     async def body(
         self, operation: str, *, onward: Guard | None = None, within: StallWatch | None = None
@@ -81,27 +73,31 @@ class Guard:
 
         Args:
             operation: its name.
-            onward: the side that the body is sent to; its turn is taken now, so that the body need not wait for it.
+            onward: the side that the body is sent to.
             within: the watch of the request that brings the body; it keeps watching.
         """
         if within is None:
-            await self.pace()
-            if onward is not None:
-                await onward.pace()
-            with self._request(operation) as stall_timeout_s:
+            turn = await self._limiter.wait()
+            # The turn at the other side is waited for now, so that the body need not wait for it.
+            onward_turn = await onward.turn() if onward is not None else None
+            with self._request(operation, turn) as stall_timeout_s:
                 async with self._traffic.watch(stall_timeout_s, self.side) as watch:
-                    watch.turn = onward
+                    watch.turn, watch.answered = onward_turn, partial(self._accepted, turn)
                     yield watch
             return
-        if within.turn is not self:
+        waited, within.turn = within.turn, None
+        if waited is None or waited.limiter is not self._limiter:
             with within.paused():
-                await self.pace()
-        within.turn = None
-        with self._request(operation):
+                waited = await self._limiter.wait()
+        with self._request(operation, waited):
             yield within
 
+    async def turn(self) -> Turn:
+        """Wait until one more request may be sent."""
+        return await self._limiter.wait()
+
     @contextmanager
-    def _request(self, operation: str) -> Iterator[float]:
+    def _request(self, operation: str, turn: Turn) -> Iterator[float]:
         """The steps of every request after its turn: fence and error translation; yields the time that it may be silent."""
         self._fence()
         stall_timeout_s = self._silence.stall_timeout_s(operation)
@@ -111,24 +107,29 @@ class Guard:
         except FOREIGN as error:
             # The foreign error is not chained: its text may hold a signed URL.
             translated = self._silence.explained(operation, translate(self.side, operation, error))
-            self._note(operation, stall_timeout_s, translated)
+            self._failed(operation, turn, stall_timeout_s, translated)
             raise translated from None
         except RemoteError as error:
             if error.side is self.side:
-                self._note(operation, stall_timeout_s, error)
+                self._failed(operation, turn, stall_timeout_s, error)
             raise
-        self.accepted()
+        self._accepted(turn)
         failpoint(f"{self.side}.{operation}.after")
 
-    def _note(self, operation: str, stall_timeout_s: float, error: RemoteError) -> None:
-        self._limiter.failed(error)
+    def _accepted(self, turn: Turn) -> None:
+        """Note that the side accepts a request; for a long answer, as soon as its head says so."""
+        turn.accepted()
+        self._silence.answered()
+
+    def _failed(self, operation: str, turn: Turn, stall_timeout_s: float, error: RemoteError) -> None:
+        turn.failed(error)
         self._silence.failed(operation, error, stall_timeout_s)
 
     async def once(self, operation: str, request: Callable[[], Awaitable[T]]) -> T:
         """Make one control call without retries: answered within the stall time-out, or an error (``stalled``)."""
-        await self.pace()
+        turn = await self._limiter.wait()
         async with self._slots:
-            with self._request(operation) as stall_timeout_s:
+            with self._request(operation, turn) as stall_timeout_s:
                 try:
                     async with asyncio.timeout(stall_timeout_s):
                         return await self.meters.answer(self.side, operation, request())

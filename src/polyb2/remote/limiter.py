@@ -8,17 +8,45 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import ContextVar
 
 from polyb2.core.errors import Kind, RemoteError
 from polyb2.core.logevents import LogEvent, log_fields
-from polyb2.core.rate_limit import RateLimiter, Ticket
+from polyb2.core.rate_limit import TOGETHER_S, RateLimiter, Ticket
 from polyb2.core.schedule import NO_LIMIT, Schedule
 
 log = logging.getLogger(__name__)
 _BUSY_CODES = {"ServiceUnavailable", "503"}
+
+
+class Turn:
+    """The turn of one request at one side, by which its answer is judged: once, however often that is said."""
+
+    __slots__ = ("_ticket", "limiter")
+
+    def __init__(self, limiter: Limiter, ticket: Ticket) -> None:
+        self.limiter = limiter
+        self._ticket: Ticket | None = ticket
+
+    def accepted(self) -> None:
+        """The side takes the request."""
+        self._judge(refused=False)
+
+    def failed(self, error: RemoteError) -> None:
+        """The request failed: refused as one too many, answered about something else, or not answered at all."""
+        if error.kind is Kind.THROTTLED or error.code in _BUSY_CODES:
+            self._judge(refused=True)
+        elif error.code:
+            self._judge(refused=False)
+        else:
+            self._ticket = None
+
+    def _judge(self, *, refused: bool) -> None:
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            self.limiter.judge(ticket, refused=refused)
 
 
 class Limiter:
@@ -28,50 +56,33 @@ class Limiter:
         self._rates = RateLimiter(per_second)
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
-        self._ticket: ContextVar[Ticket | None] = ContextVar("ticket", default=None)
-        """The ticket of the task's last request, by which its answer is judged."""
+        self._due_s = -math.inf
+        """When the turn comes that a request waits for; in the past where none waits."""
 
     @property
     def per_second(self) -> float | None:
         """The present limit of requests a second, for people; None if no limit is known."""
         return self._rates.limit
 
-    async def wait(self) -> None:
+    async def wait(self) -> Turn:
         """Wait for a turn."""
         loop = asyncio.get_running_loop()
         if self._rates.wait_s(loop.time()) or self._turn.locked():
             async with self._turn:
                 while delay_s := self._rates.wait_s(loop.time()):
+                    self._due_s = loop.time() + delay_s
                     self._changed.clear()
                     with suppress(TimeoutError):
                         async with asyncio.timeout(delay_s):
                             await self._changed.wait()
-                self._ticket.set(self._rates.start(loop.time()))
-        else:
-            self._ticket.set(self._rates.start(loop.time()))
+                return Turn(self, self._rates.start(loop.time()))
+        return Turn(self, self._rates.start(loop.time()))
 
-    def accepted(self) -> None:
-        """Note that the side accepts the task's request."""
-        self._judge(refused=False)
-
-    def failed(self, error: RemoteError) -> None:
-        """Note that the task's request failed: refused as one too many, failed for another reason, or not answered at all."""
-        if error.kind is Kind.THROTTLED or error.code in _BUSY_CODES:
-            self._judge(refused=True)
-        elif error.code:
-            self._judge(refused=False)
-        else:
-            self._ticket.set(None)
-
-    def _judge(self, *, refused: bool) -> None:
-        """Count the answer, once; a request that started without a turn has no ticket and gives no evidence."""
-        ticket = self._ticket.get()
-        if ticket is None:
-            return
-        self._ticket.set(None)
-        before = self._rates.per_second
-        self._rates.answered(asyncio.get_running_loop().time(), ticket, refused=refused)
-        if self._rates.per_second != before:
+    def judge(self, ticket: Ticket, *, refused: bool) -> None:
+        """Count the answer to a request."""
+        now_s = asyncio.get_running_loop().time()
+        self._rates.answered(now_s, ticket, refused=refused)
+        if self._turn.locked() and now_s + self._rates.wait_s(now_s) < self._due_s - TOGETHER_S:
             self._changed.set()
 
 

@@ -39,7 +39,7 @@ class Route:
             try:
                 watch.receives(response.connection.transport if response.connection is not None else None)
                 await check(response)
-                self._guard.accepted()
+                watch.answered()
                 yield Incoming(response, watch)
             finally:
                 # A body that was not read to its end is not drained: the connection is closed.

@@ -12,13 +12,16 @@ import asyncio
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from statistics import median_low
-from typing import Protocol, Self, cast
+from typing import TYPE_CHECKING, Protocol, Self, cast
 
 from polyb2.core.concurrency import MOMENT_S, stall_factor, trickles
 from polyb2.core.errors import Kind, RemoteError, Side
+
+if TYPE_CHECKING:
+    from polyb2.remote.limiter import Turn
 
 LOOK_EVERY_S = 0.1
 REMEMBERED_S = 2.0
@@ -87,8 +90,10 @@ class StallWatch:
     """
 
     def __init__(self, traffic: Traffic, stall_timeout_s: float, side: Side) -> None:
-        self.turn: object = None
-        """The guard of the other side, if its turn was taken together with this side's."""
+        self.turn: Turn | None = None
+        """The turn at the other side, if it was taken together with this side's."""
+        self.answered: Callable[[], None] = lambda: None
+        """Notes that the side accepts the request, as soon as the head of its answer does."""
         self.stall_timeout_s = stall_timeout_s
         self.receiver: Side | None = None
         """The side that the body is sent to, once that request begins."""

@@ -1,5 +1,5 @@
-"""Metrics, health and the page, over HTTP while ``run`` or ``sync`` is up: to look at, never to act.
+"""Metrics, health and the page over HTTP while ``run`` or ``sync`` is up: they show, and change nothing.
 
-Read-only: GET and HEAD. Everything is read from the engine's counters and, through a connection of its own that cannot
-write, from the ledger; at most once a second, however many ask.
+``snapshot.py`` reads the engine's counters and, through a connection that cannot write, the ledger. ``overview.py``,
+``days.py`` and ``history.py`` make values of that, ``templates/`` shows them, ``metrics.py`` exposes them to Prometheus.
 """

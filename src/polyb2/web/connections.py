@@ -1,8 +1,8 @@
-"""The connections of the page: few at once, none that waits for ever, and no trouble with them is the engine's.
+"""The connections of the page: few at once, each with a deadline, and none of their trouble reaches the engine.
 
 Invariants: at most :data:`CONNECTIONS_MAX` sockets, and never more than a fraction of the descriptors that the process may
-have; a connection that sends no whole request, or does not take its answer, is ended after some seconds. Where all are
-taken, the oldest that has not asked anything yet makes room: one that asks is answered at once, however many are silent.
+have; a connection that sends no whole request, or does not take its answer, is closed after some seconds. Where all are
+in use, the oldest without a request makes room: a request is answered at once, however many connections are silent.
 """
 
 from __future__ import annotations
@@ -13,35 +13,42 @@ import logging
 import resource
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
 log = logging.getLogger(__name__)
 CONNECTIONS_MAX = 64
 SHARE = 8
-"""One descriptor of so many may be the page's."""
-FIRST_REQUEST_S = 5.0
-ANSWER_S = 30.0
-"""From one request to the end of its answer and to the next request."""
-ACCEPT_AGAIN_S = 1.0
-TOLD_AGAIN_S = 600.0
+"""One in so many descriptors may be the page's."""
 BACKLOG = 128
 _NOT_HERE = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
-"""What a name such as localhost also leads to, and this machine does not have: IPv6, most often."""
+"""Errors of an address that this machine does not have; localhost often names IPv6 too, where there is none."""
 
 
-def connections_max() -> int:
-    """How many connections the process can spare."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds: to the first whole request; to an answer's end and the next request; between tries to accept, and warnings."""
+
+    first_request_s: float = 5.0
+    answer_s: float = 30.0
+    accept_again_s: float = 1.0
+    warn_again_s: float = 600.0
+
+
+def connections_max(descriptors: int | None = None) -> int:
+    """The connections that a process with so many descriptors can spare; None: this process."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0] if descriptors is None else descriptors
     return CONNECTIONS_MAX if soft == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, max(2, soft // SHARE))
 
 
 class Connections:
-    """Accepts connections for a protocol and watches over them."""
+    """Accepts connections for a protocol and closes those that are over their time."""
 
-    def __init__(self, make_protocol: Callable[[], asyncio.Protocol]) -> None:
-        self._make_protocol = make_protocol
+    def __init__(self, make_protocol: Callable[[], asyncio.Protocol], timing: Timing) -> None:
+        self.make_protocol = make_protocol
+        self.timing = timing
         self._most = connections_max()
-        self._open: dict[asyncio.BaseTransport, _Watched] = {}
+        self.open: dict[asyncio.BaseTransport, _Watched] = {}
         self._listeners: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
 
@@ -66,7 +73,7 @@ class Connections:
         self._accepting = [loop.create_task(self._accept(listener), name="page") for listener in self._listeners]
 
     async def close(self) -> None:
-        """Accept no more; what is open is the protocol's to end."""
+        """Stop accepting; the protocol closes what is open."""
         for task in self._accepting:
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)
@@ -74,35 +81,28 @@ class Connections:
             listener.close()
 
     def asked(self, transport: asyncio.BaseTransport | None) -> None:
-        """Note that a whole request came in."""
-        if transport is not None and (watched := self._open.get(transport)) is not None:
+        """Note that a whole request was received."""
+        if transport is not None and (watched := self.open.get(transport)) is not None:
             watched.asked()
 
-    def opened(self, watched: _Watched, transport: asyncio.BaseTransport) -> None:
-        self._open[transport] = watched
-
-    def lost(self, transport: asyncio.BaseTransport | None) -> None:
-        if transport is not None:
-            self._open.pop(transport, None)
-
     async def _accept(self, listener: socket.socket) -> None:
-        loop, told_s = asyncio.get_running_loop(), -TOLD_AGAIN_S
+        loop, warned_s = asyncio.get_running_loop(), -self.timing.warn_again_s
         while True:
             try:
                 accepted, _ = await loop.sock_accept(listener)
             except ConnectionAbortedError:
                 continue
             except OSError as error:
-                # No descriptor is left, most likely. It stays so for a while, and is not worth a line each time.
-                if loop.time() - told_s >= TOLD_AGAIN_S:
+                # Most likely no descriptor is left. That lasts for a while, and is not worth a line each time.
+                if loop.time() - warned_s >= self.timing.warn_again_s:
                     log.warning("the page takes no connections just now: %s; it goes on by itself", error.strerror)
-                    told_s = loop.time()
-                await asyncio.sleep(ACCEPT_AGAIN_S)
+                    warned_s = loop.time()
+                await asyncio.sleep(self.timing.accept_again_s)
             else:
                 await self._take(accepted)
 
     async def _take(self, accepted: socket.socket) -> None:
-        if len(self._open) >= self._most and not self._make_room():
+        if len(self.open) >= self._most and not self._make_room():
             accepted.close()
             return
         try:
@@ -111,13 +111,10 @@ class Connections:
             accepted.close()
 
     def _make_room(self) -> bool:
-        silent = next((watched for watched in self._open.values() if not watched.has_asked), None)
+        silent = next((watched for watched in self.open.values() if not watched.has_asked), None)
         if silent is not None:
             silent.end()
         return silent is not None
-
-    def make_protocol(self) -> asyncio.Protocol:
-        return self._make_protocol()
 
 
 def _listener(family: int, address: tuple[Any, ...]) -> socket.socket:
@@ -136,7 +133,7 @@ def _listener(family: int, address: tuple[Any, ...]) -> socket.socket:
 
 
 class _Watched(asyncio.Protocol):
-    """A connection that hands everything to the protocol that answers, and ends when nothing comes of it."""
+    """A connection that passes everything to the protocol that answers, and is closed at its deadline."""
 
     def __init__(self, connections: Connections) -> None:
         self.has_asked = False
@@ -147,23 +144,24 @@ class _Watched(asyncio.Protocol):
 
     def asked(self) -> None:
         self.has_asked = True
-        self._end_after(ANSWER_S)
+        self._end_after(self._connections.timing.answer_s)
 
     def end(self) -> None:
         if self._transport is not None:
-            self._connections.lost(self._transport)
+            self._connections.open.pop(self._transport, None)
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._connections.opened(self, transport)
-        self._end_after(FIRST_REQUEST_S)
+        self._connections.open[transport] = self
+        self._end_after(self._connections.timing.first_request_s)
         self._answering.connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._connections.lost(self._transport)
+        if self._transport is not None:
+            self._connections.open.pop(self._transport, None)
         self._answering.connection_lost(error)
 
     def data_received(self, data: bytes) -> None:

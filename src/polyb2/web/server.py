@@ -1,8 +1,9 @@
-"""The HTTP server: routes, and what stands around every answer.
+"""The HTTP server: routes, health, and the checks and headers that every answer has.
 
-Invariants: GET and HEAD only; nothing from elsewhere is loaded or run (CSP); on every address only IP literals, loopback's
-names and those of ``POLYB2_HTTP_HOSTS`` are answered, so that a foreign page cannot read this one by a name that it points
-here; a port in use is a warning, never an error.
+Invariants: GET and HEAD only; the page loads and runs nothing from elsewhere (CSP); on every address only IP literals,
+loopback's names and those of ``POLYB2_HTTP_HOSTS`` are answered, so that a foreign page cannot read this one by a name that
+it points here; a port in use is a warning, never an error. Only ``Engine._serving`` imports this module, and only for a run
+with a page: no other command loads jinja2, prometheus_client or aiohttp's server.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -19,20 +20,19 @@ from aiohttp.typedefs import Handler, Middleware
 from yarl import URL
 
 from polyb2.core.errors import LedgerError
-from polyb2.web.connections import Connections
-from polyb2.web.health import health_routes
+from polyb2.web.connections import Connections, Timing
 from polyb2.web.metrics import Metrics
 from polyb2.web.pages import Pages
-from polyb2.web.shell import problem_page
-from polyb2.web.sight import Sight, Subject
+from polyb2.web.render import problem_page
+from polyb2.web.snapshot import Observed, Snapshots
 
 log = logging.getLogger(__name__)
 requests_log = logging.getLogger("polyb2.web.requests")
-# What is no HTTP is answered 400; a port scanner must not fill the log with tracebacks.
+# A request that is not HTTP is answered 400; a port scanner must not fill the log with tracebacks.
 requests_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
 IDLE_S = 30.0
 END_S = 1.0
-"""For how long answers under way may hold up the end."""
+"""The longest that answers under way may delay the end."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -45,20 +45,19 @@ HEADERS = {
 
 
 @asynccontextmanager
-async def serve(address: str, subject: Subject, names: Collection[str] = ()) -> AsyncIterator[None]:
+async def serve(
+    address: str, observed: Observed, names: Collection[str] = (), timing: Timing | None = None
+) -> AsyncIterator[None]:
     """Serve health, metrics and the page while the block runs.
 
-    Args:
-        address: ``host:port``.
-        subject: what is looked at.
-        names: host names under which it answers, beside loopback's, IP literals and the host of ``address``.
+    ``address`` is ``host:port``; ``names`` are host names that are answered, beside loopback's, IP literals and that host.
     """
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
-    sight = Sight(subject)
-    connections = Connections(lambda: _protocol(runner))
+    snapshots = Snapshots(observed)
+    connections = Connections(lambda: _protocol(runner), timing or Timing())
     runner = web.AppRunner(
-        _app({host.lower(), *names}, sight, connections),
+        _app({host.lower(), *names}, snapshots, connections),
         access_log=None,
         handle_signals=False,
         shutdown_timeout=END_S,
@@ -66,7 +65,7 @@ async def serve(address: str, subject: Subject, names: Collection[str] = ()) -> 
         logger=requests_log,
     )
     await runner.setup()
-    sampling = asyncio.create_task(sight.rates.run(), name="rates")
+    sampling = asyncio.create_task(snapshots.rates.run(), name="rates")
     try:
         try:
             await connections.listen(host, int(port))
@@ -79,7 +78,7 @@ async def serve(address: str, subject: Subject, names: Collection[str] = ()) -> 
         await asyncio.gather(sampling, return_exceptions=True)
         await connections.close()
         await runner.cleanup()
-        await sight.close()
+        await snapshots.close()
 
 
 def _protocol(runner: web.AppRunner) -> asyncio.Protocol:
@@ -87,16 +86,31 @@ def _protocol(runner: web.AppRunner) -> asyncio.Protocol:
     return runner.server()
 
 
-def _app(names: Collection[str], sight: Sight, connections: Connections) -> web.Application:
-    metrics, pages = Metrics(sight), Pages(sight)
+def _app(names: Collection[str], snapshots: Snapshots, connections: Connections) -> web.Application:
+    metrics, pages = Metrics(snapshots), Pages(snapshots)
 
     async def exposed(request: web.Request) -> web.Response:
         text, content_type = await metrics.text(request.headers.get("Accept", ""))
         return web.Response(body=text, headers={"Content-Type": content_type})
 
     app = web.Application(middlewares=[_guarded(names, connections)])
-    app.add_routes([*health_routes(sight.subject.problems), web.get("/metrics", exposed), *pages.routes()])
+    app.add_routes([*health_routes(snapshots.observed.problems), web.get("/metrics", exposed), *pages.routes()])
     return app
+
+
+def health_routes(problems: Callable[[], list[str]]) -> list[web.RouteDef]:
+    """``/healthz``: the process lives. ``/readyz``: it can work, or in plain words what keeps it from that."""
+
+    async def healthz(_request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def readyz(_request: web.Request) -> web.Response:
+        found = problems()
+        return web.json_response(
+            {"status": "not ready" if found else "ready", "reasons": found}, status=503 if found else 200
+        )
+
+    return [web.get("/healthz", healthz), web.get("/readyz", readyz)]
 
 
 def _guarded(names: Collection[str], connections: Connections) -> Middleware:
@@ -130,18 +144,11 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
         return problem_page(503, "The ledger cannot be read just now", str(error))
 
 
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost" or host.lower().endswith(".localhost")
-
-
 def is_ours(named: str | None, names: Collection[str]) -> bool:
-    """Whether a Host header, None if there is none, names an IP address, loopback or one of ``names``.
+    """Tell whether a Host header, None if there is none, names an IP address, loopback or one of ``names``.
 
-    Who points a name of their own here gets a browser to send that name; an address cannot be pointed anywhere, and
-    without the header it is no browser.
+    A foreign page that points a name of its own here makes the browser send that name. An address cannot be pointed
+    anywhere else, and a request without the header does not come from a browser.
     """
     if named is None:
         return True
@@ -149,7 +156,7 @@ def is_ours(named: str | None, names: Collection[str]) -> bool:
         name = (URL(f"http://{named}").host or "").lower().removesuffix(".")
     except ValueError:
         return False
-    return _is_address(name) or is_loopback(name) or name in names
+    return _is_address(name) or name == "localhost" or name.endswith(".localhost") or name in names
 
 
 def _is_address(host: str) -> bool:

@@ -35,7 +35,6 @@ _ENVIRONMENTS: dict[str, dict[str, str | None]] = {
     "TZ names no time zone, no zone files": {"TZ": "Nowhere/Nothing", "PYTHONTZPATH": ""},
     "TZ is a file that is none": {"TZ": ":/etc/passwd"},
     "an environment of two megabytes": {f"FILLER_{number}": "x" * 100_000 for number in range(15)},
-    "a WORKER_ID with control characters": {"WORKER_ID": "wörker\x1b[31m\r\n\u202e" * 3},
     "uvloop's and asyncio's switches of another program": {"UVLOOP_DEBUG": "1", "AIOHTTP_NO_EXTENSIONS": "1"},
     "temporary folders that are not there": {
         "TMPDIR": "/nonexistent", "TEMP": "/nonexistent", "SQLITE_TMPDIR": "/nonexistent", "XDG_RUNTIME_DIR": "/nonexistent",
@@ -90,6 +89,11 @@ async def _foreign_settings(world: World) -> str:
     notes = [await Place(world, env={name: value}).refuses(name, 2) for name, value in wrong]
     must(not any("geheim" in note for note in notes), f"a password is shown: {notes}")
     return "; ".join(notes)
+
+
+@place("a WORKER_ID with control characters")
+async def _foreign_worker_id(world: World) -> str:
+    return await Place(world, env={"WORKER_ID": "wörker\x1b[31m\r\n\u202e" * 3}).refuses("WORKER_ID", 2)
 
 
 @place("a WORKER_ID of 100 kB")

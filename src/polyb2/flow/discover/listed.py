@@ -14,7 +14,7 @@ from datetime import date
 from typing import Any, Self, TypeVar
 
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.core.keys import KEY_BYTES_MAX, FileName, parse_key, short
+from polyb2.core.keys import FileName, parse_key, short
 from polyb2.core.parts import OBJECT_BYTES_MAX
 from polyb2.core.records import ListedObject
 from polyb2.core.units import format_size
@@ -183,7 +183,7 @@ class ListingFilter:
         Raises:
             ListingError: more entries are left out than a listing can have.
         """
-        name = None if len(listed.key.encode("utf-8", "replace")) > KEY_BYTES_MAX else parse_key(listed.key)
+        name = parse_key(listed.key)
         if name is None or name.dataset != self.dataset or not listed.key.startswith(self.prefix):
             self._foreign += 1
             if self._foreign > FOREIGN_MAX:

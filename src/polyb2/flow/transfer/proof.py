@@ -213,7 +213,9 @@ async def _prove_single_landed(attempt: Attempt, stored: StoredObject) -> Verifi
         case _:
             if await equals_source(attempt.mirror, attempt.slot, attempt.claim.key, revision, stored):
                 return Verification.READBACK
-            raise mismatch("what an earlier attempt left is not the source's file; it is sent again")
+            # It bears a token of ours: left there, it would be found again by every attempt.
+            await _remove_ours(attempt, stored)
+            raise mismatch("what an earlier attempt left is not the source's file; that version was removed")
 
 
 async def equals_source(

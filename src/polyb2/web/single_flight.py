@@ -1,4 +1,4 @@
-"""One answer for all who ask at about the same time."""
+"""A cache of one value: whoever asks while it is made waits for that, and it serves until it is too old."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Shared(Generic[T]):
-    """Makes a value when somebody asks, no sooner again than ``fresh_s`` later; those who ask meanwhile wait for it."""
+class SingleFlight(Generic[T]):
+    """Single-flight cache with a TTL of ``fresh_s``."""
 
     def __init__(self, make: Callable[[], Awaitable[T]], fresh_s: float = 1.0) -> None:
         self._make = make
@@ -32,23 +32,23 @@ class Shared(Generic[T]):
                 self._made = now_s, await self._make()
             return self._made[1]
 
-    async def get_soon(self) -> T:
-        """The value at once, however old, and a newer one for those who ask later; for what takes a while to make."""
+    async def get_stale(self) -> T:
+        """The value at once, however old, while a newer one is made for later calls; only the first call waits."""
         if self._made is None:
             return await self.get()
         if self._renewal is None or self._renewal.done():
             self._renewal = asyncio.create_task(self.get(), name="renewal")
-            self._renewal.add_done_callback(_note)
+            self._renewal.add_done_callback(_log_failure)
         return self._made[1]
 
     async def close(self) -> None:
-        """End what is being made."""
+        """Cancel a renewal that is under way."""
         if self._renewal is not None:
             self._renewal.cancel()
             with suppress(asyncio.CancelledError, LedgerError):
                 await self._renewal
 
 
-def _note(task: asyncio.Task[T]) -> None:
+def _log_failure(task: asyncio.Task[T]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.debug("not renewed: %s", error)
