@@ -26,9 +26,7 @@ from polyb2.flow.discover.consent import discover as discover_with
 from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.discover.findings import Report
 from polyb2.flow.mirror import Mirror
-from polyb2.ledger.database import Row
-from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.reports import file_json
+from polyb2.ledger.open import open_ledger
 from polyb2.opening import open_mirror
 from polyb2.sandbox import Sandbox
 from tests.ceph import CephServer, ceph_missing
@@ -107,9 +105,9 @@ class Bench:
 
     async def rows(self) -> dict[str, dict[str, Any]]:
         """Every row of the ledger as ``files --json`` shows it, by key."""
-        ledger = await Ledger.open(self.folder / "ledger.db", Clock(), read_only=True)
+        ledger = await open_ledger(url_of(self.folder / "ledger.db"), Clock(), read_only=True)
         try:
-            return {row["key"]: shown(row) async for row in ledger.files(EVERYTHING)}
+            return {file.key: file.as_json() async for file in ledger.files(EVERYTHING)}
         finally:
             await ledger.close()
 
@@ -176,8 +174,9 @@ class Ended:
         return json.loads(self.out)
 
 
-def shown(row: Row) -> dict[str, Any]:
-    return file_json(row)
+def url_of(path: Path) -> str:
+    """The URL of a ledger in a file."""
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture

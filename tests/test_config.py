@@ -18,6 +18,7 @@ from polyb2.core.errors import UsageError
 from polyb2.core.prices import DEFAULT_PRICES
 from polyb2.core.schedule import Schedule, Window
 from polyb2.core.scrub import scrub
+from polyb2.ledger.open import open_ledger
 
 MIB = 1 << 20
 EXAMPLE = Path(__file__).parents[1] / ".env.example"
@@ -233,16 +234,21 @@ def test_a_key_prefix_is_empty_or_ends_in_one_slash(given: str, prefix: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("url", "path"),
+    ("name", "path"),
     [
-        ("sqlite:///data/polyb2.db", Path("data/polyb2.db")),
-        ("sqlite:////data/polyb2.db", Path("/data/polyb2.db")),
-        ("sqlite:///polyb2.db", Path("polyb2.db")),
-        ("sqlite:///my%20data/l\u00e9dger.db", Path("my%20data/l\u00e9dger.db")),
+        ("data/polyb2.db", "data/polyb2.db"),
+        ("{}/data/polyb2.db", "data/polyb2.db"),
+        ("polyb2.db", "polyb2.db"),
+        ("my%20data/l\u00e9dger.db", "my%20data/l\u00e9dger.db"),
     ],
 )
-def test_the_ledgers_path_is_relative_unless_it_has_a_fourth_slash(url: str, path: Path) -> None:
-    assert load_settings(database_url=url).ledger.path == path
+async def test_the_ledgers_path_is_relative_unless_it_has_a_fourth_slash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ledger = await open_ledger(load_settings(database_url=f"sqlite:///{name.format(tmp_path)}").ledger.url)
+    await ledger.close()
+    assert (ledger.place, (tmp_path / path).is_file()) == (str(tmp_path / path), True)
 
 
 @pytest.mark.parametrize("url", ["postgresql://user:s3cr3t@host/db", "postgres://user:s3cr3t@host/db"])

@@ -19,8 +19,9 @@ from statistics import quantiles
 from polyb2.core.keys import FileName
 from polyb2.core.records import ListedObject, Mirrored
 from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.listings import Discovered
-from polyb2.ledger.place import file_system_of
+from polyb2.ledger.open import open_ledger
+from polyb2.ledger.rows import Discovered
+from polyb2.ledger.sqlite.file_system import file_system_of
 
 PAGE = 1000
 DATASETS = 33
@@ -31,7 +32,7 @@ _DONE = Mirrored("0" * 32, None, "etag")
 async def measure(folder: Path, rows: int, claims: int) -> dict[str, object]:
     """Fill a new ledger, work on it, and say what that took."""
     path = folder / f"{rows}.db"
-    ledger = await Ledger.open(path)
+    ledger = await open_ledger(f"sqlite:///{path}")
     before = resident_bytes()
     began_s = time.perf_counter()
     pages = [await timed(ledger.record(page, "")) for page in _pages(rows)]

@@ -29,11 +29,6 @@ class Moment:
     mono_ms: int
     boot_id: str
 
-    @property
-    def parameters(self) -> dict[str, int | str]:
-        """The clocks as named parameters of a statement."""
-        return {"wall_ms": self.wall_ms, "mono_ms": self.mono_ms, "boot_id": self.boot_id}
-
 
 class Clock:
     """Reads the clocks; tests pass a subclass."""

@@ -131,7 +131,7 @@ class _Run:
         self._watch = Watch(
             mirror, self._datasets(), options.consent, settings.discovery.poll_interval_s, self._pool.wake.set
         )
-        mirror.ledger.patience.rule = self._waits_for_ledger
+        mirror.ledger.retry_while(self._waits_for_ledger)
 
     def _datasets(self) -> tuple[str, ...]:
         """The datasets of the watch: those of the command line, which replace those of the settings."""
@@ -159,7 +159,7 @@ class _Run:
         settings, streams = self._settings, self._settings.run.concurrency
         started = {"worker_id": settings.ledger.worker_id, "concurrency": streams, "watch": self._options.watch}
         extra = log_fields(LogEvent.RUN_STARTED, version=__version__, **started)
-        log.info("polyb2 %s, %d streams, ledger %s", __version__, streams, settings.ledger.path, extra=extra)
+        log.info("polyb2 %s, %d streams, ledger %s", __version__, streams, self._mirror.ledger.place, extra=extra)
         began_s = asyncio.get_running_loop().time()
         async with notifying(self._observed()) as notifier:
             self._watch.on_cycle = notifier.cycle
@@ -283,7 +283,7 @@ class _Run:
 
     def _problems(self) -> list[str]:
         ledger = self._mirror.ledger
-        found = [str(error) for error in (ledger.gone, self._breaker.error, ledger.patience.problem) if error]
+        found = [str(error) for error in (ledger.gone, self._breaker.error, ledger.trouble) if error]
         if self._watch.problem is not None:
             found.append(f"discovery: {self._watch.problem}")
         if self._mirror.draining.is_set():

@@ -15,8 +15,8 @@ from polyb2.core.errors import Side
 from polyb2.core.retry import TIMING, RequestPolicy, Timing
 from polyb2.flow.mirror import Mirror, PartEtags
 from polyb2.flow.run.slots import Slots
-from polyb2.ledger.binding import Binding
-from polyb2.ledger.ledger import Ledger
+from polyb2.ledger.open import open_ledger
+from polyb2.ledger.rows import Binding
 from polyb2.meters import Meters
 from polyb2.remote.b2 import Target
 from polyb2.remote.bucket import Bucket
@@ -52,7 +52,7 @@ async def open_mirror(
     """
     settings.require_remote()
     async with AsyncExitStack() as stack:
-        ledger = await Ledger.open(settings.ledger.path, clock, read_only=read_only)
+        ledger = await open_ledger(settings.ledger.url, clock, read_only=read_only)
         stack.push_async_callback(ledger.close)
         await (ledger.check_binding if read_only else ledger.bind)(binding_of(settings))
         policy = RequestPolicy(settings.run.part_tries, timing.retry_first_s, limit_s=timing.retry_limit_s)

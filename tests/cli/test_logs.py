@@ -11,7 +11,7 @@ import pytest
 
 from polyb2.cli.logs import OUTPUT, print_failure, set_up_logging
 from polyb2.cli.main import main
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 
 log = logging.getLogger("polyb2.test")
 SIGNED = "https://h/k?X-Amz-Signature=s3cr3t&X-Amz-Credential=s3cr3t"
@@ -36,7 +36,7 @@ def objects(text: str) -> list[dict[str, Any]]:
 def test_a_line_for_programs_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     OUTPUT.set(log_format="json")
     set_up_logging("INFO")
-    extra = told(LogEvent.FILE_COMPLETED, key="a/b", bytes=7, seconds=1.23456, reason=None, level="mine")
+    extra = log_fields(LogEvent.FILE_COMPLETED, key="a/b", bytes=7, seconds=1.23456, reason=None, level="mine")
     log.info("done %s\nsecond", "a/b", extra=extra)
     (line,) = objects(capsys.readouterr().err)
     assert line.pop("ts").endswith("Z")
@@ -62,7 +62,7 @@ def test_an_error_for_programs_has_its_name_and_with_debug_its_traceback(capsys:
 def test_secrets_in_fields_are_scrubbed(capsys: pytest.CaptureFixture[str]) -> None:
     OUTPUT.set(log_format="json")
     set_up_logging("INFO")
-    log.info("x", extra=told(LogEvent.FILE_FAILED, reason=SIGNED))
+    log.info("x", extra=log_fields(LogEvent.FILE_FAILED, reason=SIGNED))
     assert "s3cr3t" not in capsys.readouterr().err
 
 
@@ -72,8 +72,8 @@ def test_text_leaves_the_files_that_are_well_to_the_summary(
 ) -> None:
     OUTPUT.reset()
     set_up_logging(level)
-    log.info("done", extra=told(LogEvent.FILE_COMPLETED, key="a/b"))
-    log.info("3 of 4 files", extra=told(LogEvent.RUN_PROGRESS))
+    log.info("done", extra=log_fields(LogEvent.FILE_COMPLETED, key="a/b"))
+    log.info("3 of 4 files", extra=log_fields(LogEvent.RUN_PROGRESS))
     assert len(capsys.readouterr().err.splitlines()) == lines
 
 

@@ -14,7 +14,7 @@ from polyb2.core import records
 from polyb2.core.integrity import Verification
 from polyb2.core.records import Claim, PartProof, Revision, UploadState
 
-SCHEMA = (files("polyb2.ledger") / "migrations" / "0001_ledger.sql").read_text(encoding="utf-8")
+SCHEMA = (files("polyb2.ledger.sqlite") / "migrations" / "0001_ledger.sql").read_text(encoding="utf-8")
 RECORDS: list[Any] = [
     member for member in vars(records).values() if is_dataclass(member) and member.__module__ == records.__name__
 ]

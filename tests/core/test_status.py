@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from polyb2.core.status import FAILED, PARKED, TRANSITIONS, WAITING, Event, Status, allowed_pairs
-from polyb2.ledger.queries import load_migrations
+from polyb2.ledger.sqlite.open import load_migrations
 
 ARCHITECTURE = Path(__file__).parents[2] / "ARCHITECTURE.md"
 CHANGES = list(permutations(Status, 2))
@@ -46,9 +46,10 @@ def insert(database: sqlite3.Connection, **row: object) -> None:
         "source_last_modified_ms": 0,
         "dest_key": "k",
         "discovered_at_ms": 0,
+        "queued_at_ms": 0,
     } | row
     names, marks = ", ".join(given), ", ".join(f":{name}" for name in given)
-    database.execute("DELETE FROM files")
+    database.executescript("DELETE FROM files; DELETE FROM revisions")
     database.execute(f"INSERT INTO files ({names}) VALUES ({marks})", given)
 
 

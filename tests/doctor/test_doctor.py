@@ -21,13 +21,13 @@ from polyb2.doctor.checks import Check, Checkup, Level
 from polyb2.doctor.examine import examine
 from polyb2.flow.inspect import entitlement
 from polyb2.flow.mirror import OPAQUE
-from polyb2.ledger.binding import TARGET_ETAGS
-from polyb2.ledger.ledger import Ledger
+from polyb2.ledger.open import open_ledger
+from polyb2.ledger.rows import TARGET_ETAGS
 from polyb2.sandbox import Answer, Fault, GeneratedGzip, Reset, Shape
 from polyb2.sandbox.exchange import Reply
 from polyb2.sandbox.multipart import Upload
 from polyb2.sandbox.target import CAPABILITIES
-from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key
+from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key, url_of
 
 
 @pytest.fixture(autouse=True)
@@ -292,7 +292,7 @@ async def test_a_cap_that_is_reached(filled: Bench) -> None:
 
 
 async def _kept(bench: Bench) -> str | None:
-    ledger = await Ledger.open(bench.folder / "ledger.db", read_only=True)
+    ledger = await open_ledger(url_of(bench.folder / "ledger.db"), read_only=True)
     try:
         return await ledger.fact(TARGET_ETAGS)
     finally:
@@ -511,7 +511,7 @@ async def test_a_ledger_on_a_network_file_system_is_refused_by_doctor_and_run_al
 def _mounted(monkeypatch: pytest.MonkeyPatch, folder: Path, kind: str) -> None:
     mounts = folder.parent / "mountinfo"
     mounts.write_text(MOUNTS.format(root="ext4", folder=folder, kind=kind))
-    monkeypatch.setattr("polyb2.ledger.place._MOUNTS", mounts)
+    monkeypatch.setattr("polyb2.ledger.sqlite.file_system._MOUNTS", mounts)
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,10 @@ import pytest
 from polyb2.core.coverage import DayState
 from polyb2.core.keys import parse_key
 from polyb2.core.records import ListedObject
-from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.listings import Discovered
+from polyb2.ledger.open import open_ledger
+from polyb2.ledger.rows import Discovered
 from polyb2.sandbox import GeneratedGzip, Sandbox
-from tests.conftest import MIB, QUOTES, Bench, key
+from tests.conftest import MIB, QUOTES, Bench, key, url_of
 
 DATASETS = ("us_stocks_sip/day_aggs_v1", "us_stocks_sip/minute_aggs_v1", "us_options_opra/day_aggs_v1", QUOTES)
 ROWS = 100_000
@@ -74,7 +74,7 @@ def _run_measured(bench: Bench) -> int:
 
 
 async def test_a_hundred_thousand_rows_are_queued_and_claimed_in_time(tmp_path: Path) -> None:
-    ledger = await Ledger.open(tmp_path / "ledger.db")
+    ledger = await open_ledger(url_of(tmp_path / "ledger.db"))
     try:
         began_s = time.perf_counter()
         for first in range(0, ROWS, 1000):

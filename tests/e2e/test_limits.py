@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from polyb2.core.selection import EVERYTHING
-from polyb2.ledger import database
-from polyb2.ledger.database import Transaction
-from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.reports import Filter
+from polyb2.ledger.open import open_ledger
+from polyb2.ledger.rows import Filter
+from polyb2.ledger.sqlite.store import SqliteStore
+from polyb2.ledger.store import Transaction
 from polyb2.sandbox import Call, Delay, Fault, GeneratedGzip
 from polyb2.sandbox.server import SandboxServer
-from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, Gate, key, until
+from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, Gate, key, until, url_of
 from tests.e2e.test_figures import _found
 
 LEASE_S = 2
@@ -105,22 +105,22 @@ async def test_an_address_in_use_is_a_warning(bench: Bench) -> None:
 
 async def test_readers_hold_short_transactions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """CPU time of the reading thread: what it waits for on a busy machine is not the reader's doing."""
-    ledger = await Ledger.open(tmp_path / "ledger.db")
+    ledger = await open_ledger(url_of(tmp_path / "ledger.db"))
     for first in range(0, 20_000, 1000):
         await ledger.record([_found(number) for number in range(first, first + 1000)], "")
     await ledger.close()
     took_s: list[float] = []
-    read: Callable[..., object] = database._read
+    read: Callable[..., object] = SqliteStore._read
 
-    def timed(connection: object, work: Callable[[Transaction], object]) -> object:
+    def timed(store: SqliteStore, connection: object, work: Callable[[Transaction], object]) -> object:
         began_s = time.thread_time()
         try:
-            return read(connection, work)
+            return read(store, connection, work)
         finally:
             took_s.append(time.thread_time() - began_s)
 
-    monkeypatch.setattr(database, "_read", timed)
-    reader = await Ledger.open(tmp_path / "ledger.db", read_only=True)
+    monkeypatch.setattr(SqliteStore, "_read", timed)
+    reader = await open_ledger(url_of(tmp_path / "ledger.db"), read_only=True)
     try:
         await reader.status()
         assert len([row async for row in reader.files(EVERYTHING, Filter())]) == 20_000

@@ -18,8 +18,8 @@ import pytest
 
 from polyb2.sandbox import Drip, Fault, GeneratedGzip
 from tests.conftest import DAY_AGGS, MIB, Bench, key
-from tests.ledger.conftest import read_sql
-from tests.ledger.locks import held_locks
+from tests.ledger.places import read_sql
+from tests.ledger.sqlite.locks import held_locks
 from tests.web.scene import free_port
 
 DAYS = ("2024-01-02", "2024-01-03", "2024-01-04")

@@ -17,7 +17,7 @@ import pytest
 
 from polyb2 import descriptors
 from polyb2.core.errors import Kind, LedgerError, RemoteError, Side, UsageError
-from polyb2.ledger.lock import translated
+from polyb2.ledger.sqlite.errors import translated
 from polyb2.remote.classify import translate
 from polyb2.remote.connectors import authorities
 from polyb2.remote.network import Endpoint

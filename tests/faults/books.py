@@ -14,9 +14,10 @@ from dataclasses import replace
 from typing import Any, TypeVar
 from unittest.mock import patch
 
-from polyb2.ledger.binding import set_meta
-from polyb2.ledger.commits import Shared
-from polyb2.ledger.database import Database, Transaction
+from polyb2.ledger.sqlite.group_commit import Shared
+from polyb2.ledger.sqlite.store import SqliteStore
+from polyb2.ledger.store import Transaction
+from polyb2.ledger.verbs.facts import remember
 from polyb2.sandbox import Drip, Fault
 from tests.faults.scenes import Case, queued, superseded
 from tests.faults.watch import must
@@ -51,7 +52,7 @@ def ledger_cases() -> Iterator[Case]:
 def _arm(verb: str, fault: str, for_s: float | None) -> Callable[[World], None]:
     def arm(world: World) -> None:
         trouble = _Trouble(world, verb, fault, for_s)
-        world.patches.enter_context(patch.object(Database, "_write", trouble.write_of(Database._write)))
+        world.patches.enter_context(patch.object(SqliteStore, "_write", trouble.write_of(SqliteStore._write)))
         world.cures.append(trouble.end)
         # Slow enough for a heartbeat to come.
         world.box.source.inject(Fault("get", Drip(24 * MIB), times=0))
@@ -72,25 +73,25 @@ class _Trouble:
         self._undo: Callable[[], Any] = lambda: None
 
     def write_of(self, write: Callable[..., Any]) -> Callable[..., Any]:
-        async def writing(database: Database, name: str, work: Callable[[sqlite3.Connection], T]) -> T:
+        async def writing(database: SqliteStore, name: str, work: Callable[[Transaction], T]) -> T:
             if name == self._verb and not self._has_struck:
                 await self._begin(database)
             if isinstance(work, Shared):
                 together = work.work
-                burdened = lambda connection, items: self._burdened(connection, together(connection, items))  # noqa: E731
+                burdened = lambda tx, items: self._burdened(tx, together(tx, items))  # noqa: E731
                 result: T = await write(database, name, replace(work, work=burdened))
             else:
-                result = await write(database, name, lambda connection: self._burdened(connection, work(connection)))
+                result = await write(database, name, lambda tx: self._burdened(tx, work(tx)))
             return result
 
         return writing
 
-    def _burdened(self, connection: sqlite3.Connection, result: T) -> T:
+    def _burdened(self, tx: Transaction, result: T) -> T:
         if self._is_on and self._fault == "full":
-            set_meta(Transaction(connection), "ballast", _BALLAST)  # so that every write needs room
+            remember(tx, "ballast", _BALLAST)  # so that every write needs room
         return result
 
-    async def _begin(self, database: Database) -> None:
+    async def _begin(self, database: SqliteStore) -> None:
         self._has_struck = self._is_on = True
         if self._fault == "held by another program":
             self._hold()
@@ -113,7 +114,7 @@ class _Trouble:
 
         self._undo = let_go
 
-    async def _set(self, database: Database, *, on: bool) -> None:
+    async def _set(self, database: SqliteStore, *, on: bool) -> None:
         if self._fault == "full":
             pragma = "PRAGMA max_page_count = 1" if on else f"PRAGMA max_page_count = {2**32 - 2}"
         else:

@@ -10,8 +10,10 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from polyb2.ledger.binding import get_meta, set_meta
-from polyb2.ledger.database import Transaction, open_database
+from polyb2.clock import Clock
+from polyb2.ledger.sqlite.store import open_store
+from polyb2.ledger.store import Transaction
+from polyb2.ledger.verbs.facts import fact, remember
 from tests.faults.watch import must
 
 ROUNDS, WRITES = 12, 25
@@ -26,7 +28,7 @@ async def hammer(writers: int, readers: int) -> str:
     """
     with tempfile.TemporaryDirectory(prefix="polyb2-hammer-") as folder:
         path = Path(folder) / "ledger.db"
-        await (await open_database(path)).close()
+        await (await open_store(path, Clock())).close()
         kinds = ["write"] * writers + ["read"] * readers
         processes = [await _start(kind, path) for kind in kinds]
         ended = await asyncio.gather(*(process.communicate() for process in processes))
@@ -34,7 +36,7 @@ async def hammer(writers: int, readers: int) -> str:
             must(process.returncode == 0, f"a process ended with {process.returncode}: {err.decode()[-300:]}")
         with closing(sqlite3.connect(path)) as connection:
             must(connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)], "the database is damaged")
-            (count,) = connection.execute("SELECT value FROM meta WHERE name = 'count'").fetchone()
+            (count,) = connection.execute("SELECT value FROM facts WHERE name = 'count'").fetchone()
         wanted = writers * ROUNDS * WRITES
         must(int(count) == wanted, f"{wanted - int(count)} of {wanted} writes are lost")
         return f"{wanted} writes, SQLite {sqlite3.sqlite_version}"
@@ -47,13 +49,13 @@ async def _start(kind: str, path: Path) -> asyncio.subprocess.Process:
 
 
 def _count_up(tx: Transaction) -> None:
-    set_meta(tx, "count", str(int(get_meta(tx, "count") or 0) + 1))
-    set_meta(tx, f"filler {os.getpid() % 7}", "x" * 9000)  # some pages, so that checkpoints have work
+    remember(tx, "count", str(int(fact(tx, "count") or 0) + 1))
+    remember(tx, f"filler {os.getpid() % 7}", "x" * 9000)  # some pages, so that checkpoints have work
 
 
 async def _write(path: Path) -> None:
     for _ in range(ROUNDS):
-        database = await open_database(path)
+        database = await open_store(path, Clock())
         # A checkpoint, and a log that begins anew, every few writes.
         await database._submit(lambda connection, _: connection.execute("PRAGMA wal_autocheckpoint = 8"), None)
         for _ in range(WRITES):
@@ -64,9 +66,9 @@ async def _write(path: Path) -> None:
 async def _read(path: Path) -> None:
     newest = 0
     for _ in range(ROUNDS):
-        database = await open_database(path, read_only=True)
+        database = await open_store(path, Clock(), read_only=True)
         for _ in range(WRITES):
-            count = int(await database.read(lambda tx: get_meta(tx, "count")) or 0)
+            count = int(await database.read(lambda tx: fact(tx, "count")) or 0)
             must(count >= newest, "a reader went back in time")
             newest = count
             await asyncio.sleep(0.005)

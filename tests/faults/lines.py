@@ -26,7 +26,7 @@ from tests.faults.power import PowerLoss
 from tests.faults.runners import EARLY_STOPS, STOPS, frozen_at
 from tests.faults.scenes import Case
 from tests.faults.shaped import SHAPES, missing, send_over
-from tests.ledger.test_model import check_model
+from tests.ledger.conformance.test_model import check_model
 
 WATCHED_KILLS = 50
 MODEL_EXAMPLES, MODEL_STEPS = 230, 50

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from polyb2.ledger.database import Row
 from polyb2.sandbox import Answer, Fault, Reset
 from tests.faults.watch import must
 from tests.faults.world import LARGE, Scene, World
@@ -68,7 +67,7 @@ async def half_sent(world: World) -> None:
     must((row["status"], row["parts_done"]) == ("failed_upload", 2), "the scene is not what it should be")
 
 
-async def _until_large_was_tried(world: World) -> Row:
+async def _until_large_was_tried(world: World) -> dict[str, Any]:
     """One claim after the other, one part after the other, until it was the large file's turn."""
     # Patient, as nothing stalls here: what goes wrong is what the scene wants.
     patient = {"polyb2_stall_timeout": 30.0, "polyb2_lease_seconds": 60.0}

@@ -29,9 +29,9 @@ from polyb2.flow.discover.consent import Consent, discover
 from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.run.breaker import BreakerState, CircuitBreaker
-from polyb2.ledger.database import Row, Transaction
-from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.reports import Filter
+from polyb2.ledger.open import open_ledger
+from polyb2.ledger.rows import Filter
+from polyb2.ledger.sqlite.transaction import SqliteTransaction
 from polyb2.opening import open_mirror
 from polyb2.remote.connectors import authorities
 from polyb2.sandbox import GeneratedGzip, Sandbox
@@ -52,7 +52,7 @@ HURRIED = replace(UNHURRIED, retry_first_s=0.01, retry_limit_s=0.05)
 HURRIED_LIMITER = {"START": 2000.0, "FLOOR": 50.0, "SEARCH": 200.0}
 
 
-def _make_due(ids: list[int], tx: Transaction) -> None:
+def _make_due(ids: list[int], tx: SqliteTransaction) -> None:
     for file_id in ids:
         tx._connection.execute("UPDATE files SET next_attempt_ms = 0 WHERE id = ?", (file_id,))
 
@@ -122,7 +122,7 @@ class World:
     def configured(self) -> Settings:
         given: dict[str, Any] = {name.lower(): value for name, value in self.box.environment().items()}
         mine: dict[str, Any] = {
-            "database_url": f"sqlite:///{self.folder / 'ledger.db'}",
+            "database_url": self.url,
             "polyb2_http_addr": "",
             "polyb2_concurrency": 4,
             "polyb2_part_size": PART_BYTES,
@@ -213,31 +213,35 @@ class World:
         """What was wrong is over: list again, put back what was parked, run to the end."""
         await self.discover()
         async with open_mirror(self.configured(), timing=self.timing) as mirror:
-            parked = [row async for row in mirror.ledger.files(EVERYTHING, Filter(frozenset(FAILED)))]
-            await mirror.ledger.requeue(parked)
+            await mirror.ledger.requeue(EVERYTHING, Filter(frozenset(FAILED)))
         result = await self.run()
         must(not result.outcome.unfinished, f"still not completed: {result.outcome.unfinished}")
 
     # -- what must hold -----------------------------------------------------------------------------------------------
 
-    async def rows(self) -> list[Row]:
-        ledger = await Ledger.open(self.folder / "ledger.db", read_only=True)
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.folder / 'ledger.db'}"
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """Every row of the ledger as ``files --json`` shows it."""
+        ledger = await open_ledger(self.url, read_only=True)
         try:
-            return [row async for row in ledger.files(EVERYTHING)]
+            return [file.as_json() async for file in ledger.files(EVERYTHING)]
         finally:
             await ledger.close()
 
     async def make_due(self) -> None:
         """The back-off of every file that failed is over."""
-        ledger = await Ledger.open(self.folder / "ledger.db")
+        ledger = await open_ledger(self.url)
         try:
             failed = frozenset({Status.FAILED_DOWNLOAD, Status.FAILED_UPLOAD})
-            due = partial(_make_due, [row["id"] async for row in ledger.files(EVERYTHING, Filter(failed))])
-            await ledger._database.write("test", due)
+            due = partial(_make_due, [file.file_id async for file in ledger.files(EVERYTHING, Filter(failed))])
+            await ledger._store.write("test", due)
         finally:
             await ledger.close()
 
-    async def row(self, key: str) -> Row:
+    async def row(self, key: str) -> dict[str, Any]:
         return next(row for row in await self.rows() if row["key"] == key)
 
     def stored(self, key: str) -> bytes | None:
@@ -344,10 +348,10 @@ async def a_world(*, hashes_only: bool = False, hurried: bool = True, **options:
             for name, value in HURRIED_LIMITER.items():
                 stack.enter_context(patch(f"polyb2.core.rate_limit.{name}", value))
         stack.enter_context(patch("polyb2.core.retry.RETRY_AFTER_MAX_S", 0.2))
-        stack.enter_context(patch("polyb2.ledger.patience.BUSY_S", 3.0))
-        stack.enter_context(patch("polyb2.ledger.patience._PAUSE_S", 0.05))
-        stack.enter_context(patch("polyb2.ledger.lock.BUSY_TRY_S", 0.05))
-        stack.enter_context(patch("polyb2.ledger.opening.BUSY_TRY_S", 0.05))
+        stack.enter_context(patch("polyb2.ledger.busy_retry.BUSY_S", 3.0))
+        stack.enter_context(patch("polyb2.ledger.busy_retry._PAUSE_S", 0.05))
+        stack.enter_context(patch("polyb2.ledger.sqlite.lock.BUSY_TRY_S", 0.05))
+        stack.enter_context(patch("polyb2.ledger.sqlite.open.BUSY_TRY_S", 0.05))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="polyb2-faults-"))
         async with Sandbox(hashes_only=hashes_only) as box:
             world = World(box, Path(folder), stack, **options)

@@ -14,9 +14,10 @@ from polyb2.core.errors import UsageError
 from polyb2.core.selection import EVERYTHING, DateRange, Mode, Selection, historical, named_dates
 from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.inspect import completeness
-from polyb2.ledger.binding import DISCOVERED
 from polyb2.ledger.ledger import Ledger
-from tests.conftest import DAY_AGGS, Bench, key
+from polyb2.ledger.open import open_ledger
+from polyb2.ledger.rows import DISCOVERED, Filter
+from tests.conftest import DAY_AGGS, Bench, key, url_of
 
 TRADES = "us_stocks_sip/trades_v1"
 WEEK = DateRange(date(2024, 1, 1), date(2024, 1, 8))
@@ -30,7 +31,7 @@ def _wednesday_noon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def ledger_of(bench: Bench) -> AsyncIterator[Ledger]:
-    ledger = await Ledger.open(bench.folder / "ledger.db", Clock(), read_only=True)
+    ledger = await open_ledger(url_of(bench.folder / "ledger.db"), Clock(), read_only=True)
     try:
         yield ledger
     finally:
@@ -63,7 +64,7 @@ async def test_a_file_that_was_taken_out_of_the_queue_is_not_missing(bench: Benc
     bench.box.source.put(key("2024-01-02"), b"x")
     await bench.discover()
     async with bench.open() as mirror:
-        await mirror.ledger.unqueue([row async for row in mirror.ledger.files(EVERYTHING)])
+        await mirror.ledger.unqueue(EVERYTHING, Filter())
     assert (await states(bench))[1] == "A"
 
 

@@ -20,7 +20,7 @@ from polyb2.sandbox.exchange import Exchange, Reply
 from polyb2.sandbox.faults import Action
 from polyb2.sandbox.multipart import Upload
 from tests.conftest import MIB, QUOTES, Bench, Gate, key
-from tests.ledger.conftest import read_sql
+from tests.ledger.places import read_sql
 
 SMALL, LARGE = key("2024-01-02"), key("2024-01-03", QUOTES)
 

@@ -16,7 +16,9 @@ from contextlib import ExitStack, closing, contextmanager
 import pytest
 
 from polyb2.core.errors import LedgerBusyError
-from polyb2.ledger import database, lock, opening, patience
+from polyb2.ledger import busy_retry
+from polyb2.ledger.sqlite import lock, store
+from polyb2.ledger.sqlite import open as opening
 from polyb2.sandbox import Call, Fault, GeneratedGzip
 from tests.conftest import MIB, QUOTES, Bench, Gate, key, until
 
@@ -27,9 +29,9 @@ SMALL, LARGE = key("2024-01-02"), key("2024-01-03", QUOTES)
 def _short_tries(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (lock, opening):
         monkeypatch.setattr(module, "BUSY_TRY_S", 0.05)
-    monkeypatch.setattr(patience, "_PAUSE_S", 0.05)
+    monkeypatch.setattr(busy_retry, "_PAUSE_S", 0.05)
     # Reads that succeed while a write waits do not end the trouble.
-    monkeypatch.setattr(database, "WATCH_EVERY_S", 0.05)
+    monkeypatch.setattr(store, "WATCH_EVERY_S", 0.05)
 
 
 @contextmanager

@@ -12,12 +12,12 @@ from polyb2.core.errors import Side
 from polyb2.core.records import UploadState
 from polyb2.core.status import Event
 from polyb2.flow.inspect.cleanup import cleanup
-from polyb2.ledger.leases import Worker
-from polyb2.ledger.ledger import Ledger
+from polyb2.ledger.open import open_ledger
+from polyb2.ledger.rows import Worker
 from polyb2.sandbox import Answer, Call, Fault, GeneratedGzip, Reset, Stall
 from polyb2.sandbox.multipart import Upload
-from tests.conftest import MIB, QUOTES, Bench, Gate, key, until
-from tests.ledger.conftest import read_sql
+from tests.conftest import MIB, QUOTES, Bench, Gate, key, until, url_of
+from tests.ledger.places import read_sql
 
 LARGE, OTHER = key("2024-01-03", QUOTES), key("2024-01-04", QUOTES)
 
@@ -40,7 +40,7 @@ async def test_an_upload_created_after_the_claim_was_lost_is_aborted(bench: Benc
     bench.box.target.inject(Fault("create", Call(gate.hold)))
     first = asyncio.create_task(bench.run(polyb2_lease_seconds=60.0))
     await gate.reached.wait()
-    ledger = await Ledger.open(bench.folder / "ledger.db")
+    ledger = await open_ledger(url_of(bench.folder / "ledger.db"))
     (worker,) = read_sql(bench.folder / "ledger.db", "SELECT id FROM workers")
     await ledger.end_worker(Worker(worker["id"], "first"), "test")
     await ledger.close()

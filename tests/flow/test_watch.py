@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -24,10 +23,10 @@ from polyb2.flow.discover.consent import Consent, discover
 from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.inspect.completeness import days_of
 from polyb2.flow.mirror import Mirror
-from polyb2.ledger.binding import DISCOVERED, FULL_LISTING
-from polyb2.ledger.ledger import Ledger
+from polyb2.ledger.open import open_ledger
+from polyb2.ledger.rows import DISCOVERED, FULL_LISTING
 from polyb2.sandbox import Answer, Fault
-from tests.conftest import DAY_AGGS, Bench, key, until
+from tests.conftest import DAY_AGGS, Bench, key, until, url_of
 
 SMALL = key("2024-01-02")
 CHOSEN = named_dates(["2024-01-02"], (DAY_AGGS,))
@@ -98,7 +97,7 @@ NOON = "2024-01-10T17:00:00Z"
 
 
 async def fact(bench: Bench, name: str) -> str | None:
-    ledger = await Ledger.open(bench.folder / "ledger.db", read_only=True)
+    ledger = await open_ledger(url_of(bench.folder / "ledger.db"), read_only=True)
     try:
         return await ledger.fact(name)
     finally:
@@ -225,21 +224,6 @@ async def test_a_day_that_is_published_weeks_after_it_was_due_is_fetched(
     bench.box.source.put(RECENT, b"published at last")
     async with watching(bench, None):
         await until(lambda: bench.box.target.current(RECENT) is not None)
-
-
-async def test_what_a_watch_of_the_version_before_followed_is_taken_from_its_last_full_listing(bench: Bench) -> None:
-    path = bench.folder / "ledger.db"
-    await (await Ledger.open(path)).close()
-    with closing(sqlite3.connect(path)) as database:
-        database.executescript("DROP TABLE held; DROP TABLE followed; DROP INDEX files_status; PRAGMA user_version = 6")
-        database.execute("INSERT INTO datasets (dataset) VALUES (?)", (DAY_AGGS,))
-        database.execute("INSERT INTO meta VALUES ('full_listing_ms', '1704906000000')")  # NOON
-        database.commit()
-    ledger = await Ledger.open(path)
-    try:
-        assert await ledger.followed() == {DAY_AGGS: date(2024, 1, 2)}
-    finally:
-        await ledger.close()
 
 
 # -- more than may be queued unasked -----------------------------------------------------------------------------------

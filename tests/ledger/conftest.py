@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,12 +23,11 @@ from polyb2.core.records import Claim, ListedObject, Mirrored, PartProof, Receip
 from polyb2.core.selection import EVERYTHING
 from polyb2.core.status import Event
 from polyb2.core.verdict import judge
-from polyb2.ledger.database import Row
-from polyb2.ledger.leases import Worker
 from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.listings import Discovered
-from polyb2.ledger.reports import Filter
+from polyb2.ledger.open import open_ledger
+from polyb2.ledger.rows import Discovered, FileRow, Filter, Worker
 from tests.conftest import DAY_AGGS, key
+from tests.ledger.places import PLACES, Place
 
 LEASE_MS = 60_000
 SIZE, PART = 30, 10
@@ -69,7 +66,7 @@ class Books:
 
     ledger: Ledger
     clock: SetClock
-    path: Path
+    place: Place
 
     async def discover(self, *found: ListedObject, adopted: Mirrored | None = None) -> Counter[Change]:
         """Record a listing page."""
@@ -124,14 +121,20 @@ class Books:
         )
         return await self.ledger.fail(claim, verdict, str(error), delay_s)
 
-    async def found(self, *keys: str) -> list[Row]:
+    async def found(self, *keys: str) -> list[FileRow]:
         """The ledger's own rows, all or of these keys."""
-        return [row async for row in self.ledger.files(EVERYTHING, Filter(keys=frozenset(keys)))]
+        return [file async for file in self.ledger.files(EVERYTHING, Filter(keys=frozenset(keys)))]
+
+    async def requeue(self, *keys: str, disown: bool = False) -> int:
+        return await self.ledger.requeue(EVERYTHING, Filter(keys=frozenset(keys)), disown=disown)
+
+    async def unqueue(self, *keys: str) -> int:
+        return await self.ledger.unqueue(EVERYTHING, Filter(keys=frozenset(keys)))
 
     # -- read by a connection of our own ------------------------------------------------------------------------------
 
     def sql(self, statement: str, *parameters: object) -> list[dict[str, Any]]:
-        return read_sql(self.path, statement, *parameters)
+        return self.place.sql(statement, *parameters)
 
     def row(self, day: str, dataset: str = DAY_AGGS) -> dict[str, Any]:
         (row,) = self.sql("SELECT * FROM files WHERE key = ?", key(day, dataset))
@@ -142,12 +145,6 @@ class Books:
 
     def uploads(self) -> dict[str, str]:
         return {row["upload_id"]: row["state"] for row in self.sql("SELECT upload_id, state FROM uploads")}
-
-
-def read_sql(path: Path, statement: str, *parameters: object) -> list[dict[str, Any]]:
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
-        connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute(statement, parameters)]
 
 
 async def python(script: str, *arguments: object) -> asyncio.subprocess.Process:
@@ -181,13 +178,16 @@ def clock() -> SetClock:
     return SetClock()
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Where the ledger of a conformance test is, for each store."""
+    found = PLACES[request.param](tmp_path)
+    yield found
+    found.close()
 
 
 @pytest.fixture
-async def books(path: Path, clock: SetClock) -> AsyncIterator[Books]:
-    ledger = await Ledger.open(path, clock)
-    yield Books(ledger, clock, path)
+async def books(place: Place, clock: SetClock) -> AsyncIterator[Books]:
+    ledger = await open_ledger(place.url, clock)
+    yield Books(ledger, clock, place)
     await ledger.close()

@@ -29,7 +29,8 @@ from polyb2.config import Settings
 from polyb2.core.keys import FileName
 from polyb2.core.records import ListedObject, Mirrored
 from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.listings import Discovered
+from polyb2.ledger.open import open_ledger
+from polyb2.ledger.rows import Discovered
 from polyb2.opening import binding_of, open_mirror
 from polyb2.web.metrics import Metrics
 from polyb2.web.pages import Pages
@@ -113,7 +114,7 @@ async def under_load(settings: Settings, environment: dict[str, str]) -> dict[st
         env=environment | {"POLYB2_HTTP_ADDR": address},
         stderr=asyncio.subprocess.DEVNULL,
     )
-    engine, url = Engine(process.pid, settings.ledger.path), f"http://{address}"
+    engine, url = Engine(process.pid, Path(settings.ledger.url.removeprefix("sqlite:///"))), f"http://{address}"
     spent: dict[str, list[float]] = {}
     quiet: list[tuple[float, float]] = []
     watched: list[tuple[float, float]] = []
@@ -223,7 +224,7 @@ async def main() -> None:
             environment = os.environ | given | {"DATABASE_URL": f"sqlite:///{path}"}
             lower: dict[str, Any] = {name.lower(): value for name, value in given.items()}
             settings = Settings(**lower, database_url=f"sqlite:///{path}")
-            ledger = await Ledger.open(path)
+            ledger = await open_ledger(f"sqlite:///{path}")
             await ledger.bind(binding_of(settings))
             await fill(ledger, rows)
             await ledger.close()

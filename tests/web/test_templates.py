@@ -20,7 +20,7 @@ from jinja2 import UndefinedError
 from polyb2.core.coverage import Day, DayState, FileOfDay, YearCalendar
 from polyb2.core.scrub import escape
 from polyb2.core.status import Status
-from polyb2.ledger.reports import StatusReport, Tally
+from polyb2.ledger.status_report import StatusReport, Tally
 from polyb2.web import render as rendering
 from polyb2.web.days import coverage_of
 from polyb2.web.history import history_of

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from polyb2.core.compare import SOURCE_GONE
 from polyb2.core.status import Status
 from polyb2.flow.mirror import InFlight
-from polyb2.ledger.reports import StatusReport, Tally
+from polyb2.ledger.status_report import FileAtWork, StatusReport, Tally
 from polyb2.web.failures import remedy_of
 from polyb2.web.overview import DRAINING, IN_FLIGHT_SHOWN, overview_of
 from polyb2.web.rate import SAMPLE_S, Rates, chart_of
@@ -23,7 +23,7 @@ from tests.conftest import key
 from tests.web.leaping import Leaping
 
 FILE = FileInFlight("key", 10, 5, 1)
-ROW = {"key": "key", "size": 10, "bytes_done": 4, "attempt": 1}
+ROW = FileAtWork("key", 10, 4, 1, "worker")
 
 
 def process(

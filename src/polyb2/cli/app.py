@@ -205,13 +205,12 @@ async def opened_ledger(settings: Settings, *, read_only: bool = True) -> AsyncI
     Raises:
         UsageError: there is none to change.
     """
-    from polyb2.ledger.ledger import Ledger
+    from polyb2.ledger.open import open_ledger
 
-    path = settings.ledger.path
-    if not read_only and not path.exists():
-        raise UsageError(f"there is no ledger at {path} yet: run polyb2 discover first")
-    ledger = await Ledger.open(path, read_only=read_only)
+    ledger = await open_ledger(settings.ledger.url, read_only=read_only, make_new=False)
     try:
+        if not read_only and not ledger.exists:
+            raise UsageError(f"there is no ledger at {ledger.place} yet: run polyb2 discover first")
         yield ledger
     finally:
         await ledger.close()

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from polyb2.core.errors import UsageError
-from polyb2.core.logevents import EVENT, FIELDS, LogEvent, told
+from polyb2.core.logevents import EVENT, FIELDS, LogEvent, log_fields
 from polyb2.core.scrub import scrub, shown
 from polyb2.core.units import iso_utc
 from polyb2.variables import tidy
@@ -158,7 +158,7 @@ def set_up_logging(level: str, console: Console | None = None) -> None:
 
 def print_failure(words: str, exit_code: int) -> None:
     """Print on stderr why the command fails: a plain line, or an object where the log is one."""
-    _print_line("ERROR", words, told(LogEvent.COMMAND_FAILED, exit_code=exit_code))
+    _print_line("ERROR", words, log_fields(LogEvent.COMMAND_FAILED, exit_code=exit_code))
 
 
 def print_warning(words: str) -> None:
@@ -171,7 +171,7 @@ def print_stop(number: int) -> None:
     """Print on stderr that a signal ended ``run`` or ``sync`` before or after its work; nothing with ``--quiet``."""
     if not OUTPUT.quiet:
         words = f"stopped by {signal.Signals(number).name}; nothing was under way"
-        _print_line("INFO", words, told(LogEvent.RUN_STOPPING, signal=number, seconds=0))
+        _print_line("INFO", words, log_fields(LogEvent.RUN_STOPPING, signal=number, seconds=0))
 
 
 def _print_line(level: str, words: str, fields: dict[str, object]) -> None:

@@ -11,7 +11,6 @@ import re
 import socket
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -149,11 +148,6 @@ class LedgerSettings(Group):
         default="host, pid and a random part")] = Field(default_factory=default_worker_id)
     lease_s: Annotated[float, kinds.duration(1, _YEAR_S), Variable("POLYB2_LEASE_SECONDS",
         "Time for which a claim outlives the last sign of life of its process.")] = 60.0
-
-    @property
-    def path(self) -> Path:
-        """The ledger's file; relative paths are relative to the working directory."""
-        return Path(self.url.removeprefix(kinds.SQLITE))
 
 
 class RunSettings(Group):

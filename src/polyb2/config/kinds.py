@@ -20,10 +20,9 @@ from polyb2.clock import time_zone
 from polyb2.core.hosts import is_loopback
 from polyb2.core.keys import check_pattern
 from polyb2.core.schedule import Schedule, parse_schedule
-from polyb2.core.scrub import escape
 from polyb2.core.units import parse_duration, parse_size
+from polyb2.ledger.open import check_url
 
-SQLITE = "sqlite:///"
 _ENDPOINT = re.compile(
     r"(?:(?P<scheme>https?)://)?(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?/?", re.IGNORECASE
 )
@@ -214,29 +213,6 @@ def _web(value: SecretStr) -> SecretStr:
     raise ValueError("is not a URL: write https://hc-ping.com/... as the monitor shows it")
 
 
-def _database(value: str) -> str:
-    if value.startswith(("postgresql://", "postgres://")):
-        raise ValueError("PostgreSQL ledgers are not there yet: write sqlite:///data/polyb2.db")
-    if not value.startswith(SQLITE) or value == SQLITE:
-        raise ValueError(
-            f"{value.split('://', 1)[0][:_SHOWN_MAX]!r} is not a ledger URL: write sqlite:///data/polyb2.db"
-        )
-    if words := _not_of_a_file(value.removeprefix(SQLITE)):
-        raise ValueError(f"{words}: write sqlite:///data/polyb2.db")
-    return value
-
-
-def _not_of_a_file(path: str) -> str:
-    """Words about a path that means something else to other programs, and would become a part of a file's name here."""
-    if found := next((mark for mark in "?#" if mark in path), ""):
-        return f"holds {found!r}, and a ledger takes no parameters"
-    if path == ":memory:":
-        return "a ledger in memory would be gone with the process"
-    if path.startswith("~"):
-        return "begins with '~', which only a shell replaces"
-    return "holds control characters" if escape(path) != path else ""
-
-
 def _items(value: object) -> object:
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
@@ -291,7 +267,7 @@ Bucket = Annotated[Name, AfterValidator(_bucket)]
 Region = Annotated[Name, AfterValidator(_region)]
 Prefix = Annotated[str, AfterValidator(_prefix)]
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
-Database = Annotated[str, AfterValidator(_database)]
+Database = Annotated[str, AfterValidator(check_url)]
 Datasets = Annotated[tuple[str, ...], BeforeValidator(_items), AfterValidator(_patterns)]
 Bandwidth = Annotated[Schedule, BeforeValidator(_bandwidth)]
 Address = Annotated[str, AfterValidator(_address)]

@@ -5,7 +5,7 @@ A remote error becomes a failed check with the words that a run would fail with.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +13,7 @@ from typing import Any
 
 from polyb2.core.classification import refused_by_proxy
 from polyb2.core.errors import HANDLING, Kind, LedgerError, RemoteError, UsageError
+from polyb2.ledger.rows import Finding
 
 
 class Level(StrEnum):
@@ -85,6 +86,11 @@ class Notes:
 
     def skipped(self, name: str, why: str) -> None:
         self._add(name, Level.SKIP, why, "")
+
+    def add_all(self, findings: Iterable[Finding]) -> None:
+        """Add what the ledger found of itself, under this subject."""
+        for finding in findings:
+            self._add(finding.name, Level(finding.level), finding.found, finding.advice)
 
     def _passed(self, name: str) -> bool:
         wanted = f"{self._subject}.{name}"

@@ -12,7 +12,7 @@ from polyb2.core.errors import Side, UsageError
 from polyb2.core.retry import LOOKING
 from polyb2.core.units import format_duration
 from polyb2.doctor.checks import Checkup, FailedError, Notes
-from polyb2.doctor.ledger_checks import examine_ledger, note_sqlite
+from polyb2.doctor.ledger_checks import examine_ledger
 from polyb2.doctor.stores import examine_source, examine_target
 from polyb2.flow.discover.resolve import resolve_datasets
 from polyb2.opening import binding_of, open_source, open_target
@@ -51,10 +51,9 @@ async def examine(settings: Settings) -> Checkup:
         with suppress(FailedError):
             md5s = await _examine_target(Notes(checkup, "target"), settings)
     ledger = Notes(checkup, "ledger")
-    note_sqlite(ledger)
     binding = binding_of(settings) if has_source and has_target else None
     with suppress(FailedError):
-        await examine_ledger(ledger, settings.ledger.path, binding, part_etags_are_md5s=md5s)
+        await examine_ledger(ledger, settings.ledger.url, binding, part_etags_are_md5s=md5s)
     return checkup
 
 

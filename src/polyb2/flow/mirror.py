@@ -12,9 +12,8 @@ from typing import Self
 from polyb2.core.errors import Polyb2Error
 from polyb2.core.retry import TIMING, Timing
 from polyb2.flow.run.slots import Slots
-from polyb2.ledger.binding import TARGET_ETAGS
-from polyb2.ledger.leases import Load
 from polyb2.ledger.ledger import Ledger
+from polyb2.ledger.rows import TARGET_ETAGS, Load
 from polyb2.meters import Meters
 from polyb2.remote.b2 import Target
 from polyb2.remote.guard import Fence

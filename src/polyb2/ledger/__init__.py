@@ -1,1 +1,1 @@
-"""Durable truth: one SQLite database, its schema, its statements and the verbs of the queue."""
+"""The durable state: a queue of files with their revisions, attempts, uploads and receipts, behind `ledger.py`."""

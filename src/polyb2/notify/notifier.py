@@ -12,6 +12,7 @@ from polyb2.core.errors import Polyb2Error
 from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.news import News, digest
 from polyb2.ledger.ledger import Ledger
+from polyb2.ledger.open import open_ledger
 from polyb2.notify.sender import AppriseSender
 
 log = logging.getLogger(__name__)
@@ -51,17 +52,17 @@ class Notifier:
             return False
         self._unsent = []
         if self._ledger is not None:
-            await self._ledger.note_told([piece.name for piece in pieces if piece.name])
+            await self._ledger.note_notices([piece.name for piece in pieces if piece.name])
         return True
 
     async def forget(self, state: str) -> None:
         """Forget a state that is over: it is sent again if it comes back."""
         if self._sender is not None and self._ledger is not None:
-            await self._ledger.forget_told(state)
+            await self._ledger.forget_notices(state)
 
     async def _fresh(self, news: Sequence[News]) -> list[News]:
         named = {piece.name: piece for piece in news if piece.name}
-        unsent = set(named) if self._ledger is None else await self._ledger.untold(list(named))
+        unsent = set(named) if self._ledger is None else await self._ledger.new_notices(list(named))
         return [piece for piece in news if not piece.name] + [named[name] for name in named if name in unsent]
 
 
@@ -87,10 +88,8 @@ async def notify_once(settings: Settings, news: Sequence[News], over: str | None
         return
     with harmless():
         async with AsyncExitStack() as stack:
-            ledger = None
-            if settings.ledger.path.exists():
-                ledger = await Ledger.open(settings.ledger.path)
-                stack.push_async_callback(ledger.close)
+            ledger = await open_ledger(settings.ledger.url, make_new=False)
+            stack.push_async_callback(ledger.close)
             notifier = Notifier(settings, ledger)
             if over is not None:
                 await notifier.forget(over)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from polyb2.core.status import WAITING, Status
-from polyb2.ledger.reports import Tally
+from polyb2.ledger.status_report import Tally
 from polyb2.web.failures import FailureKind, kinds_of
 from polyb2.web.rate import Chart, chart_of
 from polyb2.web.signs import STATUS_SIGNS, Sign
@@ -111,11 +111,7 @@ def _left_note(snapshot: Snapshot, left_s: float | None) -> str:
 def _in_flight(snapshot: Snapshot, process: ProcessState) -> list[FileInFlight]:
     """This process's files, then those of others that share the ledger; of its own it knows what has no receipt yet."""
     own, rows = {file.key for file in process.in_flight}, snapshot.report.in_flight
-    others = [
-        FileInFlight(row["key"], row["size"], row["bytes_done"], row["attempt"])
-        for row in rows
-        if row["key"] not in own
-    ]
+    others = [FileInFlight(row.key, row.size, row.bytes_done, row.attempt) for row in rows if row.key not in own]
     return [*process.in_flight, *others]
 
 

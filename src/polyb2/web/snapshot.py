@@ -19,9 +19,9 @@ from polyb2.core.errors import UsageError
 from polyb2.core.selection import DateRange
 from polyb2.flow.inspect.completeness import RECENT_DAYS, days_of, resolve_known
 from polyb2.flow.mirror import Mirror
-from polyb2.ledger.binding import DISCOVERED
 from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.reports import StatusReport
+from polyb2.ledger.rows import DISCOVERED
+from polyb2.ledger.status_report import StatusReport
 from polyb2.web.rate import POINTS_MAX, Rates
 from polyb2.web.single_flight import SingleFlight
 
@@ -126,8 +126,8 @@ class Snapshots:
 
     async def history(self, key: str) -> Mapping[str, Any] | None:
         """The object of ``files KEY --json``, read at once; None for a key that the ledger does not have."""
-        story = await (await self._reader()).story(key)
-        return None if story is None else story.as_json()
+        history = await (await self._reader()).history(key)
+        return None if history is None else history.as_json()
 
     def today(self) -> date:
         """The day in US Eastern."""
@@ -165,7 +165,9 @@ class Snapshots:
         report = await ledger.status()
         discovered = await ledger.fact(DISCOVERED)
         waiting, failures = await ledger.waiting_since(), await ledger.last_errors(FAILURES_MAX)
-        return Snapshot(ledger.clock.wall_ms(), report, waiting, int(discovered or 0), failures)
+        return Snapshot(
+            ledger.clock.wall_ms(), report, waiting, int(discovered or 0), [item.as_json() for item in failures]
+        )
 
     async def _read_recent(self) -> Recent:
         ledger = await self._reader()

@@ -10,7 +10,7 @@ import pytest
 
 from polyb2.core.errors import LeaseLostError, LedgerError
 from polyb2.flow.run.lease import RENEWALS_A_LEASE, Lease, LeaseState
-from polyb2.ledger.leases import IDLE, Load, Worker
+from polyb2.ledger.rows import IDLE, Load, Worker
 from tests.virtual import VirtualLoop, play
 
 LEASE_S = 60.0

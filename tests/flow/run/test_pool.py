@@ -18,8 +18,7 @@ from polyb2.flow.run.lease import Lease
 from polyb2.flow.run.pool import Pool
 from polyb2.flow.run.settle import Settlement
 from polyb2.flow.run.slots import Slot, Slots
-from polyb2.ledger.claims import QueueState
-from polyb2.ledger.leases import Load, Worker
+from polyb2.ledger.rows import Load, QueueState, Worker
 from polyb2.meters import Meters
 from polyb2.remote.limiter import Bandwidth
 from tests.virtual import play

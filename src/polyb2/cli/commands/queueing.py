@@ -19,7 +19,8 @@ from polyb2.core.status import FAILED, WAITING, Status
 
 if TYPE_CHECKING:
     from polyb2.ledger.ledger import Ledger
-    from polyb2.ledger.reports import Filter, StatusReport
+    from polyb2.ledger.rows import Filter
+    from polyb2.ledger.status_report import StatusReport
 
 REFRESH_S = 2.0
 
@@ -31,14 +32,16 @@ def status(
 ) -> None:
     """Counts and bytes by dataset and status, rate, ETA, files in flight, last errors."""
     settings = configured()
+    missing: list[str] = []
 
     async def look() -> StatusReport:
         async with opened_ledger(settings) as ledger:
+            missing[:] = [] if ledger.exists else [ledger.place]
             return await ledger.status()
 
     in_loop(_write_status(look, watch=watch) if as_json else _print_status(look, watch=watch))
-    if not as_json and not settings.ledger.path.exists():
-        typer.echo(f"there is no ledger at {settings.ledger.path.absolute()} yet: that is where DATABASE_URL points")
+    if missing and not as_json:
+        typer.echo(f"there is no ledger at {missing[0]} yet: that is where DATABASE_URL points")
 
 
 async def _print_status(look: Callable[[], Awaitable[StatusReport]], *, watch: bool) -> None:
@@ -83,20 +86,19 @@ def files(
 async def _print_files(
     ledger: Ledger, wanted: tuple[Selection, Filter], keys: list[str] | None, *, as_json: bool
 ) -> ExitCode:
-    from polyb2.ledger.reports import file_json, takes
-
+    selection, rows = wanted
     if keys:
         from polyb2.cli.output.file_history import print_histories
 
-        return await print_histories(ledger, keys, lambda row: takes(row, *wanted), as_json=as_json)
-    rows = ledger.files(*wanted)
+        return await print_histories(ledger, keys, lambda file: rows.takes(file, selection), as_json=as_json)
+    files = ledger.files(selection, rows)
     if as_json:
-        async for row in rows:
-            typer.echo(json.dumps(file_json(row)))
+        async for row in files:
+            typer.echo(json.dumps(row.as_json()))
     else:
         from polyb2.cli.output.results import print_files
 
-        await print_files(rows)
+        await print_files(files)
     return ExitCode.DONE
 
 
@@ -107,7 +109,7 @@ def retry(choice: o.RowFilter) -> None:
     if not wanted <= FAILED:
         raise UsageError(f"only failed or parked rows can be retried: --status is one of {', '.join(sorted(FAILED))}")
     rows = _rows(choice, wanted)
-    _change(lambda ledger: ledger.requeue_all(*rows), choice.keys or [], "{} files put back into the queue")
+    _change(lambda ledger: ledger.requeue(*rows), choice.keys or [], "{} files put back into the queue")
 
 
 @command("polyb2 unqueue --dataset us_options_opra/quotes_v1")
@@ -117,7 +119,7 @@ def unqueue(choice: o.RowFilter) -> None:
     if not wanted <= WAITING:
         raise UsageError(f"only waiting rows can be unqueued: --status is one of {', '.join(sorted(WAITING))}")
     rows = _rows(choice, wanted)
-    _change(lambda ledger: ledger.unqueue_all(*rows), choice.keys or [], "{} files taken out of the queue")
+    _change(lambda ledger: ledger.unqueue(*rows), choice.keys or [], "{} files taken out of the queue")
 
 
 @command("POLYGON_S3_ENDPOINT_URL=https://files.massive.com polyb2 rebind")
@@ -138,7 +140,7 @@ def rebind() -> None:
 
 
 def _rows(choice: o.RowFilter, statuses: frozenset[Status]) -> tuple[Selection, Filter]:
-    from polyb2.ledger.reports import Filter
+    from polyb2.ledger.rows import Filter
 
     return choice.selection(), Filter(statuses, frozenset(choice.keys or ()))
 

@@ -14,13 +14,13 @@ from rich.live import Live
 from polyb2.cli.logs import OUTPUT
 from polyb2.cli.output.console import SafeConsole
 from polyb2.cli.output.frame import FileLine, Frame, drawn
-from polyb2.core.logevents import LogEvent, told
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.status import WAITING, Status
 
 if TYPE_CHECKING:
     from polyb2.flow.mirror import InFlight, Mirror
     from polyb2.flow.run.breaker import CircuitBreaker
-    from polyb2.ledger.reports import StatusReport
+    from polyb2.ledger.status_report import StatusReport
 
 log = logging.getLogger(__name__)
 REFRESH_S = 0.5
@@ -138,7 +138,7 @@ class _Figures:
 
 
 def _fields(frame: Frame) -> dict[str, object]:
-    return told(
+    return log_fields(
         LogEvent.RUN_PROGRESS,
         files_done=frame.files_done,
         files_left=frame.files_left,

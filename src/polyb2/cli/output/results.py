@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from polyb2.flow.inspect.cleanup import Swept
     from polyb2.flow.inspect.verify import Difference, Findings
     from polyb2.flow.run.pool import Outcome
+    from polyb2.ledger.rows import FileRow
 
 _BEFORE_KEY = len(f"{'':<18}{'999.9 GB':>8}  ")
 _LEVELS = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.SKIP: "dim"}
@@ -77,18 +78,18 @@ def print_outcome(outcome: Outcome, seconds: float | None = None) -> None:
             print_failure(words, ExitCode.UNFINISHED)
 
 
-async def print_files(rows: AsyncIterator[Any]) -> None:
+async def print_files(files: AsyncIterator[FileRow]) -> None:
     """Rows of the ledger, one a line, as they come; on a terminal an error is below its file."""
     out = console()
     print_plain = line_printer()
-    async for row in rows:
-        words = ": ".join(word for word in (row["reason"], row["error_message"]) if word)
+    async for file in files:
+        words = ": ".join(word for word in (file.reason, file.error_message) if word)
         if not out.is_terminal:
-            print_plain(f"{row['status']:<18}{format_size(row['size']):>10}  {row['key']}{'  ' * bool(words)}{words}")
+            print_plain(f"{file.status:<18}{format_size(file.size):>10}  {file.key}{'  ' * bool(words)}{words}")
             continue
-        line = Text(f"{row['status']:<18}", style=COLOURS.get(Status(row["status"]), ""))
-        key = elided(row["key"], out.width - _BEFORE_KEY)
-        out.print(line.append(f"{format_size(row['size']):>8}  {key}", style="default"))
+        line = Text(f"{file.status:<18}", style=COLOURS.get(Status(file.status), ""))
+        key = elided(file.key, out.width - _BEFORE_KEY)
+        out.print(line.append(f"{format_size(file.size):>8}  {key}", style="default"))
         if words:
             out.print(indented(words))
 

@@ -16,7 +16,7 @@ from polyb2.core.status import Status
 from polyb2.core.units import format_duration, format_size
 
 if TYPE_CHECKING:
-    from polyb2.ledger.reports import StatusReport, Tally
+    from polyb2.ledger.status_report import Failure, FileAtWork, Runner, StatusReport, Tally
 
 _WORDS = {
     Status.PROCESSING: "in work",
@@ -96,32 +96,29 @@ def _speed(report: StatusReport) -> list[RenderableType]:
     return [Text(f"{format_size(report.rate_bytes_per_s)}/s{eta}")]
 
 
-def _runner(item: dict[str, object]) -> RenderableType:
+def _runner(runner: Runner) -> RenderableType:
     limits = [
-        f"{side} at most {float(str(rps)):.3g} requests/s"
-        for side, rps in (("source", item["source_rps"]), ("target", item["target_rps"]))
+        f"{side} at most {rps:.3g} requests/s"
+        for side, rps in (("source", runner.source_rps), ("target", runner.target_rps))
         if rps is not None
     ]
     # Before its first renewal, some seconds after its start, a process has said nothing yet.
-    streams = (
-        [f"{item['streams_in_use']} of {item['streams_allowed']} streams in use"] if item["streams_allowed"] else []
-    )
-    return Text(f"running: {', '.join([str(item['worker_id']), *streams, *limits])}")
+    streams = [f"{runner.streams_in_use} of {runner.streams_allowed} streams in use"] if runner.streams_allowed else []
+    return Text(f"running: {', '.join([runner.worker_id, *streams, *limits])}")
 
 
-def _in_flight(out: Console, item: dict[str, object]) -> RenderableType:
-    size, done = int(str(item["size"])), int(str(item["bytes_done"]))
-    share = f"{100 * done / size:3.0f} %" if size else "  -"
-    figures = f"{share}  {format_size(size):>8}  "
-    again = f"  attempt {item['attempt']}" if item["attempt"] != 1 else ""
-    key = str(item["key"])
+def _in_flight(out: Console, file: FileAtWork) -> RenderableType:
+    share = f"{100 * file.bytes_done / file.size:3.0f} %" if file.size else "  -"
+    figures = f"{share}  {format_size(file.size):>8}  "
+    again = f"  attempt {file.attempt}" if file.attempt != 1 else ""
+    key = file.key
     if out.is_terminal:
         key = elided(key, out.width - len(figures) - len("in flight: ") - len(again))
     return Text(f"in flight: {figures}{key}{again}")
 
 
-def _error(out: Console, item: dict[str, object]) -> list[RenderableType]:
-    status, key, message = str(item["status"]), str(item["key"]), str(item["error_message"])
+def _error(out: Console, failure: Failure) -> list[RenderableType]:
+    status, key, message = failure.status, failure.key, str(failure.error_message)
     if not out.is_terminal:
         return [Text(f"{status}: {key}: {message}")]
     line = Text(f"{status}: ", style=COLOURS.get(Status(status), ""))

@@ -26,9 +26,7 @@ from polyb2.flow.discover.listed import ListingError, ListingFilter, bounded
 from polyb2.flow.discover.resolve import resolve_datasets
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.transfer.proof import equals_source
-from polyb2.ledger.binding import DISCOVERED
-from polyb2.ledger.coverage import ListedDays
-from polyb2.ledger.listings import Discovered
+from polyb2.ledger.rows import DISCOVERED, Discovered, ListedDays
 
 log = logging.getLogger(__name__)
 KEPT_FILES_MAX = 20_000

@@ -15,7 +15,7 @@ from polyb2.core.keys import short
 from polyb2.core.parts import bytes_to_send
 from polyb2.core.selection import DateRange, Mode, Selection
 from polyb2.core.status import PARKED, Status
-from polyb2.ledger.listings import Discovered
+from polyb2.ledger.rows import Discovered
 
 KEYS_A_LISTING = 1000
 IGNORED_MAX = 1000

@@ -28,7 +28,7 @@ from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.discover.findings import Report
 from polyb2.flow.inspect import completeness
 from polyb2.flow.mirror import Mirror
-from polyb2.ledger.binding import FULL_LISTING, FULL_LISTING_DAY
+from polyb2.ledger.rows import FULL_LISTING, FULL_LISTING_DAY
 
 log = logging.getLogger(__name__)
 LOOKBACK_DAYS = 7

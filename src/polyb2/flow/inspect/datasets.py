@@ -14,7 +14,7 @@ from polyb2.core.keys import matches
 from polyb2.core.status import Status
 from polyb2.flow.inspect.entitlement import Entitlement, Readable, date_words, probe_dataset
 from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.reports import Tally
+from polyb2.ledger.status_report import Tally
 from polyb2.remote.polygon import Source
 
 PROBES_MAX = 4

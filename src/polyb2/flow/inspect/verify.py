@@ -27,8 +27,7 @@ from polyb2.flow.mirror import Mirror
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer.body import hash_stored
 from polyb2.flow.transfer.proof import equals_source
-from polyb2.ledger.listings import Discovered
-from polyb2.ledger.reports import Filter
+from polyb2.ledger.rows import Discovered, Filter
 
 
 class Kind(StrEnum):
@@ -201,8 +200,7 @@ async def _repair(mirror: Mirror, differences: Sequence[Difference]) -> int:
     again = {item.key for item in differences if item.kind in SENT_AGAIN}
     repaired = 0
     if again:
-        rows = [row async for row in mirror.ledger.files(EVERYTHING, Filter(keys=frozenset(again)))]
-        repaired += await mirror.ledger.requeue(rows, disown=True)
+        repaired += await mirror.ledger.requeue(EVERYTHING, Filter(keys=frozenset(again)), disown=True)
     stale = [item.listed for item in differences if item.kind is Kind.STALE and item.listed]
     found = [Discovered(name, listed) for listed in stale if (name := parse_key(listed.key)) and not unusable(listed)]
     if found:

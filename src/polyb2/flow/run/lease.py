@@ -15,7 +15,7 @@ from typing import NoReturn, Protocol
 
 from polyb2.core.errors import LeaseLostError, LedgerError
 from polyb2.core.logevents import LogEvent, log_fields
-from polyb2.ledger.leases import Load, Worker
+from polyb2.ledger.rows import Load, Worker
 
 log = logging.getLogger(__name__)
 RENEWALS_A_LEASE = 4

@@ -1,0 +1,67 @@
+"""Retry while the database is busy: another process holds the ledger, or its disk is full. Wait, say so once, go on.
+
+A command waits half a minute for another process and for nothing else; a run sets a rule of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from polyb2.core.errors import LedgerBusyError, LedgerError
+from polyb2.core.logevents import LogEvent, log_fields
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Rule = Callable[[LedgerError, float], bool]
+"""True to try again after an error, given the seconds since the first one."""
+BUSY_S = 30.0
+_PAUSE_S = 0.5
+
+
+def while_busy(error: LedgerError, waited_s: float) -> bool:
+    """The rule of a command."""
+    return isinstance(error, LedgerBusyError) and waited_s < BUSY_S
+
+
+class BusyRetry:
+    """Tries again what the state of the ledger prevented."""
+
+    def __init__(self) -> None:
+        self.rule: Rule = while_busy
+        self._waiting: dict[object, LedgerError] = {}
+
+    @property
+    def problem(self) -> LedgerError | None:
+        """The error that is waited for now. Success beside it, as of reads while writes cannot, does not end it."""
+        return next(reversed(self._waiting.values()), None)
+
+    async def tried(self, once: Callable[[], Awaitable[T]]) -> T:
+        """The result of ``once``, however often it takes.
+
+        Raises:
+            LedgerError: waiting does not cure it, or the rule says that it lasted too long.
+        """
+        call, first_s = object(), 0.0
+        try:
+            while True:
+                try:
+                    result = await once()
+                except LedgerError as error:
+                    now_s = time.monotonic()
+                    first_s = first_s or now_s
+                    if not (error.may_pass and self.rule(error, now_s - first_s)):
+                        raise
+                    if not self._waiting:
+                        log.warning("waiting: %s", error, extra=log_fields(LogEvent.LEDGER_WAITING))
+                    self._waiting[call] = error
+                else:
+                    if self._waiting.pop(call, None) and not self._waiting:
+                        log.info("the ledger can be used again; going on", extra=log_fields(LogEvent.LEDGER_RESUMED))
+                    return result
+                await asyncio.sleep(_PAUSE_S)
+        finally:
+            self._waiting.pop(call, None)

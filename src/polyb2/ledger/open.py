@@ -1,0 +1,79 @@
+"""The way in: a URL becomes an open ledger. Nothing else knows the schemes of URLs, and nothing outside ``ledger/`` a path.
+
+The settings check a URL here at every command, so what a store needs is imported when it is opened.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from polyb2.clock import Clock
+from polyb2.core.scrub import escape
+
+if TYPE_CHECKING:
+    from polyb2.ledger.ledger import Ledger
+    from polyb2.ledger.rows import Finding
+
+_SQLITE = "sqlite:///"
+_EXAMPLE = "write sqlite:///data/polyb2.db"
+_SHOWN_MAX = 100
+
+
+async def open_ledger(
+    url: str, clock: Clock | None = None, *, read_only: bool = False, make_new: bool = True
+) -> Ledger:
+    """Open the ledger that a URL names; the one way in, and once in a process.
+
+    Args:
+        url: as :func:`check_url` takes it; a relative path is relative to the working directory.
+        clock: of this host.
+        read_only: cannot write, and makes no ledger.
+        make_new: make a ledger where there is none; else that is an empty one that is gone when it is closed.
+
+    Raises:
+        UsageError: the place is unusable, or holds something that is not a ledger for this version.
+        LedgerError: another process held the ledger for half a minute, or it cannot be used.
+    """
+    from polyb2.ledger.ledger import Ledger  # noqa: PLC0415 - see above
+    from polyb2.ledger.sqlite.store import open_store  # noqa: PLC0415
+
+    clock = clock or Clock()
+    return Ledger(await open_store(_path(url), clock, read_only=read_only, make_new=make_new), clock)
+
+
+def examine_place(url: str) -> list[Finding]:
+    """The checks of ``doctor`` that come before the ledger is opened."""
+    from polyb2.ledger.sqlite.checks import check_place  # noqa: PLC0415 - see above
+
+    return check_place(_path(url))
+
+
+def check_url(url: str) -> str:
+    """The URL, if a ledger can be there as far as the URL tells.
+
+    Raises:
+        ValueError: it cannot; in words for the user.
+    """
+    if url.startswith(("postgresql://", "postgres://")):
+        raise ValueError(f"PostgreSQL ledgers are not there yet: {_EXAMPLE}")
+    if not url.startswith(_SQLITE) or url == _SQLITE:
+        raise ValueError(f"{url.split('://', 1)[0][:_SHOWN_MAX]!r} is not a ledger URL: {_EXAMPLE}")
+    if words := _not_of_a_file(url.removeprefix(_SQLITE)):
+        raise ValueError(f"{words}: {_EXAMPLE}")
+    return url
+
+
+def _not_of_a_file(path: str) -> str:
+    """Words for what in a path means something else to other programs, and would become a part of a file's name here."""
+    if found := next((mark for mark in "?#" if mark in path), ""):
+        return f"holds {found!r}, and a ledger takes no parameters"
+    if path == ":memory:":
+        return "a ledger in memory would be gone with the process"
+    if path.startswith("~"):
+        return "begins with '~', which only a shell replaces"
+    return "holds control characters" if escape(path) != path else ""
+
+
+def _path(url: str) -> Path:
+    return Path(url.removeprefix(_SQLITE))

@@ -1,0 +1,261 @@
+"""One connection to the ledger, written by whole transactions, read in short ones.
+
+Invariants: one writing connection a process, and readers that are made from it (:meth:`SqliteStore.reader`); a write is one
+function run on aiosqlite's thread between BEGIN IMMEDIATE and COMMIT, so that no other task's statement can fall into it and
+cancelling the awaiting task never leaves half of it. Writes that come at the same time are made durable together
+(``group_commit.py``). No write begins, or is answered, unless the names still lead to the files that SQLite has open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import aiosqlite
+
+from polyb2.clock import Clock
+from polyb2.core.errors import LedgerBusyError, LedgerError, LedgerGoneError, UsageError
+from polyb2.failpoints import failpoint
+from polyb2.ledger.busy_retry import BusyRetry
+from polyb2.ledger.rows import Finding
+from polyb2.ledger.sqlite.checks import check_files
+from polyb2.ledger.sqlite.errors import translated
+from polyb2.ledger.sqlite.file_system import can_write_beside, find
+from polyb2.ledger.sqlite.files import OpenFiles, check_readable, make
+from polyb2.ledger.sqlite.group_commit import Batch, GroupCommit, Outcome, Shared, Work, run_batch
+from polyb2.ledger.sqlite.lock import FileLock, has_wal_reset_bug
+from polyb2.ledger.sqlite.open import connect, connect_to_nothing, find_damage, inspect
+from polyb2.ledger.sqlite.transaction import SqliteTransaction, reading
+
+T = TypeVar("T")
+W = TypeVar("W")
+Item = TypeVar("Item")
+WATCH_EVERY_S = 1.0
+"""How often an idle process looks whether its ledger is still there; a write looks each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a connection was opened on.
+
+    Attributes:
+        path: as the user names it.
+        clock: of the ledger.
+        lock: of its file.
+        exists: False where there is no ledger, and none was made.
+        files: those that are watched; None for a reader of its own, and for a ledger that does not exist.
+    """
+
+    path: Path
+    clock: Clock
+    lock: FileLock
+    exists: bool = True
+    files: OpenFiles | None = None
+
+
+class SqliteStore:
+    """An open ledger file, as :class:`~polyb2.ledger.store.Store`; use :func:`open_store`."""
+
+    def __init__(self, connection: aiosqlite.Connection, opened: Opened) -> None:
+        self.busy_retry = BusyRetry()
+        self.place = str(opened.path.absolute())
+        self.exists = opened.exists
+        self._connection = connection
+        self._opened, self._files = opened, opened.files
+        self._commits = GroupCommit(lambda batch: self._submit(self._transact, batch), self.busy_retry.tried)
+
+    async def write(self, name: str, work: Callable[[SqliteTransaction], T]) -> T:
+        return await self._write(name, work)
+
+    async def write_shared(
+        self, name: str, work: Callable[[SqliteTransaction, Sequence[Item]], list[T]], item: Item
+    ) -> T:
+        return await self._write(name, Shared(name, work, item))
+
+    async def _write(self, name: str, work: Work[T]) -> T:
+        failpoint(f"ledger.{name}.before")
+        result = await self._commits.write(work)
+        failpoint(f"ledger.{name}.after")
+        return result
+
+    async def read(self, work: Callable[[SqliteTransaction], T]) -> T:
+        return await self.busy_retry.tried(lambda: self._submit(self._read, work))
+
+    @property
+    def gone(self) -> LedgerGoneError | None:
+        return self._files.problem if self._files is not None else None
+
+    async def watch(self) -> NoReturn:
+        while True:
+            await self.busy_retry.tried(lambda: self._submit(self._look, None))
+            await asyncio.sleep(WATCH_EVERY_S)
+
+    async def examine(self) -> list[Finding]:
+        return check_files(self._opened.path)
+
+    async def reader(self) -> SqliteStore:
+        """A second connection to the same files, which cannot write; SQLite makes it, so that the first keeps its locks."""
+        if self._files is None:
+            return SqliteStore(await _connected(connect_to_nothing), self._opened)
+        connect_it = partial(_connect_beside, self._files, self._opened.lock)
+        return SqliteStore(await _connected(connect_it), self._opened)
+
+    async def close(self) -> None:
+        await self._commits.idle()
+        await self._submit(self._close, None)
+        await _finished(asyncio.ensure_future(self._connection.close()))
+
+    def _close(self, connection: sqlite3.Connection, _nothing: None) -> None:
+        # On the connection's own thread: a write ahead of it in the queue needs the same lock. Without the lock nothing is
+        # at stake: its holder has the ledger open, so that this is not the last connection and checkpoints nothing.
+        # Nothing of a ledger that is gone is made again, not even its lock.
+        if self.gone is None:
+            with suppress(LedgerError, UsageError), self._opened.lock.held():
+                connection.close()
+        connection.close()
+
+    async def _submit(self, run: Callable[[sqlite3.Connection, W], T], work: W) -> T:
+        # aiosqlite's public calls are one statement each; its thread takes any function (the minor version is pinned).
+        connection = self._connection
+        return await _finished(
+            asyncio.ensure_future(
+                connection._execute(run, connection._conn, work)  # type: ignore[no-untyped-call]  # noqa: SLF001
+            )
+        )
+
+    def _read(self, connection: sqlite3.Connection, work: Work[T]) -> T:
+        with translated(), reading(connection, self._opened.clock) as tx:
+            return work(tx)
+
+    def _transact(self, connection: sqlite3.Connection, batch: Batch) -> list[Outcome]:
+        lock, clock, files = self._opened.lock, self._opened.clock, self._files
+        if files is None:
+            with lock.held(), translated():
+                return run_batch(connection, clock, batch)
+        files.check()
+        with lock.held(), translated():
+            _check_whole(connection, files)
+            outcomes = run_batch(connection, clock, batch)
+            # What went into a file that was removed meanwhile is not durable, and must not be answered as if it were.
+            files.check()
+            files.note_sizes()
+            return outcomes
+
+    def _look(self, connection: sqlite3.Connection, _nothing: None) -> None:
+        files = self._files
+        if files is None:
+            return
+        files.check()
+        if files.has_shrunk():
+            with self._opened.lock.held(), translated():
+                _check_whole(connection, files)
+
+
+def _check_whole(connection: sqlite3.Connection, files: OpenFiles) -> None:
+    """Raise if the files are not those that SQLite has open, or have lost pages (LedgerGoneError)."""
+    files.check()
+    if files.has_shrunk():
+        if damage := find_damage(connection, files.real):
+            raise files.lost(f"{files.real} or its -wal was cut or overwritten ({damage})")
+        files.note_sizes()
+
+
+async def _finished(task: asyncio.Future[T]) -> T:
+    """The task's result; however often the caller is cancelled, the task ends before that goes on."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        # Retrieved, so that asyncio does not log "never retrieved"; the caller gets the CancelledError.
+        task.exception()
+        raise cancelled
+    return task.result()
+
+
+async def open_store(path: Path, clock: Clock, *, read_only: bool = False, make_new: bool = True) -> SqliteStore:
+    """Open the ledger at ``path``; a writer creates what is missing and brings the schema up to date.
+
+    This is the only way in: a further connection of the same process is a :meth:`SqliteStore.reader`.
+
+    Raises:
+        UsageError: the place is unusable, or the file is not a ledger that this version may touch.
+        LedgerError: another process held the ledger for half a minute, or the file cannot be used.
+    """
+    real = find(path)
+    if not read_only and (make_new or check_readable(real)):
+        make(real)
+    opened = Opened(path, clock, FileLock(real, needed=has_wal_reset_bug(), reading=read_only))
+    if not check_readable(real):
+        return SqliteStore(
+            await _connected(connect_to_nothing), replace(opened, lock=FileLock(real, needed=False), exists=False)
+        )
+    inspect(real)
+    if not read_only:
+        opened.lock.make()
+    files = OpenFiles(real)
+    open_it = partial(_connect, files, opened.lock, read_only=read_only)
+    connection = await BusyRetry().tried(lambda: _connected(open_it))
+    return SqliteStore(connection, opened if read_only else replace(opened, files=files))
+
+
+def _connect(files: OpenFiles, lock: FileLock, *, read_only: bool) -> sqlite3.Connection:
+    with _place_named(files.real):
+        if read_only:
+            return connect(files.real, lock, read_only=True)
+        files.begin()
+        # No other process closes the ledger as its last user while we have it open: the files stay as they are now.
+        return _kept_if(connect(files.real, lock, read_only=False), files.note)
+
+
+@contextmanager
+def _place_named(real: Path) -> Iterator[None]:
+    """Name the place where nothing can be written beside a ledger that SQLite cannot open: SQLite says only the latter.
+
+    Raises:
+        UsageError: so it is.
+    """
+    try:
+        yield
+    except LedgerError as error:
+        if isinstance(error, LedgerBusyError) or can_write_beside(real):
+            raise
+        raise UsageError(
+            f"the ledger {real} cannot be opened: uid {os.geteuid()} cannot write to its folder, and SQLite keeps files "
+            "beside a ledger even to read it; make the folder writable, or copy the ledger and set DATABASE_URL to the copy"
+        ) from error
+
+
+def _connect_beside(files: OpenFiles, lock: FileLock) -> sqlite3.Connection:
+    files.check()
+    return _kept_if(connect(files.real, lock, read_only=True), files.check)
+
+
+def _kept_if(connection: sqlite3.Connection, look: Callable[[], None]) -> sqlite3.Connection:
+    """The connection, once ``look`` found nothing wrong; else it is closed, and what ``look`` raised goes on."""
+    try:
+        look()
+    except BaseException:  # raised again; nothing else knows of the connection
+        connection.close()
+        raise
+    return connection
+
+
+async def _connected(connect: Callable[[], sqlite3.Connection]) -> aiosqlite.Connection:
+    connection = aiosqlite.Connection(connect, iter_chunk_size=64)
+    try:
+        return await connection
+    except BaseException:  # a cancellation as well; raised again
+        # Its thread tells the loop when it has ended, so the loop must not be gone before.
+        while connection._thread.is_alive():  # noqa: SLF001, ASYNC110 - a thread has no event to wait for
+            await asyncio.sleep(0.005)
+        raise

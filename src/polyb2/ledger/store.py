@@ -1,0 +1,81 @@
+"""The seam between the verbs and a database: what a store does for the ledger, and a transaction for a verb.
+
+A store keeps its own affairs: files, locks, connections, how writes are gathered, its clock. The verbs (``verbs/``) are plain
+functions over a :class:`Transaction` and name statements of ``sql/``, so that they are the same for every store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, Protocol, TypeVar
+
+from polyb2.core.errors import LedgerGoneError
+from polyb2.ledger.busy_retry import BusyRetry
+from polyb2.ledger.rows import Finding
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+Row = Mapping[str, Any]
+"""A row as the verbs read it; what leaves the ledger is typed (``rows.py``)."""
+
+
+class Transaction(Protocol):
+    """Named statements within one transaction. Lists among the parameters are passed as arrays."""
+
+    @property
+    def now_ms(self) -> int:
+        """The ledger's clock, epoch milliseconds; statements get it as ``:now_ms``."""
+
+    def run(self, name: str, /, **parameters: object) -> int:
+        """Run a statement; the number of rows that it changed."""
+
+    def row(self, name: str, /, **parameters: object) -> Row | None:
+        """The first row of a statement, or None."""
+
+    def rows(self, name: str, /, **parameters: object) -> list[Row]:
+        """All rows of a statement."""
+
+
+class Store(Protocol):
+    """A database that holds a ledger. Every method may raise LedgerError."""
+
+    @property
+    def place(self) -> str:
+        """Where the ledger is, in words for people; without secrets."""
+
+    @property
+    def exists(self) -> bool:
+        """False where there is no ledger and none was made: this is an empty one that is gone when it is closed."""
+
+    @property
+    def busy_retry(self) -> BusyRetry:
+        """The rule for a ledger that cannot be used just now."""
+
+    @property
+    def gone(self) -> LedgerGoneError | None:
+        """The error that says what became of the ledger, once that was noticed."""
+
+    async def write(self, name: str, work: Callable[[Transaction], T]) -> T:
+        """Run ``work`` as one write; all of it or nothing is in the ledger afterwards, and all of it is durable on return.
+
+        ``work`` may be run again from the beginning, so it changes nothing but the ledger. A cancelled caller withdraws a
+        write that has not begun; else the write ends before the cancellation goes on.
+        """
+
+    async def write_shared(self, name: str, work: Callable[[Transaction, Sequence[Item]], list[T]], item: Item) -> T:
+        """As :meth:`write`, where ``work`` may do several items of this name at once, with a result for each."""
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run ``work`` as one short read transaction on one state of the ledger."""
+
+    async def reader(self) -> Store:
+        """A second store on the same ledger that cannot write; it is closed before this one."""
+
+    async def watch(self) -> NoReturn:
+        """Look again and again whether the ledger is still there (LedgerGoneError)."""
+
+    async def examine(self) -> list[Finding]:
+        """The state of the place, for ``doctor``."""
+
+    async def close(self) -> None:
+        """Let what was submitted end, then close, whatever the ledger's state."""

@@ -1,0 +1,1 @@
+"""Plain functions over a transaction, by subject: one code for all stores."""

@@ -1,0 +1,118 @@
+"""What a ledger belongs to and remembers: its binding to a pair, facts, notices that the owner got, what a watch follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from datetime import date
+
+from polyb2.core.errors import UsageError
+from polyb2.ledger.rows import DISCOVERED, FULL_LISTING, FULL_LISTING_DAY, TARGET_ETAGS, Binding
+from polyb2.ledger.store import Transaction
+
+NOTICES_KEPT_MS = 90 * 24 * 3600 * 1000
+"""A notice older than this may be sent again; nothing older than a month is looked at."""
+
+
+def bound_to(tx: Transaction) -> Binding | None:
+    """The pair that the ledger was first used with, or None for a new one."""
+    values = [fact(tx, field.name) for field in fields(Binding)]
+    return None if None in values else Binding(*map(str, values))
+
+
+def bind(tx: Transaction, wanted: Binding) -> None:
+    """Bind a ledger that has no files yet and owes no abort, or check a bound one.
+
+    Raises:
+        UsageError: the ledger belongs to another pair.
+    """
+    if check(tx, wanted):
+        return
+    _write(tx, wanted)
+    for name in (TARGET_ETAGS, FULL_LISTING, FULL_LISTING_DAY, DISCOVERED):
+        remember(tx, name, None)
+    for statement in ("listings_forget_all", "held_forget_all", "followed_forget_all"):
+        tx.run(statement)
+
+
+def check(tx: Transaction, wanted: Binding) -> bool:
+    """True if the ledger is bound to this pair; False where it is free to be.
+
+    Raises:
+        UsageError: the ledger belongs to another pair.
+    """
+    bound = bound_to(tx)
+    obliged = tx.row("has_obligations")
+    if bound is None or (bound != wanted and obliged is not None and not obliged["found"]):
+        return False
+    for field in fields(Binding):
+        ours, theirs = getattr(bound, field.name), getattr(wanted, field.name)
+        if ours != theirs:
+            what = field.name.replace("_", " ")
+            raise UsageError(
+                f"this ledger belongs to the {what} {ours!r}, the settings name {theirs!r}: set DATABASE_URL to another "
+                "file, or run polyb2 rebind if the same service only has a new endpoint"
+            )
+    return True
+
+
+def rebind(tx: Transaction, wanted: Binding) -> None:
+    """Write the new endpoints into a bound ledger.
+
+    Raises:
+        UsageError: a bucket or the prefix differs: that is another mirror, not a new name.
+    """
+    bound = bound_to(tx)
+    for name in ("source_bucket", "target_bucket", "target_prefix"):
+        if bound is not None and getattr(bound, name) != getattr(wanted, name):
+            raise UsageError(
+                f"the {name.replace('_', ' ')} differs ({getattr(bound, name)!r} in the ledger, {getattr(wanted, name)!r} "
+                "in the settings): only an endpoint can be renamed; use another DATABASE_URL for another mirror"
+            )
+    _write(tx, wanted)
+
+
+def _write(tx: Transaction, wanted: Binding) -> None:
+    for field in fields(Binding):
+        remember(tx, field.name, getattr(wanted, field.name))
+
+
+def fact(tx: Transaction, name: str) -> str | None:
+    row = tx.row("fact_get", name=name)
+    return None if row is None else str(row["value"])
+
+
+def remember(tx: Transaction, name: str, value: str | None) -> None:
+    """Keep a fact; None forgets it."""
+    if value is None:
+        tx.run("fact_delete", name=name)
+    else:
+        tx.run("fact_set", name=name, value=value)
+
+
+def new_notices(tx: Transaction, names: Iterable[str]) -> set[str]:
+    """Those of the names that the owner was not notified of."""
+    return {name for name in names if tx.row("notice_get", name=name) is None}
+
+
+def note_notices(tx: Transaction, names: Iterable[str]) -> None:
+    """Keep what the owner was notified of, so that neither the next cycle nor a restart says it again."""
+    for name in names:
+        tx.run("notice_set", name=name)
+    tx.run("notices_prune", kept_ms=NOTICES_KEPT_MS)
+
+
+def forget_notices(tx: Transaction, prefix: str) -> int:
+    """Let what begins with ``prefix`` be sent again."""
+    return tx.run("notices_forget", after=prefix, before=f"{prefix}\U0010ffff")
+
+
+def followed(tx: Transaction) -> Mapping[str, date]:
+    """The first date that a watch ever looked at, by dataset."""
+    return {row["dataset"]: date.fromisoformat(row["since"]) for row in tx.rows("followed")}
+
+
+def follow(tx: Transaction, datasets: Iterable[str], since: date) -> None:
+    """Note that a watch looked at these datasets from ``since`` on."""
+    for dataset in datasets:
+        tx.run("followed_set", dataset=dataset, since=since.isoformat())
