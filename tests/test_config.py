@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
 from polyb2.config import Settings, default_worker_id, load_settings
+from polyb2.config.settings import entries
 from polyb2.core.errors import UsageError
 from polyb2.core.prices import DEFAULT_PRICES
 from polyb2.core.schedule import Schedule, Window
@@ -32,9 +33,9 @@ SECRETS = [
 REQUIRED = ["POLYGON_S3_ACCESS_KEY_ID", "POLYGON_S3_SECRET_ACCESS_KEY", "B2_KEY_ID", "B2_APPLICATION_KEY"]
 REQUIRED += ["B2_BUCKET_NAME", "B2_ENDPOINT_URL"]
 DEFAULTS: dict[str, object] = {
-    **dict.fromkeys(["polygon_s3_access_key_id", "polygon_s3_secret_access_key"]),
-    **dict.fromkeys(["massive_s3_access_key_id", "massive_s3_secret_access_key"]),
-    **dict.fromkeys(["b2_key_id", "b2_application_key", "b2_bucket_name", "b2_endpoint_url", "polyb2_part_size"]),
+    **dict.fromkeys(["polygon_s3_access_key_id", "b2_key_id", "b2_bucket_name", "b2_endpoint_url"], ""),
+    **dict.fromkeys(["polygon_s3_secret_access_key", "b2_application_key"], SecretStr("")),
+    "polyb2_part_size": None,
     "polygon_s3_endpoint_url": "https://files.massive.com",
     "polygon_s3_bucket": "flatfiles",
     "b2_region": "us-east-1",
@@ -42,7 +43,7 @@ DEFAULTS: dict[str, object] = {
     "database_url": "sqlite:///data/polyb2.db",
     "log_level": "INFO",
     "polyb2_log_format": "text",
-    "polyb2_datasets": ["us_stocks_sip/day_aggs_v1", "us_options_opra/day_aggs_v1"],
+    "polyb2_datasets": ("us_stocks_sip/day_aggs_v1", "us_options_opra/day_aggs_v1"),
     "polyb2_concurrency": 32,
     "polyb2_max_retries": 2,
     "polyb2_part_tries": 10,
@@ -64,8 +65,13 @@ DEFAULTS: dict[str, object] = {
 }
 
 
-def values(found: Settings) -> dict[str, object]:
-    return {name: getattr(found, name) for name in Settings.model_fields if name != "worker_id"}
+def values(found: Settings) -> dict[str, Any]:
+    """Every setting by the name of its variable, in lower case."""
+    return {entry.variable.name.lower(): entry.value(found) for entry in entries()}
+
+
+def but_worker_id(found: Settings) -> dict[str, Any]:
+    return {name: value for name, value in values(found).items() if name != "worker_id"}
 
 
 def told(**overrides: Any) -> list[str]:
@@ -83,7 +89,7 @@ def dotenv(**settings: str) -> None:
 
 
 def test_the_defaults_are_the_contracts() -> None:
-    assert values(load_settings()) == DEFAULTS
+    assert but_worker_id(load_settings()) == DEFAULTS
 
 
 @pytest.mark.parametrize(
@@ -98,23 +104,23 @@ def test_the_command_line_wins_over_the_environment_over_dotenv_over_the_default
         dotenv(POLYB2_CONCURRENCY=str(in_dotenv))
     if in_environment is not None:
         monkeypatch.setenv("POLYB2_CONCURRENCY", str(in_environment))
-    assert load_settings(polyb2_concurrency=on_command_line).polyb2_concurrency == value
+    assert load_settings(polyb2_concurrency=on_command_line).run.concurrency == value
 
 
 @pytest.mark.parametrize("name", sorted(set(DEFAULTS) - {"b2_key_prefix", "polyb2_http_addr"}))
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name.upper(), "")
-    assert getattr(load_settings(), name) == DEFAULTS[name]
+    assert values(load_settings())[name] == DEFAULTS[name]
 
 
 def test_an_empty_http_address_turns_the_page_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYB2_HTTP_ADDR", "")
-    assert load_settings().polyb2_http_addr == ""
+    assert load_settings().page.address == ""
 
 
 def test_what_dotenv_holds_for_others_is_ignored() -> None:
     dotenv(SOMEBODY_ELSES="1", LOG_LEVEL="debug")
-    assert load_settings().log_level == "DEBUG"
+    assert load_settings().log.level == "DEBUG"
 
 
 # -- the keys of the source, by both names -----------------------------------------------------------------------------
@@ -126,20 +132,20 @@ def test_the_source_keys_are_taken_by_the_old_and_the_new_name(monkeypatch: pyte
     monkeypatch.setenv(f"{vendor}_S3_SECRET_ACCESS_KEY", "secret")
     settings = load_settings()
     settings.require_remote(target=False)
-    assert settings.polygon_s3_access_key_id == "id"
-    assert settings.polygon_s3_secret_access_key == SecretStr("secret")
+    assert settings.source.access_key_id == "id"
+    assert settings.source.secret_access_key == SecretStr("secret")
 
 
 def test_the_ancestors_name_comes_first_where_both_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYGON_S3_ACCESS_KEY_ID", "old")
     monkeypatch.setenv("MASSIVE_S3_ACCESS_KEY_ID", "new")
-    assert load_settings().polygon_s3_access_key_id == "old"
+    assert load_settings().source.access_key_id == "old"
 
 
 def test_the_environment_wins_over_dotenv_by_either_name(monkeypatch: pytest.MonkeyPatch) -> None:
     dotenv(POLYGON_S3_ACCESS_KEY_ID="from-dotenv")
     monkeypatch.setenv("MASSIVE_S3_ACCESS_KEY_ID", "from-environment")
-    assert load_settings().polygon_s3_access_key_id == "from-environment"
+    assert load_settings().source.access_key_id == "from-environment"
 
 
 def test_missing_keys_are_all_named_at_once() -> None:
@@ -169,12 +175,12 @@ def test_missing_keys_are_all_named_at_once() -> None:
     ],
 )
 def test_an_endpoint_is_a_scheme_and_a_host(setting: str, given: str, endpoint: str) -> None:
-    assert getattr(load_settings(**{setting: given}), setting) == endpoint
+    assert values(load_settings(**{setting: given}))[setting] == endpoint
 
 
 def test_ancestor_an_endpoint_without_a_scheme_is_https(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("B2_ENDPOINT_URL", HOST)
-    assert load_settings().b2_endpoint_url == f"https://{HOST}"
+    assert load_settings().target.endpoint_url == f"https://{HOST}"
 
 
 @pytest.mark.parametrize("setting", ["b2_endpoint_url", "polygon_s3_endpoint_url"])
@@ -216,7 +222,7 @@ def test_what_is_no_endpoint_or_would_send_keys_in_the_clear_is_one_line(setting
     ],
 )
 def test_the_region_comes_from_the_host_of_b2(endpoint: str | None, given: str | None, region: str) -> None:
-    assert load_settings(b2_endpoint_url=endpoint, b2_region=given).b2_region == region
+    assert load_settings(b2_endpoint_url=endpoint, b2_region=given).target.region == region
 
 
 @pytest.mark.parametrize(
@@ -224,7 +230,7 @@ def test_the_region_comes_from_the_host_of_b2(endpoint: str | None, given: str |
     [("", ""), ("mirror", "mirror/"), ("mirror/", "mirror/"), ("a/b//", "a/b/"), ("a é", "a é/")],
 )
 def test_a_key_prefix_is_empty_or_ends_in_one_slash(given: str, prefix: str) -> None:
-    assert load_settings(b2_key_prefix=given).b2_key_prefix == prefix
+    assert load_settings(b2_key_prefix=given).target.key_prefix == prefix
 
 
 @pytest.mark.parametrize(
@@ -240,7 +246,7 @@ async def test_the_ledgers_path_is_relative_unless_it_has_a_fourth_slash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, path: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ledger = await open_ledger(load_settings(database_url=f"sqlite:///{name.format(tmp_path)}").database_url)
+    ledger = await open_ledger(load_settings(database_url=f"sqlite:///{name.format(tmp_path)}").ledger.url)
     await ledger.close()
     assert (ledger.place, (tmp_path / path).is_file()) == (str(tmp_path / path), True)
 
@@ -260,7 +266,7 @@ def test_another_ledger_is_refused_without_repeating_a_password(url: str) -> Non
 
 
 def test_ancestor_no_two_processes_are_called_worker_1() -> None:
-    names = {default_worker_id() for _ in range(20)} | {load_settings().worker_id for _ in range(20)}
+    names = {default_worker_id() for _ in range(20)} | {load_settings().ledger.worker_id for _ in range(20)}
     assert len(names) == 40
 
 
@@ -291,28 +297,30 @@ def test_ancestor_no_two_processes_are_called_worker_1() -> None:
         ("polyb2_http_addr", "*:9750", "*:9750"),
         ("polyb2_http_addr", "mirror.lan:9750", "mirror.lan:9750"),
         ("polyb2_http_addr", "[fe80::1%eth0]:9750", "[fe80::1%eth0]:9750"),
-        ("polyb2_datasets", "us_stocks_sip/*, */day_aggs_v1,", ["us_stocks_sip/*", "*/day_aggs_v1"]),
+        ("polyb2_datasets", "us_stocks_sip/*, */day_aggs_v1,", ("us_stocks_sip/*", "*/day_aggs_v1")),
         ("polyb2_notify_urls", "a, b", [SecretStr("a"), SecretStr("b")]),
     ],
 )
 def test_a_setting_is_read_with_its_unit(monkeypatch: pytest.MonkeyPatch, name: str, text: str, value: object) -> None:
     monkeypatch.setenv(name.upper(), text)
-    assert getattr(load_settings(), name) == value
+    assert values(load_settings())[name] == value
 
 
 def test_ancestor_the_datasets_are_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYB2_DATASETS", "us_indices/*,global_crypto/trades_v1")
-    assert load_settings().datasets == ("us_indices/*", "global_crypto/trades_v1")
+    assert load_settings().discovery.datasets == ("us_indices/*", "global_crypto/trades_v1")
 
 
 def test_a_dataset_named_twice_is_one() -> None:
-    assert load_settings(polyb2_datasets="a/b,a/b,c/d").datasets == ("a/b", "c/d")
+    assert load_settings(polyb2_datasets="a/b,a/b,c/d").discovery.datasets == ("a/b", "c/d")
 
 
 def test_a_list_of_nothing_never_means_every_dataset() -> None:
     assert told(polyb2_datasets=",")
 
 
+OPTIONS = {"POLYB2_CONCURRENCY": "--concurrency", "POLYB2_MAX_BANDWIDTH": "--max-bandwidth"}
+OPTIONS |= {"POLYB2_DATASETS": "--dataset", "POLYB2_LOG_FORMAT": "--log-format"}
 WRONG = {
     "POLYB2_PART_SIZE": ["9" * 5000, "4MiB", "6GB", "big", "-1", "inf", "nan", "\uff11\uff12MiB"],
     "POLYB2_MAX_BANDWIDTH": [
@@ -394,7 +402,51 @@ def test_a_wrong_setting_is_one_line_that_begins_with_its_name(
 @given(st.sets(st.sampled_from(sorted(WRONG)), min_size=1))
 def test_all_wrong_settings_are_told_at_once(names: set[str]) -> None:
     lines = told(**{name.lower(): WRONG[name][0] for name in names})
-    assert sorted(line.split(":")[0] for line in lines) == sorted(names)
+    assert sorted(line.split(":")[0] for line in lines) == sorted(OPTIONS.get(name, name) for name in names)
+
+
+@pytest.mark.parametrize(("name", "option"), sorted(OPTIONS.items()))
+def test_a_wrong_option_is_named_as_the_option_that_was_written(
+    monkeypatch: pytest.MonkeyPatch, name: str, option: str
+) -> None:
+    value = WRONG[name][0]
+    monkeypatch.setenv(name, value)
+    (line,) = told()
+    (same,) = told(**{name.lower(): value})
+    assert (line.partition(": ")[0], same) == (name, line.replace(name, option, 1))
+
+
+def test_a_wrong_value_is_named_by_the_variable_that_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    dotenv(POLYGON_S3_ACCESS_KEY_ID="a b")
+    assert told()[0].startswith("POLYGON_S3_ACCESS_KEY_ID: ")
+    monkeypatch.setenv("MASSIVE_S3_ACCESS_KEY_ID", "a b")
+    assert told()[0].startswith("MASSIVE_S3_ACCESS_KEY_ID: ")
+
+
+@pytest.mark.parametrize(
+    "names", [["Polyb2_Concurrency", "POLYB2_CONCURRENCY"], ["POLYB2_CONCURRENCY", "polyb2_concurrency"]]
+)
+def test_a_name_in_upper_case_wins_in_whatever_order_they_come(
+    monkeypatch: pytest.MonkeyPatch, names: list[str]
+) -> None:
+    for name in names:
+        monkeypatch.setenv(name, "3" if name.isupper() else "0")
+    assert load_settings().run.concurrency == 3
+    for name in names:
+        monkeypatch.delenv(name)
+    dotenv(**{name: "3" if name.isupper() else "0" for name in names})
+    assert load_settings().run.concurrency == 3
+
+
+@settings(max_examples=100)
+@given(st.sampled_from([name for name in DEFAULTS if name != "polyb2_prices"]), st.text(min_size=1, max_size=40))
+def test_no_words_of_a_library_reach_the_user(name: str, text: str) -> None:
+    try:
+        load_settings(**{name: text})
+    except UsageError as error:
+        words = str(error).partition(": ")[2]
+        assert not re.search(r"Input|should|Value error|valid (string|integer|number)|literal|invalid|IPv6", words)
+        assert words != "is not a value of this setting"
 
 
 @pytest.mark.parametrize("name", ["polyb2_max_bandwidth", "polyb2_max_plan_bytes"])
@@ -441,35 +493,16 @@ def test_keys_within_an_endpoint_are_refused_without_repeating_them() -> None:
 def test_a_price_that_cannot_be_read_is_told_to_those_who_ask_for_it() -> None:
     settings = load_settings(polyb2_prices="storage=cheap")
     with pytest.raises(UsageError, match=r"^POLYB2_PRICES: 'storage=cheap' is not a price: write storage=6\.95"):
-        _ = settings.prices
+        _ = settings.discovery.prices
 
 
 # -- .env.example ------------------------------------------------------------------------------------------------------
 
 
-def example() -> dict[str, tuple[bool, str, str]]:
-    """The settings of ``.env.example``: whether commented out, the value, and the line above."""
-    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
-    found = {}
-    for above, line in zip(["", *lines], lines, strict=False):
-        if match := re.fullmatch(r"(#?)([A-Z][A-Z0-9_]*)=(.*)", line):
-            assert match[2] not in found, f"{match[2]} is there twice"
-            found[match[2]] = (match[1] == "#", match[3], above)
-    return found
-
-
-def test_the_example_lists_every_setting_of_the_code_and_no_other() -> None:
-    assert set(example()) == {name.upper() for name in Settings.model_fields}
-
-
-def test_the_example_explains_each_setting_and_asks_only_for_what_is_needed() -> None:
-    assert [name for name, (_, _, above) in example().items() if not above.startswith("# ")] == []
-    assert [name for name, (commented, _, _) in example().items() if not commented] == REQUIRED
-
-
-def test_the_values_of_the_example_are_the_defaults_of_the_code() -> None:
-    dotenv(**{name: value for name, (_, value, _) in example().items()})
-    assert values(load_settings()) == DEFAULTS
-    unset = {name for name, (_, value, _) in example().items() if not value}
-    without_default = {name.upper() for name, value in DEFAULTS.items() if value in (None, "", [])}
-    assert unset == without_default | {"B2_REGION", "WORKER_ID"}
+def test_the_example_asks_for_what_is_required_and_its_other_values_are_the_defaults() -> None:
+    text = EXAMPLE.read_text(encoding="utf-8")
+    assert re.findall(r"^([A-Z0-9_]+)=", text, re.MULTILINE) == REQUIRED
+    given = dict(re.findall(r"^#?([A-Z0-9_]+)=(.*)$", text, re.MULTILINE))
+    assert set(given) >= {name.upper() for name in DEFAULTS}
+    dotenv(**given)
+    assert but_worker_id(load_settings()) == DEFAULTS

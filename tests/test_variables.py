@@ -64,8 +64,8 @@ def test_every_setting_is_the_same_with_what_tools_leave_around_it(
 def test_a_value_of_white_space_alone_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("B2_KEY_ID", " \n")
     monkeypatch.setenv("B2_KEY_PREFIX", '" "')
-    assert load_settings().b2_key_id is None
-    assert load_settings().b2_key_prefix == ""
+    assert load_settings().target.key_id == ""
+    assert load_settings().target.key_prefix == ""
 
 
 # -- .env --------------------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def _loop() -> None:
 def test_a_dotenv_that_cannot_be_used_is_passed_over_with_a_word(make: Callable[[], None], trouble: str) -> None:
     make()
     assert of_dotenv().trouble == trouble
-    assert load_settings(b2_key_id="elsewhere").log_level == "INFO"
+    assert load_settings(b2_key_id="elsewhere").log.level == "INFO"
     assert setting_notices() == [trouble] * bool(trouble)
 
 
@@ -126,14 +126,14 @@ def test_lines_that_are_none_are_said_as_every_warning_is(capfd: pytest.CaptureF
     Path(".env").write_text("garbage line\nLOG_LEVEL: x\nB2_KEY_PREFIX=mirror/\n" + "no line\n" * 20, encoding="utf-8")
     (line,) = setting_notices()
     assert line == ".env: passed over what is not NAME=value, in line 1, 2, 4, 5, 6, 7, 8, 9, 10, 11 and others"
-    assert load_settings().b2_key_prefix == "mirror/"
+    assert load_settings().target.key_prefix == "mirror/"
     assert capfd.readouterr().err == ""
 
 
 def test_a_dotenv_that_begins_with_a_byte_order_mark_is_read() -> None:
     Path(".env").write_bytes(b"\xef\xbb\xbfLOG_LEVEL=debug\r\nB2_KEY_PREFIX='mirror/'\r\n")
     settings = load_settings()
-    assert (settings.log_level, settings.b2_key_prefix) == ("DEBUG", "mirror/")
+    assert (settings.log.level, settings.target.key_prefix) == ("DEBUG", "mirror/")
 
 
 @needs_root
@@ -144,9 +144,9 @@ def test_a_dotenv_that_a_stranger_put_into_an_open_folder_is_not_believed(tmp_pa
     if planted == "link":
         Path(".env").symlink_to(target)
     os.chown(".env", STRANGER, STRANGER, follow_symlinks=False)
-    assert load_settings().log_level == "DEBUG"
+    assert load_settings().log.level == "DEBUG"
     tmp_path.chmod(0o1777)
-    assert load_settings().log_level == "INFO"
+    assert load_settings().log.level == "INFO"
     assert of_dotenv().trouble == (
         f".env is passed over: user {STRANGER} put it into a folder that everybody can write to"
     )

@@ -1,21 +1,19 @@
 """The ``polyb2`` command, and ``python -m polyb2``: from the start of the process to its end."""
 
-import gc
 import os
 import signal
 import sys
 from contextlib import suppress
-from typing import NoReturn
 
-from polyb2.inherited import put_right
+from polyb2.process import begin_loading, put_right
 from polyb2.signals import STOPPING, answering
 
 
 def main() -> None:
-    """Load the program without looking for garbage, which begins in ``cli/loop.py``, and run the command line."""
-    gc.disable()
+    """Load the program and run the command line."""
+    begin_loading()
     put_right()
-    # pydantic would look for them in every installed package; and none is to see the settings, which hold the keys.
+    # pydantic would look for plugins in every installed package; and none is to see the settings, which hold the keys.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     stops: list[int] = []
     # A container's first process would not even hear of a signal without a handler; an interrupt would show a traceback.
@@ -28,14 +26,10 @@ def main() -> None:
     except SystemExit as end:
         if not isinstance(end.code, int):
             raise
-        _leave(end.code)
-
-
-def _leave(code: int) -> NoReturn:
-    """End the process at once: output and ledger are safe, and freeing all that a run loads takes tenths of a second."""
-    with suppress(OSError):
-        sys.stderr.flush()
-    os._exit(code)
+        with suppress(OSError):
+            sys.stderr.flush()
+        # At once: output and ledger are safe, and freeing all that a run loads takes tenths of a second.
+        os._exit(end.code)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ second signal, at least a second later, stops at once.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import signal
 from collections.abc import Callable, Iterator
@@ -40,11 +39,10 @@ from polyb2.flow.run.settle import Settlement, SettlementRules
 from polyb2.flow.transfer.leftovers import abort_all_abandoned
 from polyb2.notify.run_notifier import ObservedRun, notifying
 from polyb2.opening import open_mirror
+from polyb2.process import spared_collector
 from polyb2.signals import STOPPING, answering
 
 log = logging.getLogger(__name__)
-YOUNG_OBJECTS = 10_000
-"""Net allocations before the collector runs: 0.5 MB or so."""
 DISCOVER_AGAIN_FIRST_S = 5.0
 DISCOVER_AGAIN_LIMIT_S = 60.0
 GONE_SHOWN_S = 2.0
@@ -93,13 +91,13 @@ async def run(
     """
     settings = _fitting(settings)
     async with open_mirror(settings, clock, timing=timing) as mirror:
-        with _spared_collector():
+        with spared_collector():
             return await _Run(settings, options, mirror).supervise()
 
 
 def _fitting(settings: Settings) -> Settings:
     """The settings, with no more slots than the limit of open files allows once it is raised as far as possible."""
-    files, wanted = descriptors.raise_limit(), settings.polyb2_concurrency
+    files, wanted = descriptors.raise_limit(), settings.run.concurrency
     streams = descriptors.slots_that_fit(files)
     if wanted <= streams:
         return settings
@@ -108,21 +106,7 @@ def _fitting(settings: Settings) -> Settings:
         "for all of them raise the limit (ulimit -n)",
         files, streams, wanted,
     )  # fmt: skip
-    return settings.model_copy(update={"polyb2_concurrency": streams})
-
-
-@contextmanager
-def _spared_collector() -> Iterator[None]:
-    """Keep the garbage collector from scanning all modules again and again."""
-    thresholds = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
+    return settings.changed(polyb2_concurrency=streams)
 
 
 class _Run:
@@ -140,40 +124,40 @@ class _Run:
             Side.SOURCE: partial(probe_reading, mirror.source),
             Side.TARGET: partial(probe_listing, mirror.target),
         }
-        timing, give_up_s = mirror.timing, settings.polyb2_give_up
+        timing, give_up_s = mirror.timing, settings.run.give_up_s
         diagnosis = Diagnosis(probes, timing)
         self._breaker = CircuitBreaker(diagnosis, timing, give_up_s=give_up_s, for_ever=options.watch)
         self._pool = self._new_pool(diagnosis)
         self._watch = Watch(
-            mirror, self._datasets(), options.consent, settings.polyb2_poll_interval, self._pool.wake.set
+            mirror, self._datasets(), options.consent, settings.discovery.poll_interval_s, self._pool.wake.set
         )
         mirror.ledger.retry_while(self._waits_for_ledger)
 
     def _datasets(self) -> tuple[str, ...]:
         """The datasets of the watch: those of the command line, which replace those of the settings."""
         chosen = self._options.selection.datasets if self._options.selection else ()
-        return chosen or self._settings.datasets
+        return chosen or self._settings.discovery.datasets
 
     def _new_pool(self, diagnosis: Diagnosis) -> Pool:
         settings, mirror = self._settings, self._mirror
         consent = self._options.consent
         agreed_bytes = None if consent.given else consent.max_bytes
-        rules = SettlementRules(settings.polyb2_max_retries, settings.polyb2_retry_base, agreed_bytes)
-        lease = Lease(mirror.ledger, settings.worker_id, settings.polyb2_lease_seconds)
+        rules = SettlementRules(settings.run.max_retries, settings.run.retry_base_s, agreed_bytes)
+        lease = Lease(mirror.ledger, settings.ledger.worker_id, settings.ledger.lease_s)
         return Pool(
             mirror,
             lease,
             self._breaker,
             Settlement(mirror, lease.check, self._breaker, diagnosis, rules),
             lambda: self._discovering,
-            drain_s=settings.polyb2_drain_seconds,
+            drain_s=settings.run.drain_s,
             limit=self._options.limit,
         )
 
     async def supervise(self) -> RunResult:
         self._options.on_start(self._mirror, self._breaker)
-        settings, streams = self._settings, self._settings.polyb2_concurrency
-        started = {"worker_id": settings.worker_id, "concurrency": streams, "watch": self._options.watch}
+        settings, streams = self._settings, self._settings.run.concurrency
+        started = {"worker_id": settings.ledger.worker_id, "concurrency": streams, "watch": self._options.watch}
         extra = log_fields(LogEvent.RUN_STARTED, version=__version__, **started)
         log.info("polyb2 %s, %d streams, ledger %s", __version__, streams, self._mirror.ledger.place, extra=extra)
         began_s = asyncio.get_running_loop().time()
@@ -218,7 +202,7 @@ class _Run:
     async def _show_that_ledger_is_gone(self) -> None:
         """Let probes of ``/readyz`` see the reason before the process ends; a signal ends the wait."""
         error = self._mirror.ledger.gone
-        if error is None or not self._settings.polyb2_http_addr:
+        if error is None or not self._settings.page.address:
             return
         log.error("stopping, as the ledger is gone", extra=log_fields(LogEvent.LEDGER_GONE))
         with suppress(TimeoutError):
@@ -253,7 +237,7 @@ class _Run:
             AccountStoppedError: it lasted longer than ``POLYB2_GIVE_UP``.
         """
         loop = asyncio.get_running_loop()
-        give_up_s, wait_s = loop.time() + self._settings.polyb2_give_up, DISCOVER_AGAIN_FIRST_S
+        give_up_s, wait_s = loop.time() + self._settings.run.give_up_s, DISCOVER_AGAIN_FIRST_S
         while True:
             try:
                 return await discover(Discovery(self._mirror, selection), self._options.consent, self._pool.wake.set)
@@ -262,7 +246,7 @@ class _Run:
                     raise
                 left_s = give_up_s - loop.time()
                 if left_s <= 0:
-                    waited = format_duration(self._settings.polyb2_give_up)
+                    waited = format_duration(self._settings.run.give_up_s)
                     raise AccountStoppedError(f"gave up after {waited}: {error}") from None
                 log.warning("discovery failed, the next try is in %s: %s", format_duration(wait_s), error)
             await asyncio.sleep(min(wait_s, left_s))
@@ -284,18 +268,18 @@ class _Run:
         """Tell if the run goes on: a ledger that is busy or full ends it no sooner than an outage of a side does."""
         if self._mirror.draining.is_set():
             return waited_s < STOPPING_LEDGER_S
-        return self._options.watch or waited_s < self._settings.polyb2_give_up
+        return self._options.watch or waited_s < self._settings.run.give_up_s
 
     def _serving(self) -> AbstractAsyncContextManager[None]:
         """Serve health, metrics and the page; loading them takes 4 MB and a tenth of the start, saved if they are off."""
         settings = self._settings
-        if not settings.polyb2_http_addr:
+        if not settings.page.address:
             return nullcontext()
         from polyb2.web.server import serve  # noqa: PLC0415
         from polyb2.web.snapshot import Observed  # noqa: PLC0415
 
         observed = Observed(self._mirror, self._datasets(), lambda: self._discovering, self._problems)
-        return serve(settings.polyb2_http_addr, observed, settings.polyb2_http_hosts)
+        return serve(settings.page.address, observed, settings.page.hosts)
 
     def _problems(self) -> list[str]:
         ledger = self._mirror.ledger
@@ -311,7 +295,7 @@ class _Run:
         for task in self._beside:
             task.cancel()
         if self._result.signal is None:
-            drain_s = self._settings.polyb2_drain_seconds
+            drain_s = self._settings.run.drain_s
             extra = log_fields(LogEvent.RUN_STOPPING, signal=number, seconds=drain_s)
             log.info("stopping: running parts may end within %.0f s", drain_s, extra=extra)
             self._mirror.draining.set()

@@ -33,11 +33,11 @@ SOURCE_REGION = "us-east-1"
 def binding_of(settings: Settings) -> Binding:
     """The pair that a ledger used with these settings belongs to."""
     return Binding(
-        settings.polygon_s3_endpoint_url,
-        settings.polygon_s3_bucket,
-        settings.b2_endpoint_url or "",
-        settings.b2_bucket_name or "",
-        settings.b2_key_prefix,
+        settings.source.endpoint_url,
+        settings.source.bucket,
+        settings.target.endpoint_url,
+        settings.target.bucket,
+        settings.target.key_prefix,
     )
 
 
@@ -52,26 +52,26 @@ async def open_mirror(
     """
     settings.require_remote()
     async with AsyncExitStack() as stack:
-        ledger = await open_ledger(settings.database_url, clock, read_only=read_only)
+        ledger = await open_ledger(settings.ledger.url, clock, read_only=read_only)
         stack.push_async_callback(ledger.close)
         await (ledger.check_binding if read_only else ledger.bind)(binding_of(settings))
-        policy = RequestPolicy(settings.polyb2_part_tries, timing.retry_first_s, limit_s=timing.retry_limit_s)
+        policy = RequestPolicy(settings.run.part_tries, timing.retry_first_s, limit_s=timing.retry_limit_s)
         meters, traffic = Meters(), Traffic()
         yield Mirror(
             source=await stack.enter_async_context(open_source(settings, policy, meters, traffic)),
             target=await stack.enter_async_context(open_target(settings, policy, meters, traffic)),
             ledger=ledger,
             part_etags=await PartEtags.known(ledger),
-            slots=Slots(settings.polyb2_concurrency, traffic),
+            slots=Slots(settings.run.concurrency, traffic),
             meters=meters,
             timing=timing,
             bandwidth=_bandwidth(settings, ledger.clock),
-            part_bytes=settings.polyb2_part_size,
+            part_bytes=settings.run.part_bytes,
         )
 
 
 def _bandwidth(settings: Settings, clock: Clock) -> Bandwidth:
-    schedule = settings.polyb2_max_bandwidth
+    schedule = settings.limits.bandwidth
     zone = time_zone(schedule.zone)
     if schedule.windows and schedule.zone is None and (unknown := unknown_local_zone()):
         log.warning("TZ=%s is not a known time zone: POLYB2_MAX_BANDWIDTH uses UTC", unknown)
@@ -83,19 +83,18 @@ async def open_source(
     settings: Settings, policy: RequestPolicy, meters: Meters | None = None, traffic: Traffic | None = None
 ) -> AsyncIterator[Source]:
     """Open the source that the settings name; its settings are complete."""
-    secret = settings.polygon_s3_secret_access_key
     account = Account(
-        settings.polygon_s3_endpoint_url,
-        settings.polygon_s3_bucket,
+        settings.source.endpoint_url,
+        settings.source.bucket,
         SOURCE_REGION,
-        settings.polygon_s3_access_key_id or "",
-        secret.get_secret_value() if secret else "",
+        settings.source.access_key_id,
+        settings.source.secret_access_key.get_secret_value(),
     )
     guard = Guard(
         Side.SOURCE,
         policy,
-        settings.polyb2_source_rps,
-        settings.polyb2_stall_timeout,
+        settings.limits.source_rps,
+        settings.run.stall_timeout_s,
         meters,
         traffic,
     )
@@ -108,21 +107,20 @@ async def open_target(
     settings: Settings, policy: RequestPolicy, meters: Meters | None = None, traffic: Traffic | None = None
 ) -> AsyncIterator[Target]:
     """Open the target that the settings name; its settings are complete."""
-    secret = settings.b2_application_key
     account = Account(
-        settings.b2_endpoint_url or "",
-        settings.b2_bucket_name or "",
-        settings.b2_region or "",
-        settings.b2_key_id or "",
-        secret.get_secret_value() if secret else "",
+        settings.target.endpoint_url,
+        settings.target.bucket,
+        settings.target.region,
+        settings.target.key_id,
+        settings.target.application_key.get_secret_value(),
     )
     guard = Guard(
         Side.TARGET,
         policy,
-        settings.polyb2_b2_rps,
-        settings.polyb2_stall_timeout,
+        settings.limits.target_rps,
+        settings.run.stall_timeout_s,
         meters,
         traffic,
     )
     async with open_client(account) as client, Http(account.endpoint) as http:
-        yield Target(Bucket(account, client, http, guard), settings.b2_key_prefix)
+        yield Target(Bucket(account, client, http, guard), settings.target.key_prefix)

@@ -31,14 +31,14 @@ _OF_OTHER_TOOLS = {
 _SERVICE_LINK = re.compile(
     r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)", re.ASCII
 )
-"""What Kubernetes tells each container of a service that is called polyb2 or b2."""
+"""Variables that Kubernetes gives each container, of a service that is called polyb2 or b2."""
 _SHOWN_MAX = 10
 _SHOWN_CHARS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Dotenv:
-    """What ``.env`` holds.
+    """The content of ``.env``.
 
     Attributes:
         values: by name as written, tidied.
@@ -64,7 +64,7 @@ def tidy(value: str) -> str:
 
 def of_dotenv() -> Dotenv:
     """The variables of ``.env`` in the working folder."""
-    from dotenv import dotenv_values  # noqa: PLC0415 - not for who only asks for one of the environment
+    from dotenv import dotenv_values  # noqa: PLC0415 - not needed where there is no file
     from dotenv.parser import parse_stream  # noqa: PLC0415
 
     try:
@@ -74,7 +74,7 @@ def of_dotenv() -> Dotenv:
     except (OSError, ValueError) as error:
         why = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
         return Dotenv(trouble=f".env is passed over: {why}")
-    logging.getLogger("dotenv.main").disabled = True  # says the same in words of its own, and not as our lines are
+    logging.getLogger("dotenv.main").disabled = True  # it logs the same in a form of its own
     found = dotenv_values(stream=io.StringIO(text))
     wrong = [str(line.original.line) for line in parse_stream(io.StringIO(text)) if line.error]
     return Dotenv(
@@ -99,8 +99,8 @@ def _text_of(path: Path) -> str:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise ValueError("it is not a regular file")
-        if stranger := _planted_by(path, found):
-            raise ValueError(f"user {stranger} put it into a folder that everybody can write to")
+        if planter := _planted_by(path, found):
+            raise ValueError(f"user {planter} put it into a folder that everybody can write to")
         with open(descriptor, "rb", closefd=False) as file:
             content = file.read(DOTENV_BYTES_MAX + 1)
     finally:
@@ -116,7 +116,7 @@ def _text_of(path: Path) -> str:
 
 
 def _planted_by(path: Path, found: os.stat_result) -> int | None:
-    """The user who could have put the file there for us to find: neither we nor root, and anybody can."""
+    """The id of another user, not root, who could have planted the file: anybody can write to its folder."""
     if not path.absolute().parent.stat().st_mode & stat.S_IWOTH:
         return None
     ours = {0, os.geteuid()}
@@ -124,7 +124,7 @@ def _planted_by(path: Path, found: os.stat_result) -> int | None:
 
 
 def dotenv_exposed() -> str:
-    """What others can do with ``.env``, in words; nothing where all is well or there is none."""
+    """Access of others to ``.env``, in words; nothing where all is well or there is none."""
     try:
         mode = DOTENV.stat().st_mode
     except OSError:
@@ -135,7 +135,7 @@ def dotenv_exposed() -> str:
 
 
 def notices(known: Iterable[str]) -> list[str]:
-    """What is to be said about the variables: a ``.env`` that was passed over, and names like ours that are none.
+    """Warnings about the variables: a ``.env`` that was passed over, and names that look like settings and are none.
 
     Args:
         known: the names of all settings.
@@ -165,8 +165,8 @@ def _words_of(name: str, where: str, known: list[str]) -> str:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    """The setting that was most likely meant: the one that the name is the beginning of, else the most similar."""
-    from difflib import get_close_matches  # noqa: PLC0415 - for who mistyped one
+    """The setting that was most likely meant: one that begins with the name, else the most similar."""
+    from difflib import get_close_matches  # noqa: PLC0415 - for a mistyped name
 
     name = name[:_SHOWN_CHARS]
     longer = [setting for setting in known if setting.startswith(name)]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from polyb2.cli.show.picture import FileLine, Frame, picture
+from polyb2.cli.output import frame as display
+from polyb2.cli.output.frame import FileLine, Frame
 from tests.conftest import DAY_AGGS, QUOTES, key
 
 COLUMNS, LINES = 100, 12
@@ -27,7 +28,7 @@ def main() -> None:
     )
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print("$ polyb2 run --concurrency 32", highlight=False)
-    console.print(picture(frame, COLUMNS, LINES))
+    console.print(display.drawn(frame, COLUMNS, LINES))
     drawn = console.export_svg(title="polyb2 run")
     # Nothing is loaded from elsewhere: the reader's own monospaced font will do.
     Path(sys.argv[1]).write_text(re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL), encoding="utf-8")

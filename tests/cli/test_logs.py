@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from polyb2.cli.logs import set_up_logging, tell_failure
-from polyb2.cli.manner import MANNER
-from polyb2.core.errors import UsageError
+from polyb2.cli.logs import OUTPUT, print_failure, set_up_logging
+from polyb2.cli.main import main
 from polyb2.core.logevents import LogEvent, log_fields
 
 log = logging.getLogger("polyb2.test")
@@ -20,14 +19,14 @@ SIGNED = "https://h/k?X-Amz-Signature=s3cr3t&X-Amz-Credential=s3cr3t"
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    """The process's manner and the library's loggers, as they were."""
+    """The options of output and the library's loggers, as they were."""
     root, ours = logging.getLogger(), logging.getLogger("polyb2")
     before = root.handlers[:], root.level, ours.level
     yield
     root.handlers[:], level, our_level = before
     root.setLevel(level)
     ours.setLevel(our_level)
-    MANNER.take([])
+    OUTPUT.reset()
 
 
 def objects(text: str) -> list[dict[str, Any]]:
@@ -35,7 +34,7 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 
 def test_a_line_for_programs_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
-    MANNER.take(["--log-format", "json"])
+    OUTPUT.set(log_format="json")
     set_up_logging("INFO")
     extra = log_fields(LogEvent.FILE_COMPLETED, key="a/b", bytes=7, seconds=1.23456, reason=None, level="mine")
     log.info("done %s\nsecond", "a/b", extra=extra)
@@ -46,22 +45,22 @@ def test_a_line_for_programs_is_one_object(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_an_error_for_programs_has_its_name_and_with_debug_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["--log-format=json"], ["--log-format=json", "--debug"]):
-        MANNER.take(words)
+    for debug in (False, True):
+        OUTPUT.set(log_format="json", debug=debug)
         set_up_logging("INFO")
         try:
             json.loads("{}")[SIGNED]
         except KeyError:
             log.exception("no luck with %s", SIGNED)
     text = capsys.readouterr().err
-    plain, debug = objects(text)
+    plain, full = objects(text)
     assert (plain["error"], plain["event"], "traceback" in plain) == ("KeyError", "log.message", False)
-    assert "Traceback" in debug["traceback"]
+    assert "Traceback" in full["traceback"]
     assert "s3cr3t" not in text
 
 
 def test_secrets_in_fields_are_scrubbed(capsys: pytest.CaptureFixture[str]) -> None:
-    MANNER.take(["--log-format=json"])
+    OUTPUT.set(log_format="json")
     set_up_logging("INFO")
     log.info("x", extra=log_fields(LogEvent.FILE_FAILED, reason=SIGNED))
     assert "s3cr3t" not in capsys.readouterr().err
@@ -71,7 +70,7 @@ def test_secrets_in_fields_are_scrubbed(capsys: pytest.CaptureFixture[str]) -> N
 def test_text_leaves_the_files_that_are_well_to_the_summary(
     capsys: pytest.CaptureFixture[str], level: str, lines: int
 ) -> None:
-    MANNER.take([])
+    OUTPUT.reset()
     set_up_logging(level)
     log.info("done", extra=log_fields(LogEvent.FILE_COMPLETED, key="a/b"))
     log.info("3 of 4 files", extra=log_fields(LogEvent.RUN_PROGRESS))
@@ -79,7 +78,7 @@ def test_text_leaves_the_files_that_are_well_to_the_summary(
 
 
 def test_quiet_is_errors_only(capsys: pytest.CaptureFixture[str]) -> None:
-    MANNER.take(["-q"])
+    OUTPUT.set(quiet=True)
     set_up_logging("DEBUG")
     log.warning("a warning")
     log.error("an error")
@@ -87,42 +86,71 @@ def test_quiet_is_errors_only(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_failing_command_is_an_event_as_well(capsys: pytest.CaptureFixture[str]) -> None:
-    MANNER.take(["--log-format=json"])
-    tell_failure("wrong", 2)
+    OUTPUT.set(log_format="json")
+    print_failure("wrong", 2)
     (line,) = objects(capsys.readouterr().err)
     assert (line["event"], line["exit_code"], line["message"]) == ("command.failed", 2, "wrong")
-    MANNER.take([])
-    tell_failure("wrong", 2)
+    OUTPUT.reset()
+    print_failure("wrong", 2)
     assert capsys.readouterr().err == "polyb2: wrong\n"
 
 
+def ended(*words: str) -> object:
+    """The exit code of a command line in this process."""
+    with pytest.raises(SystemExit) as end:
+        main(list(words))
+    return end.value.code
+
+
 @pytest.mark.parametrize(
-    ("words", "left", "quiet", "form"),
+    ("words", "quiet", "form"),
     [
-        (["run"], ["run"], False, None),
-        (["-q", "run"], ["run"], True, None),
-        (["run", "--quiet", "--limit", "3"], ["run", "--limit", "3"], True, None),
-        (["run", "--log-format", "json"], ["run"], False, "json"),
-        (["--log-format=text", "run"], ["run"], False, "text"),
-        (["files", "--", "--quiet"], ["files", "--", "--quiet"], False, None),
+        (["status"], False, "text"),
+        (["-q", "status"], True, "text"),
+        (["status", "--quiet", "--json"], True, "text"),
+        (["status", "--log-format", "json"], False, "json"),
+        (["--log-format=text", "status", "-q"], True, "text"),
+        (["--log-format", "json", "status", "--log-format", "text"], False, "text"),
+        (["files", "--", "--quiet"], False, "text"),
     ],
 )
-def test_options_of_the_process_stand_anywhere(
-    words: list[str], left: list[str], quiet: bool, form: str | None
+@pytest.mark.usefixtures("capsys")
+def test_options_of_output_stand_before_and_after_a_command(words: list[str], quiet: bool, form: str) -> None:
+    assert ended(*words) in {0, 3}
+    assert (OUTPUT.quiet, OUTPUT.log_format) == (quiet, form)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status", "--log-format", "json", "--no-such"],
+        ["status", "--no-such", "--log-format=json"],
+        ["--no-such", "--log-format=json", "status"],
+        ["files", "--lookback-days", "many", "--log-format", "json"],
+        ["status", "unwanted", "--log-format", "json"],
+        ["run", "--log-format", "json", "--limit"],
+    ],
+)
+def test_a_wrong_command_line_is_reported_in_the_format_that_it_names(
+    capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
-    assert MANNER.take(words) == left
-    assert (MANNER.quiet, MANNER.log_format) == (quiet, form)
+    assert ended(*words) == 2
+    (line,) = objects(capsys.readouterr().err)
+    assert (line["event"], line["exit_code"]) == ("command.failed", 2)
 
 
-@pytest.mark.parametrize("words", [["--log-format", "xml"], ["run", "--log-format"], ["--log-format=", "run"]])
-def test_an_unknown_format_is_refused(words: list[str]) -> None:
-    with pytest.raises(UsageError, match="write text or json"):
-        MANNER.take(words)
+@pytest.mark.parametrize(
+    "words", [["--log-format", "xml", "run"], ["run", "--log-format", "xml"], ["--log-format=", "run"]]
+)
+def test_an_unknown_format_is_refused(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert ended(*words) == 2
+    assert "write text or json" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("capsys")
 def test_the_environment_counts_before_the_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYB2_LOG_FORMAT", "JSON")
-    MANNER.take(["run"])
-    assert MANNER.is_json
-    MANNER.take(["run", "--log-format", "text"])
-    assert not MANNER.is_json
+    OUTPUT.reset()
+    assert OUTPUT.is_json
+    ended("status", "--log-format", "text")
+    assert not OUTPUT.is_json

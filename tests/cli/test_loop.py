@@ -20,11 +20,12 @@ import atexit, gc, sys
 import polyb2.__main__ as program
 sys.argv = ["polyb2", *sys.argv[1:]]
 atexit.register(print, "taken apart")
-leave = program._leave
-def told(code):
+leave = program.os._exit
+def ending(code):
     sys.stderr.write("on" if gc.isenabled() else "off")
+    sys.stderr.flush()
     leave(code)
-program._leave = told
+program.os._exit = ending
 program.main()
 """
 

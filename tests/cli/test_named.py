@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from polyb2.cli.show.output import NAMED_MAX, print_outcome, print_report
+from polyb2.cli.output.console import NAMED_MAX
+from polyb2.cli.output.results import print_outcome, print_report
 from polyb2.core.status import Event
 from polyb2.flow.discover.findings import Report
 from polyb2.flow.run.pool import Outcome

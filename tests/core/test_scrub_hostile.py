@@ -9,9 +9,8 @@ from urllib.parse import quote
 
 import pytest
 
-from polyb2.cli.logs import say, set_up_logging
-from polyb2.cli.manner import MANNER
-from polyb2.cli.show.output import console, print_table, table
+from polyb2.cli.logs import OUTPUT, say, set_up_logging
+from polyb2.cli.output.console import console, print_table, table
 from polyb2.core.classification import Answer, Form, classify
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.news import News, Topic
@@ -51,7 +50,7 @@ def _log(text: str) -> None:
 
 
 def _log_json(text: str) -> None:
-    MANNER.take(["--log-format", "json"])
+    OUTPUT.set(log_format="json")
     _log(text)
 
 
@@ -93,7 +92,7 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(root, "handlers", root.handlers[:])
     monkeypatch.setattr(root, "level", root.level)
     monkeypatch.setattr(ours, "level", ours.level)
-    MANNER.take([])
+    OUTPUT.reset()
     hide(SECRET)
 
 
@@ -101,7 +100,7 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("what", HOSTILE)
 def test_nothing_hostile_is_shown_anywhere(place: str, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     PLACES[place](HOSTILE[what])
-    MANNER.take([])
+    OUTPUT.reset()
     caught = capsys.readouterr()
     out = caught.out + caught.err
     assert out.strip()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from polyb2.config import Settings
+from polyb2.config.settings import Settings, entries
 from polyb2.core.units import parse_duration
 from polyb2.engine import STOPPING_LEDGER_S
 from tests.conftest import Bench
@@ -23,9 +23,9 @@ from tests.deploy.files import (
     words,
 )
 
-FIELDS = {name.upper(): field for name, field in Settings.model_fields.items()}
+NAMES = {name for entry in entries() for name in (entry.variable.name, entry.variable.alias) if name}
 DEFAULT = Settings()
-PORT = DEFAULT.polyb2_http_addr.rpartition(":")[2]
+PORT = DEFAULT.page.address.rpartition(":")[2]
 LEDGER = "sqlite:////data/polyb2.db"
 OURS = ("POLYB2_", "POLYGON_", "MASSIVE_", "B2_", "DATABASE_", "WORKER_", "LOG_")
 MIRROR = compose()["services"]["polyb2"]
@@ -44,9 +44,9 @@ def test_every_setting_named_exists_and_its_value_is_one() -> None:
     services = [service["environment"] for service in compose()["services"].values()]
     for given in (image, CONFIG, manifest("Secret")["stringData"], *services):
         assert given
-        assert set(given) <= set(FIELDS)
+        assert set(given) <= NAMES
     for given in (image, CONFIG, *services):
-        assert settings_of(given).database_url == LEDGER
+        assert settings_of(given).ledger.url == LEDGER
 
 
 def test_the_example_of_the_secret_has_all_that_is_required() -> None:
@@ -55,10 +55,10 @@ def test_the_example_of_the_secret_has_all_that_is_required() -> None:
 
 
 def test_the_wait_for_the_end_is_longer_than_a_drain() -> None:
-    needed_s = DEFAULT.polyb2_drain_seconds + STOPPING_LEDGER_S
+    needed_s = DEFAULT.run.drain_s + STOPPING_LEDGER_S
     assert parse_duration(MIRROR["stop_grace_period"]) > needed_s
     assert parse_duration(unit_setting("TimeoutStopSec")) > needed_s
-    drain_s = settings_of(CONFIG).polyb2_drain_seconds
+    drain_s = settings_of(CONFIG).run.drain_s
     assert PODS["polyb2"]["spec"]["terminationGracePeriodSeconds"] > drain_s + STOPPING_LEDGER_S
 
 

@@ -65,7 +65,7 @@ async def test_the_health_check_wants_a_200() -> None:
 
 
 def test_the_health_check_knows_the_default_address() -> None:
-    assert f'"{Settings().polyb2_http_addr}"' in HEALTHCHECK.read_text()
+    assert f'"{Settings().page.address}"' in HEALTHCHECK.read_text()
     assert HEALTHCHECK.name in DOCKERFILE.read_text()
 
 

@@ -106,7 +106,7 @@ async def test_without_a_ledger_nothing_is_complete_and_no_file_is_made(bench: B
     ("words", "message"),
     [
         ("--require complete", "--require needs dates"),
-        ("--require perfect --daily", "'perfect' is not one of 'complete'"),
+        ("--require perfect --daily", "--require: 'perfect' is not known: write complete"),
         ("--dataset us_stock_sip/day_aggs_v1", "did you mean us_stocks_sip/day_aggs_v1"),
         ("--dataset us_bonds/*", "neither the ledger nor the catalogue"),
         ("--dates 2024-02-30", "is not a date"),

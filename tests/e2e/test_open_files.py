@@ -53,6 +53,13 @@ async def test_a_run_with_few_open_files_uses_fewer_streams_and_says_so(bench: B
     assert bench.box.target.keys() == keys
 
 
+async def test_a_run_without_open_files_says_so_in_one_line(bench: Bench) -> None:
+    ended = await limited(bench, 8, "run")
+    assert ended.code == 1
+    assert ended.err.splitlines() == [ended.err.strip()]
+    assert ended.err.startswith("polyb2: hardly any of the 8 files that this process may have open is left")
+
+
 async def test_the_soft_limit_is_raised_to_the_hard_one(bench: Bench) -> None:
     bench.box.source.put(key("2024-02-01"), b"x")
     await bench.discover()

@@ -282,4 +282,4 @@ async def test_a_revision_that_waits_for_a_yes_was_seen_and_verify_says_so(bench
     assert "a newer one that no discovery has seen" in (await bench.cli("verify")).out
     async with bench.open() as mirror:
         await Discovery(mirror, EVERYTHING).queue(agreed=())
-    assert "a newer one that is not queued until somebody agrees" in (await bench.cli("verify")).out
+    assert "a newer one that is not queued until you agree" in (await bench.cli("verify")).out

@@ -186,7 +186,7 @@ async def test_no_secret_of_the_settings_is_in_a_message(bench: Bench, mailbox: 
     with pytest.raises(AccountStoppedError):
         await sync(bench, mailbox)
     settings = bench.configured()
-    for secret in (settings.polygon_s3_secret_access_key, settings.b2_application_key):
+    for secret in (settings.source.secret_access_key, settings.target.application_key):
         assert secret is not None
         assert secret.get_secret_value() not in f"{mailbox.messages}{mailbox.pings}"
 

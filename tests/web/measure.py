@@ -114,7 +114,7 @@ async def under_load(settings: Settings, environment: dict[str, str]) -> dict[st
         env=environment | {"POLYB2_HTTP_ADDR": address},
         stderr=asyncio.subprocess.DEVNULL,
     )
-    engine, url = Engine(process.pid, Path(settings.database_url.removeprefix("sqlite:///"))), f"http://{address}"
+    engine, url = Engine(process.pid, Path(settings.ledger.url.removeprefix("sqlite:///"))), f"http://{address}"
     spent: dict[str, list[float]] = {}
     quiet: list[tuple[float, float]] = []
     watched: list[tuple[float, float]] = []

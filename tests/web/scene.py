@@ -88,14 +88,14 @@ async def mirror_at_work(folder: Path) -> AsyncIterator[tuple[str, Mirror, Sandb
         box.source.inject(
             Fault("get", Answer(500, "InternalError"), key=key(BROKEN[1].isoformat(), BROKEN[0]), times=0)
         )
-        await run(settings.model_copy(update={"polyb2_part_tries": 2}), _options(everything))
+        await run(settings.changed(polyb2_part_tries=2), _options(everything))
         box.source.put(key(REPLACED[1].isoformat(), REPLACED[0]), b"corrected figures")
         add_large_files(box)
         async with open_mirror(settings) as mirror:
             since = Selection(Mode.HISTORICAL, (STOCKS, TRADES), (DateRange(date(2026, 10, 1), TODAY),))
             await discover(Discovery(mirror, since), Consent(10**15, given=True))
         address = f"127.0.0.1:{free_port()}"
-        working = settings.model_copy(update={"polyb2_http_addr": address, "polyb2_max_bandwidth": Schedule(9_000_000)})
+        working = settings.changed(polyb2_http_addr=address, polyb2_max_bandwidth=Schedule(9_000_000))
         async with running(lambda start: run(working, _options(None, watch=True, on_start=start))) as mirror:
             yield f"http://{address}", mirror, box
 

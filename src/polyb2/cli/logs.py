@@ -1,65 +1,109 @@
-"""Log lines on stderr: one event a line, UTC, ours at the chosen level, those of the libraries only as warnings.
+"""Everything on stderr: log lines, one event a line, in UTC, and the lines that a command ends with.
 
-The libraries' debug logs hold headers and URLs with signatures, so they stay off at every level, and every line is scrubbed.
-Text is for people and stays calm: of the files that are well it tells at the level DEBUG only, as the summary counts them.
-``--log-format json`` is for programs: an object a line, with the names and fields of ``core/logevents.py``.
+Ours come at the chosen level, those of the libraries only as warnings: their debug logs hold headers and URLs with
+signatures. Text is for people and stays calm: files that are well are logged at the level DEBUG only, as the summary counts
+them. ``--log-format json`` is for programs: an object a line, with the names and fields of ``core/logevents.py``. Invariant:
+every line is scrubbed.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from polyb2.cli.manner import MANNER
+from polyb2.core.errors import UsageError
 from polyb2.core.logevents import EVENT, FIELDS, LogEvent, log_fields
 from polyb2.core.scrub import scrub, shown
 from polyb2.core.units import iso_utc
+from polyb2.variables import tidy
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+FORMATS = ("text", "json")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _CLOCK = "%H:%M:%SZ"
 _FOR_PROGRAMS = {LogEvent.FILE_COMPLETED}
-_IN_THE_PICTURE = _FOR_PROGRAMS | {LogEvent.RUN_STARTED, LogEvent.RUN_ENDED}
+_ON_THE_DISPLAY = _FOR_PROGRAMS | {LogEvent.RUN_STARTED, LogEvent.RUN_ENDED}
 _LEVELS = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 
 
+@dataclass(slots=True)
+class OutputOptions:
+    """The options of output, which stand before or after a command.
+
+    Attributes:
+        quiet: nothing but errors on stderr, and what was asked for on stdout.
+        debug: a traceback where something fails.
+        log_format: ``text`` or ``json``; None, until it is set, means text.
+    """
+
+    quiet: bool = False
+    debug: bool = False
+    log_format: str | None = None
+
+    @property
+    def is_json(self) -> bool:
+        return self.log_format == "json"
+
+    def reset(self) -> None:
+        """As at the start of a process: the format is the environment's, before the settings are read."""
+        given = tidy(os.environ.get("POLYB2_LOG_FORMAT", "")).lower()
+        self.quiet, self.debug, self.log_format = False, False, given if given in FORMATS else None
+
+    def set(self, *, quiet: bool = False, debug: bool = False, log_format: str | None = None) -> None:
+        """Add what one place of the command line says.
+
+        Raises:
+            UsageError: the format is not known.
+        """
+        self.quiet, self.debug = self.quiet or quiet, self.debug or debug
+        if log_format is not None:
+            if log_format not in FORMATS:
+                raise UsageError(f"--log-format: {log_format!r} is not a format: write {' or '.join(FORMATS)}")
+            self.log_format = log_format
+
+
+OUTPUT = OutputOptions()
+
+
 class _Text(logging.Formatter):
-    """One line an event; what an error was, and its traceback with ``--debug`` only."""
+    """One line an event; an error's type, and its traceback with ``--debug`` only."""
 
     converter = staticmethod(time.gmtime)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802, ANN401 - the library's
-        return super().formatException(ei) if MANNER.debug else f"{ei[0].__name__} (--debug shows the traceback)"
+        return super().formatException(ei) if OUTPUT.debug else f"{ei[0].__name__} (--debug shows the traceback)"
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
-        return scrub(line if MANNER.debug else " ".join(line.splitlines()))
+        return scrub(line if OUTPUT.debug else " ".join(line.splitlines()))
 
 
 class _Json(logging.Formatter):
     """One object a line; the fields of an event never hide the four that every line has."""
 
     def format(self, record: logging.LogRecord) -> str:
-        shown: dict[str, object] = {
+        line: dict[str, object] = {
             "ts": iso_utc(int(record.created * 1000)),
             "level": record.levelname,
             "event": getattr(record, EVENT, LogEvent.MESSAGE),
             "message": scrub(" ".join(record.getMessage().split())),
         }
         if record.exc_info and record.exc_info[0] is not None:
-            shown["error"] = record.exc_info[0].__name__
-            if MANNER.debug:
-                shown["traceback"] = scrub(self.formatException(record.exc_info))
+            line["error"] = record.exc_info[0].__name__
+            if OUTPUT.debug:
+                line["traceback"] = scrub(self.formatException(record.exc_info))
         fields: dict[str, object] = getattr(record, FIELDS, {})
-        return json.dumps(shown | {name: _plain(value) for name, value in fields.items() if name not in shown})
+        return json.dumps(line | {name: _plain(value) for name, value in fields.items() if name not in line})
 
 
 def _plain(value: object) -> object:
@@ -86,7 +130,7 @@ class _Handler(logging.Handler):
 
 
 def say(line: str) -> None:
-    """Write a line to stderr; where nobody reads it any more, or its disk is full, the work goes on without."""
+    """Write a line to stderr; where its reader has gone away, or its disk is full, the work goes on without."""
     with suppress(OSError):
         sys.stderr.write(shown(line) + "\n")
         sys.stderr.flush()
@@ -99,47 +143,39 @@ def _without(names: set[LogEvent]) -> Callable[[logging.LogRecord], bool]:
 def set_up_logging(level: str, console: Console | None = None) -> None:
     """Send our log lines to stderr, or through ``console`` while it shows a live display."""
     handler = _Handler()
-    if MANNER.is_json:
+    if OUTPUT.is_json:
         handler.setFormatter(_Json())
     else:
         handler.console = console
         handler.setFormatter(_Text("%(asctime)s %(levelname)s %(message)s", _CLOCK if console else _TIME))
         if level != "DEBUG":
-            handler.addFilter(_without(_IN_THE_PICTURE if console else _FOR_PROGRAMS))
+            handler.addFilter(_without(_ON_THE_DISPLAY if console else _FOR_PROGRAMS))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("polyb2").setLevel("ERROR" if MANNER.quiet else level)
+    logging.getLogger("polyb2").setLevel("ERROR" if OUTPUT.quiet else level)
 
 
-def tell_failure(words: str, exit_code: int) -> None:
-    """Say on stderr why the command fails: a plain line, or an object where the log is one."""
-    if not MANNER.is_json:
-        say(f"polyb2: {words}")
-        return
-    record = logging.makeLogRecord(
-        {"levelname": "ERROR", "msg": words, **log_fields(LogEvent.COMMAND_FAILED, exit_code=exit_code)}
-    )
-    say(_Json().format(record))
+def print_failure(words: str, exit_code: int) -> None:
+    """Print on stderr why the command fails: a plain line, or an object where the log is one."""
+    _print_line("ERROR", words, log_fields(LogEvent.COMMAND_FAILED, exit_code=exit_code))
 
 
-def tell_warning(words: str) -> None:
-    """Say on stderr what is odd before a command begins: as :func:`tell_failure`, and nothing with ``--quiet``."""
-    if MANNER.quiet:
-        return
-    if not MANNER.is_json:
-        say(f"polyb2: warning: {words}")
-        return
-    say(_Json().format(logging.makeLogRecord({"levelname": "WARNING", "msg": words})))
+def print_warning(words: str) -> None:
+    """Print on stderr what is odd before a command begins; nothing with ``--quiet``."""
+    if not OUTPUT.quiet:
+        _print_line("WARNING", words, {})
 
 
-def tell_stop(number: int) -> None:
-    """Say on stderr that a signal ended ``run`` or ``sync`` before or after its work; nothing with ``--quiet``."""
-    if MANNER.quiet:
-        return
-    words = f"stopped by {signal.Signals(number).name}; nothing was under way"
-    if not MANNER.is_json:
-        say(f"polyb2: {words}")
-        return
-    stopping = log_fields(LogEvent.RUN_STOPPING, signal=number, seconds=0)
-    say(_Json().format(logging.makeLogRecord({"levelname": "INFO", "msg": words, **stopping})))
+def print_stop(number: int) -> None:
+    """Print on stderr that a signal ended ``run`` or ``sync`` before or after its work; nothing with ``--quiet``."""
+    if not OUTPUT.quiet:
+        words = f"stopped by {signal.Signals(number).name}; nothing was under way"
+        _print_line("INFO", words, log_fields(LogEvent.RUN_STOPPING, signal=number, seconds=0))
+
+
+def _print_line(level: str, words: str, fields: dict[str, object]) -> None:
+    if OUTPUT.is_json:
+        say(_Json().format(logging.makeLogRecord({"levelname": level, "msg": words, **fields})))
+    else:
+        say(f"polyb2: {'warning: ' * (level == 'WARNING')}{words}")

@@ -1,18 +1,21 @@
-"""From the command line into the event loop: the end of loading, and a signal's way to the end of the work.
+"""From the command line into the event loop: a signal's way to the end of the work, and a question on the way.
 
-``__main__`` puts the garbage collector off, as nothing that loading makes is garbage and looking through it took a fifth of
-the start. Invariant: a command that waits for anything does it through here, with the collector on.
+Invariant: a command that waits for anything does it through here, with the garbage collector on (``process.py``).
 """
 
 from __future__ import annotations
 
-import gc
+import errno
+import os
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from polyb2 import descriptors
+from polyb2.process import end_loading
 from polyb2.signals import STOPPING, Stopped, answering
-from polyb2.threads import none_left
+from polyb2.threads import are_plenty, none_left
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,8 +23,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def in_loop(work: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
+def in_loop(work: Coroutine[Any, Any, T], *, fastest: bool = False) -> T:
     """Run a command's work to its end.
+
+    Args:
+        work: of the command.
+        fastest: in uvloop's loop, where that can be had.
 
     Raises:
         Stopped: SIGTERM or SIGHUP ended it; what it held open is closed.
@@ -29,13 +36,10 @@ def in_loop(work: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abs
     """
     import asyncio
 
-    if not gc.isenabled():
-        # What is loaded stays to the end: it is not to be looked through again and again.
-        gc.freeze()
-        gc.enable()
+    end_loading()
     terminated: list[int] = []
     try:
-        with closing(work), asyncio.Runner(loop_factory=loop_factory) as runner:
+        with closing(work), asyncio.Runner(loop_factory=_uvloop() if fastest else None) as runner:
             return runner.run(_terminable(work, terminated))
     except asyncio.CancelledError:
         if terminated:
@@ -43,6 +47,24 @@ def in_loop(work: Coroutine[Any, Any, T], loop_factory: Callable[[], asyncio.Abs
         raise
     except RuntimeError as error:
         raise none_left(error) or error from error
+
+
+def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The loop of uvloop where that is installed (``polyb2[speed]``) and has its threads, else None.
+
+    Raises:
+        OSError: there are no open files left, of which uvloop would log an error in its own words.
+    """
+    descriptors.raise_limit()
+    if descriptors.problem():
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    if not are_plenty():
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _terminable(work: Coroutine[Any, Any, T], terminated: list[int]) -> T:
@@ -62,3 +84,20 @@ async def _terminable(work: Coroutine[Any, Any, T], terminated: list[int]) -> T:
 
     with answering(cancel, *STOPPING):
         return await task
+
+
+async def confirm(question: str) -> bool:
+    """Ask for a yes on the terminal, while the loop goes on; anything else is a no, and so is the end of the input."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    answered = asyncio.Event()
+    sys.stderr.write(f"{question} [y/N]: ")
+    sys.stderr.flush()
+    # A terminal is readable once a whole line is there.
+    loop.add_reader(sys.stdin, answered.set)
+    try:
+        await answered.wait()
+    finally:
+        loop.remove_reader(sys.stdin)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}

@@ -1,7 +1,9 @@
-"""The options that several commands share, and the selection that they make."""
+"""The options that several commands share: one by one, and the bundles by which files are chosen."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -18,8 +20,29 @@ from polyb2.core.selection import (
     parse_date,
     split_datasets,
 )
+from polyb2.core.status import Status
 
 LOOKBACK_DAYS = 7
+_SHOWN_MAX = 100
+_DIGITS_MAX = 10
+
+
+def _number(option: str, least: int) -> Callable[[str], int]:
+    """Reads a whole number; the library would refuse a wrong one in words that are not for users."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and len(text) < _DIGITS_MAX and int(text) >= least):
+            raise UsageError(f"{option}: {text[:_SHOWN_MAX]!r} is not allowed: write a whole number, {least} or more")
+        return int(text)
+
+    return read
+
+
+def _require(text: str) -> str:
+    if text != "complete":
+        raise UsageError(f"--require: {text[:_SHOWN_MAX]!r} is not known: write complete")
+    return text
+
 
 Dates = Annotated[
     list[str] | None,
@@ -27,14 +50,19 @@ Dates = Annotated[
 ]
 Historical = Annotated[bool, typer.Option("--historical", help="All dates, or those from --start-date to --end-date.")]
 Daily = Annotated[bool, typer.Option("--daily", help="The last days, by US Eastern time (the default).")]
-DailyOf = Annotated[
+DailyOfRows = Annotated[
     bool, typer.Option("--daily", help="The last days, by US Eastern time. Without any of these: all dates.")
 ]
-"""For what filters rows, where no filter means everything."""
 StartDate = Annotated[str | None, typer.Option("--start-date", "--start_date", help="First date of --historical.")]
 EndDate = Annotated[str | None, typer.Option("--end-date", "--end_date", help="Last date of --historical, included.")]
 Lookback = Annotated[
-    int | None, typer.Option("--lookback-days", min=0, help=f"Days that --daily looks back ({LOOKBACK_DAYS}).")
+    int | None,
+    typer.Option(
+        "--lookback-days",
+        parser=_number("--lookback-days", 0),
+        metavar="N",
+        help=f"Days that --daily looks back ({LOOKBACK_DAYS}).",
+    ),
 ]
 Datasets = Annotated[
     list[str] | None,
@@ -45,57 +73,97 @@ Yes = Annotated[bool, typer.Option("--yes", help="Queue even more than POLYB2_MA
 Statuses = Annotated[list[str] | None, typer.Option("--status", help="Only rows with this status; repeatable.")]
 Keys = Annotated[list[str] | None, typer.Argument(help="Keys of files; none means all that the options choose.")]
 Concurrency = Annotated[
-    int | None, typer.Option("--concurrency", min=1, max=1024, help="Streams of this process (32).")
+    str | None, typer.Option("--concurrency", metavar="N", help="Streams of this process, 1 to 1024 (32).")
 ]
 MaxBandwidth = Annotated[
     str | None,
     typer.Option("--max-bandwidth", help="Bytes per second of all streams: 50M, 08:00-18:00=50M,*=0; 0 is no limit."),
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Claim that many files, then end.")]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", parser=_number("--limit", 1), metavar="N", help="Claim that many files, then end."),
+]
+Require = Annotated[
+    str | None,
+    typer.Option(
+        "--require",
+        parser=_require,
+        metavar="complete",
+        autocompletion=lambda: ["complete"],
+        help="Exit 3 unless the mirror has these dates of all chosen datasets.",
+    ),
+]
 Watch = Annotated[bool, typer.Option("--watch", help="Stay up: discover on a schedule, never exit by itself.")]
 
 
-def select(
-    dates: list[str] | None,
-    historical_mode: bool,
-    daily_mode: bool,
-    start: str | None,
-    end: str | None,
-    lookback: int | None,
-    datasets: list[str] | None,
-    *,
-    defaults: tuple[str, ...] | None,
-) -> Selection:
-    """The selection that the options name.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The options by which a command that lists chooses files."""
 
-    Args:
-        dates: words of ``--dates``.
-        historical_mode: ``--historical``.
-        daily_mode: ``--daily``.
-        start: ``--start-date``.
-        end: ``--end-date``.
-        lookback: ``--lookback-days``.
-        datasets: words of ``--dataset``.
-        defaults: the datasets where none are named; None for a filter, where no option means everything.
+    dates: Dates = None
+    historical: Historical = False
+    daily: Daily = False
+    start_date: StartDate = None
+    end_date: EndDate = None
+    lookback_days: Lookback = None
+    dataset: Datasets = None
 
-    Raises:
-        UsageError: the options contradict each other or do not parse.
-    """
-    modes = [
-        name for name, on in (("--dates", dates), ("--historical", historical_mode), ("--daily", daily_mode)) if on
-    ]
-    if len(modes) > 1:
-        raise UsageError(f"{' and '.join(modes)} exclude each other: choose one")
-    if (start or end) and not historical_mode:
-        raise UsageError("--start-date and --end-date go with --historical: add it, or write --dates FIRST..LAST")
-    if lookback is not None and (dates or historical_mode):
-        raise UsageError("--lookback-days goes with --daily: leave --dates and --historical out")
-    patterns = split_datasets(datasets or []) or defaults or ()
-    if dates:
-        return named_dates(dates, patterns)
-    if historical_mode:
-        first = parse_date(start, "--start-date") if start else None
-        return historical(first, parse_date(end, "--end-date") if end else None, patterns)
-    if defaults is None and not daily_mode and lookback is None:
-        return Selection(Mode.EVERYTHING, patterns) if patterns else EVERYTHING
-    return daily(Clock().today(), LOOKBACK_DAYS if lookback is None else lookback, patterns)
+    def selection(self, defaults: tuple[str, ...] | None = None) -> Selection:
+        """The selection that the options name.
+
+        Args:
+            defaults: the datasets where none are named; None for a filter, where no option means everything.
+
+        Raises:
+            UsageError: the options contradict each other or do not parse.
+        """
+        self._check()
+        patterns = split_datasets(self.dataset or []) or defaults or ()
+        if self.dates:
+            return named_dates(self.dates, patterns)
+        if self.historical:
+            first = parse_date(self.start_date, "--start-date") if self.start_date else None
+            last = parse_date(self.end_date, "--end-date") if self.end_date else None
+            return historical(first, last, patterns)
+        if defaults is None and not self.daily and self.lookback_days is None:
+            return Selection(Mode.EVERYTHING, patterns) if patterns else EVERYTHING
+        return daily(Clock().today(), LOOKBACK_DAYS if self.lookback_days is None else self.lookback_days, patterns)
+
+    def _check(self) -> None:
+        modes = {"--dates": self.dates, "--historical": self.historical, "--daily": self.daily}
+        chosen = [name for name, on in modes.items() if on]
+        if len(chosen) > 1:
+            raise UsageError(f"{' and '.join(chosen)} exclude each other: choose one")
+        if (self.start_date or self.end_date) and not self.historical:
+            raise UsageError("--start-date and --end-date go with --historical: add it, or write --dates FIRST..LAST")
+        if self.lookback_days is not None and (self.dates or self.historical):
+            raise UsageError("--lookback-days goes with --daily: leave --dates and --historical out")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter(Choice):
+    """The same as a filter of what is known: no option means everything."""
+
+    daily: DailyOfRows = False
+
+
+@dataclass(frozen=True, slots=True)
+class RowFilter(Filter):
+    """A filter of the ledger's rows, with their statuses and keys."""
+
+    keys: Keys = None
+    status: Statuses = None
+
+    def statuses(self) -> frozenset[Status]:
+        """The statuses that are named.
+
+        Raises:
+            UsageError: one is not known.
+        """
+        names = [name.strip() for word in self.status or [] for name in word.split(",") if name.strip()]
+        if self.status and not names:
+            raise UsageError("--status is empty: write --status failed_upload, or leave it out")
+        try:
+            return frozenset(Status(name) for name in names)
+        except ValueError as error:
+            raise UsageError(f"--status: {error}; it is one of {', '.join(Status)}") from None

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import PurePath
 
+from polyb2.core.exit_codes import ExitCode
 from polyb2.core.scrub import one_line
 
 
@@ -195,19 +196,19 @@ _ADVICE: dict[tuple[Side, Kind], str] = {
 class Polyb2Error(Exception):
     """Root of the tree; ``exit_code`` is the exit code of the command if the error is not handled."""
 
-    exit_code = 1
+    exit_code = ExitCode.UNEXPECTED
 
 
 class UsageError(Polyb2Error):
     """Wrong usage or configuration: the message says what to write instead."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class AccountStoppedError(Polyb2Error):
     """The account or the other side stops everything: keys, cap, or an outage past ``POLYB2_GIVE_UP``."""
 
-    exit_code = 4
+    exit_code = ExitCode.STOPPED
 
 
 class LedgerError(Polyb2Error):
@@ -250,7 +251,7 @@ class RemoteError(Polyb2Error):
         advice: what the user can do, in the words of this side's settings.
     """
 
-    exit_code = 4
+    exit_code = ExitCode.STOPPED
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ async def examine(settings: Settings) -> Checkup:
     general = Notes(checkup, "polyb2")
     libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
     general.passed("versions", f"polyb2 {__version__}, Python {platform.python_version()}, {libraries}")
-    _note_open_files(general, settings.polyb2_concurrency)
+    _note_open_files(general, settings.run.concurrency)
     if exposed := dotenv_exposed():
         general.doubtful(
             "dotenv", f"{exposed}, which holds the keys", "chmod 600 .env, and give it to the user who runs polyb2"
@@ -53,7 +53,7 @@ async def examine(settings: Settings) -> Checkup:
     ledger = Notes(checkup, "ledger")
     binding = binding_of(settings) if has_source and has_target else None
     with suppress(FailedError):
-        await examine_ledger(ledger, settings.database_url, binding, part_etags_are_md5s=md5s)
+        await examine_ledger(ledger, settings.ledger.url, binding, part_etags_are_md5s=md5s)
     return checkup
 
 
@@ -80,7 +80,7 @@ def _note_settings(notes: Notes, settings: Settings, side: Side) -> bool:
 
 
 async def _examine_source(notes: Notes, settings: Settings) -> None:
-    await examine_network(notes, Endpoint(Side.SOURCE, settings.polygon_s3_endpoint_url, _step_s(settings)))
+    await examine_network(notes, Endpoint(Side.SOURCE, settings.source.endpoint_url, _step_s(settings)))
     clock = AnswerClock()
     async with open_source(settings, LOOKING, clock) as source:
         try:
@@ -90,27 +90,27 @@ async def _examine_source(notes: Notes, settings: Settings) -> None:
             note_clock(notes, clock)
         notes.passed("list", "the keys are accepted, and the bucket is listed")
         with notes.checking("datasets"):
-            datasets = await resolve_datasets(source, settings.datasets)
+            datasets = await resolve_datasets(source, settings.discovery.datasets)
         notes.passed("datasets", f"{len(datasets)} chosen: {', '.join(datasets)}")
         await examine_source(notes, source, datasets)
 
 
 def _step_s(settings: Settings) -> float:
     """Time-out of one step of the way to a side: these steps come before anything that takes the stall time-out."""
-    return settings.polyb2_stall_timeout / 4
+    return settings.run.stall_timeout_s / 4
 
 
 def _note_region(notes: Notes, settings: Settings) -> None:
-    of_host = settings.region_of_host
-    if of_host is not None and of_host != settings.b2_region:
-        words = f"B2_REGION is {settings.b2_region}, but the endpoint's region is {of_host}"
+    of_host = settings.target.region_of_host
+    if of_host is not None and of_host != settings.target.region:
+        words = f"B2_REGION is {settings.target.region}, but the endpoint's region is {of_host}"
         notes.failed("region", words, "leave B2_REGION out: it follows from the endpoint")
     else:
-        notes.passed("region", f"{settings.b2_region}")
+        notes.passed("region", f"{settings.target.region}")
 
 
 async def _examine_target(notes: Notes, settings: Settings) -> bool | None:
-    await examine_network(notes, Endpoint(Side.TARGET, settings.b2_endpoint_url or "", _step_s(settings)))
+    await examine_network(notes, Endpoint(Side.TARGET, settings.target.endpoint_url, _step_s(settings)))
     _note_region(notes, settings)
     clock = AnswerClock()
     async with open_target(settings, LOOKING, clock) as target:

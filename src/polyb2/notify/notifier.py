@@ -24,10 +24,10 @@ class Notifier:
 
     def __init__(self, settings: Settings, ledger: Ledger | None) -> None:
         """Without a ``ledger`` nothing is remembered, and every item is new."""
-        urls = [url.get_secret_value() for url in settings.polyb2_notify_urls]
+        urls = [url.get_secret_value() for url in settings.notify.urls]
         self._sender = AppriseSender(urls) if urls else None
         self._ledger = ledger
-        self._where = f"{settings.b2_bucket_name}/{settings.b2_key_prefix} on {socket.gethostname()}"
+        self._where = f"{settings.target.bucket}/{settings.target.key_prefix} on {socket.gethostname()}"
         self._unsent: list[News] = []
 
     @property
@@ -84,11 +84,11 @@ async def notify_once(settings: Settings, news: Sequence[News], over: str | None
         news: what is new.
         over: the beginning of names that may be sent again.
     """
-    if not settings.polyb2_notify_urls or not (news or over):
+    if not settings.notify.urls or not (news or over):
         return
     with harmless():
         async with AsyncExitStack() as stack:
-            ledger = await open_ledger(settings.database_url, make_new=False)
+            ledger = await open_ledger(settings.ledger.url, make_new=False)
             stack.push_async_callback(ledger.close)
             notifier = Notifier(settings, ledger)
             if over is not None:

@@ -63,7 +63,7 @@ class RunNotifier:
     def __init__(self, run: ObservedRun) -> None:
         self._run = run
         self._notifier = Notifier(run.settings, run.ledger)
-        url = run.settings.polyb2_ping_url
+        url = run.settings.notify.ping_url
         self._heartbeat = Heartbeat(url.get_secret_value()) if url is not None else None
         self._wake = asyncio.Event()
         self._cycles = 0
@@ -144,7 +144,7 @@ class RunNotifier:
         fresh = {key: event for key, event in run.outcome.unfinished.items() if key not in self._unfinished}
         self._unfinished |= set(fresh)
         news += [messages.unfinished(key, event) for key, event in fresh.items()]
-        return news + await messages.of_days(run.ledger, run.settings.datasets)
+        return news + await messages.of_days(run.ledger, run.settings.discovery.datasets)
 
     def _stopped(self) -> list[News]:
         """The news of a side that is down: keys and caps at once, other causes when they last."""
@@ -153,7 +153,7 @@ class RunNotifier:
             self._paused_s = None
             return []
         self._paused_s = self._paused_s or now_s
-        lasts = now_s - self._paused_s >= self._run.settings.polyb2_give_up
+        lasts = now_s - self._paused_s >= self._run.settings.run.give_up_s
         if error.kind is Kind.CAP_EXCEEDED or error.handling.scope is Scope.ACCOUNT or lasts:
             self._may_be_over = True
             return [messages.stopped(error)]

@@ -183,7 +183,7 @@ async def test_ancestor_a_crash_leaves_no_row_in_processing(books: Books) -> Non
 
 
 def test_ancestor_worker_ids_differ() -> None:
-    assert len({Settings().worker_id for _ in range(50)}) == 50
+    assert len({Settings().ledger.worker_id for _ in range(50)}) == 50
 
 
 @pytest.mark.parametrize("step_s", [0, 86_400, -86_400, 3 * LEASE_S, -3 * LEASE_S])

@@ -1,4 +1,4 @@
-"""What commands print for people.
+"""Output of commands for people, on stdout; and the live display.
 
 Loaded by a command that is about to print, never with the command line: what draws takes as long to load as the whole rest
 of ``--help``.

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from rich.live import Live
 
-from polyb2.cli.manner import MANNER
-from polyb2.cli.show.picture import FileLine, Frame, picture
-from polyb2.cli.show.safe import SafeConsole
+from polyb2.cli.logs import OUTPUT
+from polyb2.cli.output.console import SafeConsole
+from polyb2.cli.output.frame import FileLine, Frame, drawn
 from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.status import WAITING, Status
 
@@ -30,11 +30,11 @@ LOG_FIRST_S, LOG_EVERY_S, LOG_FIRST_COUNT = 30.0, 300.0, 10
 
 
 class Progress:
-    """Watches a mirror at work; reads the ledger's counts and the streams' counters, and touches nothing."""
+    """Display of a mirror at work; reads the ledger's counts and the streams' counters, and changes nothing."""
 
     def __init__(self) -> None:
         terminal = SafeConsole(stderr=True, highlight=False, markup=False, emoji=False)
-        plain = MANNER.quiet or MANNER.is_json or not terminal.is_terminal or terminal.is_dumb_terminal
+        plain = OUTPUT.quiet or OUTPUT.is_json or not terminal.is_terminal or terminal.is_dumb_terminal
         self.console = None if plain else terminal
         self._task: asyncio.Task[None] | None = None
         self._display: Live | None = None
@@ -42,18 +42,18 @@ class Progress:
 
     def start(self, mirror: Mirror, breaker: CircuitBreaker) -> None:
         """Begin to show; called on the event loop."""
-        if not MANNER.quiet:
+        if not OUTPUT.quiet:
             self._task = asyncio.create_task(self._show(_Figures(mirror, breaker)), name="progress")
 
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            # A picture that could not be drawn hides nothing of what it was to show.
+            # An error of the display must not hide the outcome of the run.
             await asyncio.gather(self._task, return_exceptions=True)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Leave the terminal to somebody else for a while."""
+        """Leave the terminal to a question for a while."""
         self._is_aside = True
         if self._display is not None:
             self._display.stop()
@@ -73,7 +73,7 @@ class Progress:
                 frame = await figures.frame()
                 if not self._is_aside:
                     width, height = self.console.size
-                    self._display.update(picture(frame, width, height), refresh=True)
+                    self._display.update(drawn(frame, width, height), refresh=True)
                 await asyncio.sleep(REFRESH_S)
 
     async def _log(self, figures: _Figures) -> None:
@@ -86,7 +86,7 @@ class Progress:
             if (frame.files_left, frame.bytes_done) == (before.files_left, before.bytes_done) and not frame.in_flight:
                 continue
             count, before = count + 1, frame
-            log.info("%s", frame.words(), extra=_told(frame))
+            log.info("%s", frame.words(), extra=_fields(frame))
 
 
 class _Figures:
@@ -127,7 +127,7 @@ class _Figures:
         return min(report.bytes_left, sum(file.bytes_on_the_way for file in self._in_flight()))
 
     def _rate(self) -> float | None:
-        """Bytes a second of the last seconds, those of tries that failed left out; None before there is anything to tell."""
+        """Bytes a second of the last seconds, those of tries that failed left out; None before anything moved."""
         now_s = asyncio.get_running_loop().time()
         on_the_way = sum(file.bytes_on_the_way for file in self._in_flight())
         self._samples.append((now_s, self._mirror.meters.stored_bytes.total() + on_the_way))
@@ -137,7 +137,7 @@ class _Figures:
         return (last - first) / (last_s - first_s) if last > first and last_s > first_s else None
 
 
-def _told(frame: Frame) -> dict[str, object]:
+def _fields(frame: Frame) -> dict[str, object]:
     return log_fields(
         LogEvent.RUN_PROGRESS,
         files_done=frame.files_done,

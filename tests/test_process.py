@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from polyb2.cli.streams import _secured
+from polyb2.process import outliving_terminal
 
 PROBE = """
 import os, sys
-from polyb2.cli import streams
+from polyb2.process import put_right
 
-streams.secure()
+put_right()
 print("to nobody")
 print("to nobody", file=sys.stderr)
 with open(sys.argv[1], "w") as found:
@@ -41,7 +41,7 @@ def test_a_closed_descriptor_is_never_given_to_the_next_file(tmp_path: Path, clo
 def test_what_is_written_to_a_terminal_that_went_away_is_for_nobody() -> None:
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
-        stream = _secured(terminal)
+        stream = outliving_terminal(terminal)
         assert stream.isatty()
         stream.write("seen\n")
         assert os.read(ours, 100) == b"seen\r\n"
@@ -54,4 +54,4 @@ def test_what_is_written_to_a_terminal_that_went_away_is_for_nobody() -> None:
 
 def test_a_stream_that_is_no_terminal_is_left_as_it_is(tmp_path: Path) -> None:
     with (tmp_path / "out").open("w", encoding="utf-8") as file:
-        assert _secured(file) is file
+        assert outliving_terminal(file) is file

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from polyb2.cli.show.output import NAMED_MAX, console, print_table, table
+from polyb2.cli.output.console import NAMED_MAX, console, print_table, table
 from polyb2.core.coverage import SETTLED, Day, DayState
 from polyb2.core.selection import Mode, Selection, historical
 from polyb2.flow.inspect.completeness import DaysOfYear, Lacking, by_year
@@ -56,7 +56,7 @@ class _Summary:
 
 
 def print_verdict(lacking: Lacking) -> None:
-    """What is lacking, or that nothing is."""
+    """The days that are lacking, or "complete"."""
     out = console()
     for day, dataset, state in islice(lacking, NAMED_MAX):
         out.print(f"{day} {dataset}: {_words(state)}")

@@ -1,4 +1,4 @@
-"""What the live display shows, drawn from figures alone: one bar over all, a line a file in flight, nothing that wraps.
+"""The live display, drawn from figures alone: one bar over all, a line a file in flight, nothing that wraps.
 
 Every line fits the width that it is given; a key that does not is shortened in its middle, where dataset and date are not.
 """
@@ -87,14 +87,14 @@ class Frame:
         return figures
 
     def notes(self) -> list[str]:
-        """What else is worth a word: files that failed, the limit."""
+        """Counts of files that failed, and the limit."""
         counts = [
             f"{count} {words}" for count, words in ((self.retrying, "to retry"), (self.parked, "parked")) if count
         ]
         return counts + ([self.limit] if self.limit else [])
 
 
-def picture(frame: Frame, width: int, height: int) -> RenderableType:
+def drawn(frame: Frame, width: int, height: int) -> RenderableType:
     """The display of one moment in ``width`` columns and at most ``height`` lines."""
     files = f"{frame.files_done} of {frame.files_done + frame.files_left} files"
     second = ", ".join([files, f"{len(frame.in_flight)} in flight", *frame.notes()])

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from polyb2.cli.show.picture import FileLine, Frame, elided, picture
+from polyb2.cli.output import frame as display
+from polyb2.cli.output.frame import FileLine, Frame, elided
 from polyb2.core.catalogue import DATASETS
 from tests.conftest import key
 
@@ -37,7 +38,7 @@ def drawn(frame: Frame, width: int, height: int = 24) -> list[str]:
     """The lines as a terminal of that width gets them."""
     out = io.StringIO()
     console = Console(file=out, width=width, height=height, force_terminal=True, color_system=None, markup=False)
-    console.print(picture(frame, width, height))
+    console.print(display.drawn(frame, width, height))
     return out.getvalue().splitlines()
 
 

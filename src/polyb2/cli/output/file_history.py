@@ -1,4 +1,4 @@
-"""``files KEY``: what a file went through, for people or as JSON."""
+"""``files KEY``: the history of a file, for people or as JSON."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import typer
 from rich.text import Text
 
-from polyb2.cli.show.output import COLOURS, console
-from polyb2.cli.verdict import UNKNOWN_KEY, tell_unknown_key
+from polyb2.cli.logs import print_failure
+from polyb2.cli.output.console import COLOURS, console
+from polyb2.core.exit_codes import ExitCode
 from polyb2.core.status import Status
 from polyb2.core.units import format_duration, format_size, iso_utc
 
@@ -19,21 +20,16 @@ if TYPE_CHECKING:
     from polyb2.ledger.rows import AttemptRow, FileRow, History, RevisionRow
 
 
-async def tell_stories(ledger: Ledger, keys: Sequence[str], takes: Callable[[FileRow], bool], *, as_json: bool) -> int:
-    """Tell of each key; one that the ledger does not have is named on stderr. The exit code.
-
-    Args:
-        ledger: where it is from.
-        keys: of the source.
-        takes: what the other options choose.
-        as_json: an object a line.
-    """
-    code = 0
+async def print_histories(
+    ledger: Ledger, keys: Sequence[str], takes: Callable[[FileRow], bool], *, as_json: bool
+) -> ExitCode:
+    """Print the history of each key whose row is taken; a key that the ledger does not have is named on stderr."""
+    code = ExitCode.DONE
     for key in dict.fromkeys(keys):
         history = await ledger.history(key)
         if history is None:
-            tell_unknown_key(key)
-            code = UNKNOWN_KEY
+            print_unknown_key(key)
+            code = ExitCode.UNFINISHED
         elif not takes(history.file):
             continue
         elif as_json:
@@ -41,6 +37,11 @@ async def tell_stories(ledger: Ledger, keys: Sequence[str], takes: Callable[[Fil
         else:
             _print_history(history)
     return code
+
+
+def print_unknown_key(key: str) -> None:
+    """Print that the ledger does not have a key that was named."""
+    print_failure(f"the ledger has no {key}: run polyb2 discover for its date and dataset", ExitCode.UNFINISHED)
 
 
 def _print_history(history: History) -> None:

@@ -1,4 +1,4 @@
-"""``discover``, ``run`` and ``sync``: what lists the source and what carries the bytes."""
+"""``discover``, ``run`` and ``sync``: list the source, and carry the bytes."""
 
 from __future__ import annotations
 
@@ -11,53 +11,35 @@ from typing import TYPE_CHECKING
 import typer
 
 from polyb2.cli import options as o
+from polyb2.cli.app import command, configured, ending_with
 from polyb2.cli.logs import set_up_logging
-from polyb2.cli.loop import in_loop
-from polyb2.cli.manner import configured
-from polyb2.cli.prompt import confirm
-from polyb2.cli.verdict import ending_with
+from polyb2.cli.loop import confirm, in_loop
 from polyb2.core.errors import UsageError
+from polyb2.core.exit_codes import ExitCode
 from polyb2.core.selection import Selection
-from polyb2.threads import are_plenty
 
 if TYPE_CHECKING:
-    import asyncio
-
     from polyb2.config import Settings
     from polyb2.engine import RunResult
     from polyb2.flow.discover.consent import Consent
     from polyb2.flow.discover.findings import Report
 
-FAILED = 3
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
-    app.command(epilog="Example: polyb2 discover --dates 2024-01-02 --dataset 'us_stocks_sip/*'")(discover)
-    app.command(epilog="Example: polyb2 run --concurrency 32    or, as a service: polyb2 run --watch")(run)
-    app.command(epilog="Example: polyb2 sync --dates 2024-01-02..2024-01-31 --concurrency 16")(sync)
-
-
-def discover(
-    dates: o.Dates = None,
-    historical: o.Historical = False,
-    daily: o.Daily = False,
-    start_date: o.StartDate = None,
-    end_date: o.EndDate = None,
-    lookback_days: o.Lookback = None,
-    dataset: o.Datasets = None,
-    yes: o.Yes = False,
-    as_json: o.Json = False,
-) -> None:
+@command("polyb2 discover --dates 2024-01-02 --dataset 'us_stocks_sip/*'")
+def discover(choice: o.Choice, yes: o.Yes = False, as_json: o.Json = False) -> None:
     """List the source, queue what the mirror lacks or has in an older revision."""
     settings = configured()
-    selection = o.select(
-        dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=settings.datasets
-    )
-    set_up_logging(settings.log_level)
-    _print_report(in_loop(_discover(settings, selection, _consent(settings, yes=yes))), as_json)
+    selection = choice.selection(settings.discovery.datasets)
+    report = in_loop(_discover(settings, selection, _consent(settings, yes=yes)))
+    if as_json:
+        typer.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        from polyb2.cli.output.results import print_report
+
+        print_report(report)
 
 
+@command("polyb2 run --concurrency 32    or, as a service: polyb2 run --watch")
 def run(
     concurrency: o.Concurrency = None,
     max_bandwidth: o.MaxBandwidth = None,
@@ -70,14 +52,9 @@ def run(
     _run(settings, None, limit=limit, watch=watch, yes=yes)
 
 
+@command("polyb2 sync --dates 2024-01-02..2024-01-31 --concurrency 16")
 def sync(
-    dates: o.Dates = None,
-    historical: o.Historical = False,
-    daily: o.Daily = False,
-    start_date: o.StartDate = None,
-    end_date: o.EndDate = None,
-    lookback_days: o.Lookback = None,
-    dataset: o.Datasets = None,
+    choice: o.Choice,
     concurrency: o.Concurrency = None,
     max_bandwidth: o.MaxBandwidth = None,
     limit: o.Limit = None,
@@ -86,23 +63,19 @@ def sync(
 ) -> None:
     """Discover and run at once: workers start while the listing goes on."""
     settings = configured(polyb2_concurrency=concurrency, polyb2_max_bandwidth=max_bandwidth)
-    selection = o.select(
-        dates, historical, daily, start_date, end_date, lookback_days, dataset, defaults=settings.datasets
-    )
-    _run(settings, selection, limit=limit, watch=watch, yes=yes)
+    _run(settings, choice.selection(settings.discovery.datasets), limit=limit, watch=watch, yes=yes)
 
 
 def _run(settings: Settings, selection: Selection | None, *, limit: int | None, watch: bool, yes: bool) -> None:
-    from polyb2.cli.show.output import print_outcome, print_report
-    from polyb2.cli.show.progress import Progress
+    from polyb2.cli.output.progress import Progress
+    from polyb2.cli.output.results import print_run
     from polyb2.engine import RunOptions
     from polyb2.engine import run as run_engine
 
     if watch and limit:
         raise UsageError("--watch stays up and --limit ends: choose one")
-    loop_factory = _fastest_loop()
     progress = Progress()
-    set_up_logging(settings.log_level, progress.console)
+    set_up_logging(settings.log.level, progress.console)
     consent = _consent(settings, yes=yes, aside=progress.aside)
     wanted = RunOptions(selection, watch, limit, consent, progress.start)
 
@@ -112,28 +85,15 @@ def _run(settings: Settings, selection: Selection | None, *, limit: int | None, 
         finally:
             await progress.stop()
 
-    result = in_loop(work(), loop_factory)
+    result = in_loop(work(), fastest=True)
     with ending_with(_exit_code(result, watch=watch)):
-        if result.report is not None:
-            print_report(result.report)
-        print_outcome(result.outcome, result.seconds)
+        print_run(result)
 
 
-def _exit_code(result: RunResult, *, watch: bool) -> int:
+def _exit_code(result: RunResult, *, watch: bool) -> ExitCode:
     if result.signal is not None:
-        return 0 if watch else 128 + result.signal
-    return FAILED if result.outcome.unfinished else 0
-
-
-def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The loop of uvloop where that is installed (``polyb2[speed]``) and has its threads, else asyncio's own."""
-    if not are_plenty():
-        return None
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
+        return ExitCode.DONE if watch else ExitCode.of_signal(result.signal)
+    return ExitCode.UNFINISHED if result.outcome.unfinished else ExitCode.DONE
 
 
 async def _discover(settings: Settings, selection: Selection, consent: Consent) -> Report:
@@ -154,7 +114,7 @@ async def _discover(settings: Settings, selection: Selection, consent: Consent) 
 def _consent(
     settings: Settings, *, yes: bool, aside: Callable[[], AbstractContextManager[None]] = nullcontext
 ) -> Consent:
-    """What may be queued; where there is a terminal it is asked for, with the display moved ``aside``."""
+    """Consent to queue: on a terminal it is asked for, with the display moved ``aside``."""
     from polyb2.flow.discover.consent import Consent
 
     async def ask(words: str) -> bool:
@@ -162,13 +122,4 @@ def _consent(
             return await confirm(f"{words}. Queue them?")
 
     at_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
-    return Consent(settings.polyb2_max_plan_bytes, given=yes, ask=ask if at_terminal else None)
-
-
-def _print_report(report: Report, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(report.as_json(), indent=2))
-    else:
-        from polyb2.cli.show.output import print_report
-
-        print_report(report)
+    return Consent(settings.discovery.max_plan_bytes, given=yes, ask=ask if at_terminal else None)

@@ -1,4 +1,4 @@
-"""``status`` on a terminal and in a pipe: how the ledger stands, once, or refreshed in place."""
+"""``status`` on a terminal and in a pipe: the state of the ledger, once, or refreshed in place."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from polyb2.cli.show.output import COLOURS, NAMED_MAX, console, dataset_table, indented
-from polyb2.cli.show.picture import elided
+from polyb2.cli.output.console import COLOURS, NAMED_MAX, console, dataset_table, indented
+from polyb2.cli.output.frame import elided
 from polyb2.core.status import Status
 from polyb2.core.units import format_duration, format_size
 
@@ -25,13 +25,13 @@ _WORDS = {
     Status.PERMANENT_FAILURE: "parked",
     Status.NOT_ENTITLED: "parked",
 }
-"""What a narrow terminal has room for."""
+"""Names for which a narrow terminal has room."""
 
 
 def print_status(report: StatusReport) -> None:
-    """Counts by dataset and status, what is in flight, and the last errors."""
+    """Counts by dataset and status, files in flight, and the last errors."""
     out = console()
-    out.print(_standing(out, report))
+    out.print(_view(out, report))
 
 
 async def watch_status(look: Callable[[], Awaitable[StatusReport]], every_s: float) -> None:
@@ -43,11 +43,11 @@ async def watch_status(look: Callable[[], Awaitable[StatusReport]], every_s: flo
             await asyncio.sleep(every_s)
     with Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
         while True:
-            live.update(_standing(out, await look()), refresh=True)
+            live.update(_view(out, await look()), refresh=True)
             await asyncio.sleep(every_s)
 
 
-def _standing(out: Console, report: StatusReport) -> RenderableType:
+def _view(out: Console, report: StatusReport) -> RenderableType:
     lines: list[RenderableType] = [_table(out, report), *_speed(report), *map(_runner, report.runners)]
     lines += [_in_flight(out, item) for item in report.in_flight[:NAMED_MAX]]
     if len(report.in_flight) > NAMED_MAX:

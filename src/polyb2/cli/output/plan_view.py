@@ -1,4 +1,4 @@
-"""What a plan comes to: files by year, time, cost."""
+"""A plan: files by year, time, cost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from polyb2.cli.show.output import console, print_left_out, print_named, print_table, table
+from polyb2.cli.output.console import console, print_named, print_table, table
+from polyb2.cli.output.results import print_left_out
 from polyb2.core.estimate import Estimate
 from polyb2.core.units import format_duration, format_size
 
@@ -17,7 +18,7 @@ _HOUR_S = 3600
 
 
 def print_plan(report: Report, estimate: Estimate) -> None:
-    """What discover would queue, how long it takes, what it costs."""
+    """Files that discover would queue, the time that they take, their cost."""
     out = console()
     _print_years(out, report)
     print_named(out, "nothing is listed for", report.not_published, "plan")

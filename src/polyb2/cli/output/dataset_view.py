@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from polyb2.cli.show.output import console, print_table, table
+from polyb2.cli.output.console import console, print_table, table
 from polyb2.core.status import Status
 from polyb2.core.units import format_size
 

@@ -6,17 +6,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from polyb2.cli.logs import set_up_logging
+from polyb2.cli.app import command, configured
+from polyb2.cli.logs import OUTPUT, set_up_logging
 from polyb2.cli.loop import in_loop
-from polyb2.cli.manner import MANNER, configured
 from polyb2.core.errors import Polyb2Error, UsageError
 from polyb2.core.selection import named_dates
 
 if TYPE_CHECKING:
     from polyb2.config import Settings
-    from polyb2.engine import RunResult
     from polyb2.flow.inspect.verify import Findings
     from polyb2.sandbox import Sandbox
 
@@ -32,20 +29,16 @@ The same with your own keys:
 """
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the application."""
-    app.command(epilog="Example: polyb2 demo")(demo)
-
-
+@command("polyb2 demo")
 def demo() -> None:
     """The whole thing against an embedded sandbox: sample flat files, a B2-like store, no account needed."""
-    from polyb2.cli.show.output import say
+    from polyb2.cli.output.console import print_line
 
     with _folder() as folder:
         findings = in_loop(_demo(Path(folder)))
     if findings.differences:
         raise Polyb2Error("the demo's bucket differs from its source: please report what is printed above")
-    say(NEXT)
+    print_line(NEXT)
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:
@@ -57,8 +50,9 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 async def _demo(folder: Path) -> Findings:
-    from polyb2.cli.show.output import print_findings, printed_differences, say
-    from polyb2.cli.show.standing import print_status
+    from polyb2.cli.output.console import print_line
+    from polyb2.cli.output.results import DifferenceLines
+    from polyb2.cli.output.status_view import print_status
     from polyb2.flow.inspect.verify import verify
     from polyb2.opening import open_mirror
     from polyb2.sandbox import Sandbox, scenario
@@ -68,47 +62,47 @@ async def _demo(folder: Path) -> Findings:
     async with Sandbox(bucket) as box:
         scenario.fill(box.source)
         settings = _settings(box, folder)
-        _say(f"1. Mirror: {len(box.source.keys())} sample files at {box.source.endpoint_url}, an empty bucket at")
-        say(f"   {box.target.endpoint_url}. us_indices is not in the sample's plan, and one file comes late.")
+        _print_head(
+            f"1. Mirror: {len(box.source.keys())} sample files at {box.source.endpoint_url}, an empty bucket at"
+        )
+        print_line(f"   {box.target.endpoint_url}. us_indices is not in the sample's plan, and one file comes late.")
         await _sync(settings)
-        _say("2. Mirror again: nothing changed, so nothing is sent.")
+        _print_head("2. Mirror again: nothing changed, so nothing is sent.")
         await _sync(settings)
         replaced = scenario.republish(box.source, "us_stocks_sip/day_aggs_v1", scenario.LAST)
         late = scenario.publish_late(box.source)
-        _say(f"3. {replaced} was replaced at the source, and the late {late} came.")
+        _print_head(f"3. {replaced} was replaced at the source, and the late {late} came.")
         await _sync(settings)
-        _say("4. The ledger says:")
+        _print_head("4. The ledger says:")
         async with open_mirror(settings) as mirror:
-            if not MANNER.quiet:
+            if not OUTPUT.quiet:
                 print_status(await mirror.ledger.status())
-            _say("5. Verify: ledger, source and bucket, every byte read back.")
-            findings = await verify(mirror, named_dates([DATES]), deep=True, tell=printed_differences())
-        print_findings(findings)
+            _print_head("5. Verify: ledger, source and bucket, every byte read back.")
+            differences = DifferenceLines()
+            findings = await verify(mirror, named_dates([DATES]), deep=True, tell=differences.add)
+        differences.end(findings)
         kept = box.target.versions(replaced)
-        say(f"The bucket keeps {len(kept)} versions of {replaced}; the older one was not touched.")
+        print_line(f"The bucket keeps {len(kept)} versions of {replaced}; the older one was not touched.")
         return findings
 
 
-async def _sync(settings: Settings) -> RunResult:
-    from polyb2.cli.show.output import print_outcome, print_report
-    from polyb2.cli.show.progress import Progress
+async def _sync(settings: Settings) -> None:
+    from polyb2.cli.output.progress import Progress
+    from polyb2.cli.output.results import print_run
     from polyb2.engine import RunOptions, run
     from polyb2.flow.discover.consent import Consent
 
     progress = Progress()
     set_up_logging("WARNING", progress.console)
     selection = named_dates([DATES], DATASETS)
-    consent = Consent(settings.polyb2_max_plan_bytes, given=True)
+    consent = Consent(settings.discovery.max_plan_bytes, given=True)
     try:
         result = await run(
             settings, RunOptions(selection, watch=False, limit=None, consent=consent, on_start=progress.start)
         )
     finally:
         await progress.stop()
-    if result.report is not None:
-        print_report(result.report)
-    print_outcome(result.outcome)
-    return result
+    print_run(result)
 
 
 def _settings(box: Sandbox, folder: Path) -> Settings:
@@ -123,7 +117,7 @@ def _settings(box: Sandbox, folder: Path) -> Settings:
     )
 
 
-def _say(words: str) -> None:
-    from polyb2.cli.show.output import console
+def _print_head(words: str) -> None:
+    from polyb2.cli.output.console import console
 
     console(asked=False).print(f"\n{words}", style="bold")
