@@ -17,10 +17,13 @@ demo: $(VENV)/run.stamp  ## mirror sample flat files between two embedded server
 	@$(BIN)/polyb2 demo
 
 test: $(VENV)/dev.stamp  ## run the tests
-	@$(BIN)/python -m pytest --cov --cov-report=term --numprocesses 2 --dist worksteal
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 mutants: $(VENV)/dev.stamp  ## take out each check that guards a guarantee, and see a test fail for it
 	@$(BIN)/python -m tests.mutants
+
+coverage: $(VENV)/dev.stamp  ## run the tests and show which lines none of them reaches
+	@$(BIN)/python -m pytest --cov --cov-report=term --numprocesses 2 --dist worksteal
 
 test-ceph: $(VENV)/dev.stamp  ## what the source seems to be: install Ceph, and run the tests that need its gateway (needs root or sudo)
 	@tools/install-test-servers.sh

@@ -131,7 +131,7 @@ def _planned(arguments: argparse.Namespace) -> list[Act]:
 
 
 def _again(arguments: argparse.Namespace) -> list[Line]:
-    """Play again, one by one, what did not hold in the run that left ``--rows``; the others stay as they are."""
+    """Play again, one by one, the cases that failed in the run that left ``--rows``, and play those that it did not have."""
     lines = [Line(**json.loads(text)) for text in arguments.rows.read_text(encoding="utf-8").splitlines()]
     deaths = (line for line in lines if line.part == "death")
     arguments.kill_points = [(*_point(line.step), int(line.fault.rpartition(" ")[2])) for line in deaths]
@@ -144,7 +144,8 @@ def _again(arguments: argparse.Namespace) -> list[Line]:
         lines[number] = replace(played, note=f"{AGAIN} {played.note}")
         if played.result != "ok":
             _show(played)
-    return lines
+    names = {(line.part, line.step, line.fault, line.seed) for line in lines}
+    return lines + [asyncio.run(act.line()) for name, act in acts.items() if name not in names]
 
 
 def _point(step: str) -> tuple[str, str]:

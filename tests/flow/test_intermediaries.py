@@ -114,7 +114,7 @@ async def test_where_only_reading_meets_a_stranger_the_probe_reads(bench: Bench,
     await assert_side_stops_run(bench, wall, r"gave up after.*get was answered \d+ with a web page", "failed_download")
 
 
-@pytest.mark.parametrize("status", [400, 405, 501])
+@pytest.mark.parametrize("status", [405, 501])
 async def test_a_source_that_refuses_every_get_in_its_own_words_parks_nobody(bench: Bench, status: int) -> None:
     """No retry cures such an answer about one file; if it is about all of them, the side is at fault."""
     fill(bench, large=False)

@@ -28,9 +28,6 @@ _MAY_BE_THE_SIDE = {
     Kind.TRUNCATED,
     Kind.INCONSISTENT,
 }
-_OF_A_SOURCE = {Kind.UNSUPPORTED, Kind.REFUSED}
-"""Kinds that are the source's own trouble if its other files meet them too; the target may well refuse one key, or
-one size."""
 Probe = Callable[[str], Awaitable[bool]]
 """Sends a side a minimal request near a key (empty: a listing). True if a request like a transfer's was answered; or
 raises."""
@@ -96,10 +93,8 @@ class Diagnosis:
             # For one file, the plan is the cause; if the listing is refused as well, the keys are.
             refused = (await self.probe(error.side, "")).problem
             return refused if refused is not None and refused.handling.scope is not Scope.FILE else None
-        # While other files succeed, answers that contradict the listing are the trouble of this file.
-        is_own = error.kind.contradicts and self._proved_s >= began_s
-        may_be = error.kind in _MAY_BE_THE_SIDE or (error.side is Side.SOURCE and error.kind in _OF_A_SOURCE)
-        if not may_be or is_own:
+        if not _may_be_the_side(error) or (_is_settled_by_others(error) and self._proved_s >= began_s):
+            # While other files succeed, some answers are the trouble of this file.
             return None
         return await self._behind_failing(error, key, known)
 
@@ -150,6 +145,15 @@ class Diagnosis:
             return Probed(error)
         except TimeoutError:
             return Probed(RemoteError(side, Kind.STALLED, f"no answer within {PROBE_TIMEOUT_S:.0f} s"))
+
+
+def _may_be_the_side(error: RemoteError) -> bool:
+    """Tell if it is worth asking whether other files meet the same; the target may well refuse one key, or one size."""
+    return error.kind in _MAY_BE_THE_SIDE or (error.side is Side.SOURCE and error.kind is Kind.UNSUPPORTED)
+
+
+def _is_settled_by_others(error: RemoteError) -> bool:
+    return error.kind.contradicts or error.kind is Kind.UNSUPPORTED
 
 
 def _contradicts(found: RemoteError | None, side: Side) -> bool:
