@@ -35,6 +35,22 @@ async def test_a_403_beside_a_refused_listing_is_about_the_keys() -> None:
     assert await sides.diagnosis.behind(forbidden, "b", 0.0) is refused
 
 
+async def test_a_dataset_that_fails_while_another_is_read_is_not_the_side() -> None:
+    """Its neighbours fail as well, so a file that succeeded elsewhere has to be asked about."""
+    lost = RemoteError(Side.SOURCE, Kind.CONNECTION_LOST, "the connection was lost")
+    bad, good = key("2024-01-02", "a/bad"), key("2024-01-02", DAY_AGGS)
+
+    async def probe(near: str) -> bool:
+        if near == bad:
+            raise lost
+        return True
+
+    diagnosis = Diagnosis({Side.SOURCE: probe}, Timing(probe_fresh_s=0.0))
+    assert await diagnosis.behind(lost, bad, 0.0) is lost
+    diagnosis.proved(good)
+    assert await diagnosis.behind(lost, bad, 0.0) is None
+
+
 # -- doubts -----------------------------------------------------------------------------------------------------------------
 
 

@@ -63,11 +63,12 @@ class Diagnosis:
         self.doubts = Doubts(timing.near_fresh_s)
         self.proofs = 0
         self._proved_s = 0.0
+        self._proved_key = ""
 
     def proved(self, key: str) -> None:
         """Note that all bytes of a file arrived."""
         self.proofs += 1
-        self._proved_s = _now_s()
+        self._proved_s, self._proved_key = _now_s(), key
         self._failing.clear()
         self.doubts.forget(key)
 
@@ -134,8 +135,15 @@ class Diagnosis:
                 if is_same and _now_s() - when_s < self._fresh_s:
                     return probed
             probed = await self._ask(side, near)
+            if probed.problem is not None and not conclusive and self._is_elsewhere(near):
+                # A whole dataset may fail while the others are read.
+                probed = await self._ask(side, self._proved_key)
             self._last = side, near, _now_s(), probed
             return probed
+
+    def _is_elsewhere(self, near: str) -> bool:
+        """Tell if a file of another folder succeeded, so that its neighbours can be asked as well."""
+        return bool(near and self._proved_key) and _folder(self._proved_key) != _folder(near)
 
     async def _ask(self, side: Side, near: str) -> Probed:
         try:
