@@ -27,8 +27,8 @@ from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.discover.findings import Report
 from polyb2.flow.mirror import Mirror
 from polyb2.ledger.open import open_ledger
-from polyb2.opening import open_mirror
 from polyb2.sandbox import Sandbox
+from polyb2.session import open_mirror
 from tests.ceph import CephServer, ceph_missing
 from tests.swift import SwiftServer, swift_missing
 

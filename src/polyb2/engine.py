@@ -38,8 +38,8 @@ from polyb2.flow.run.pool import Outcome, Pool
 from polyb2.flow.run.settle import Settlement, SettlementRules
 from polyb2.flow.transfer.leftovers import abort_all_abandoned
 from polyb2.notify.run_notifier import ObservedRun, notifying
-from polyb2.opening import open_mirror
 from polyb2.process import spared_collector
+from polyb2.session import open_mirror
 from polyb2.signals import STOPPING, answering
 
 log = logging.getLogger(__name__)

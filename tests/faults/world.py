@@ -32,11 +32,11 @@ from polyb2.flow.run.breaker import BreakerState, CircuitBreaker
 from polyb2.ledger.open import open_ledger
 from polyb2.ledger.rows import Filter
 from polyb2.ledger.sqlite.transaction import SqliteTransaction
-from polyb2.opening import open_mirror
 from polyb2.remote.connectors import authorities
 from polyb2.sandbox import GeneratedGzip, Sandbox
 from polyb2.sandbox.objects import Content, InMemory
 from polyb2.sandbox.server import SandboxServer
+from polyb2.session import open_mirror
 from tests.faults.watch import Receipts, StepClock, must
 
 MIB = 1 << 20

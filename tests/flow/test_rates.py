@@ -13,9 +13,9 @@ from polyb2.clock import Clock
 from polyb2.config import Settings
 from polyb2.core.retry import Timing
 from polyb2.flow.mirror import InFlight, Mirror
-from polyb2.opening import open_mirror
 from polyb2.sandbox import Answer, Drip, Fault, GeneratedGzip, Stall
 from polyb2.sandbox.faults import Action
+from polyb2.session import open_mirror
 from tests.conftest import MIB, QUOTES, Bench, key
 
 LARGE = key("2024-01-02", QUOTES)

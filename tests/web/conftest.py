@@ -15,7 +15,7 @@ from polyb2.engine import RunOptions, run
 from polyb2.flow.discover.consent import Consent
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.run.breaker import CircuitBreaker
-from polyb2.opening import open_mirror
+from polyb2.session import open_mirror
 from polyb2.web.connections import Timing
 from polyb2.web.server import serve
 from polyb2.web.snapshot import Observed

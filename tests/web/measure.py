@@ -31,7 +31,7 @@ from polyb2.core.records import ListedObject, Mirrored
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.open import open_ledger
 from polyb2.ledger.rows import Discovered
-from polyb2.opening import binding_of, open_mirror
+from polyb2.session import binding_of, open_mirror
 from polyb2.web.metrics import Metrics
 from polyb2.web.pages import Pages
 from polyb2.web.snapshot import CALENDAR_FRESH_S, RECENT_FRESH_S, Observed, Snapshots

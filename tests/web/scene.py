@@ -20,9 +20,9 @@ from polyb2.flow.discover.consent import Consent, discover
 from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.run.breaker import CircuitBreaker
-from polyb2.opening import open_mirror
 from polyb2.sandbox import Answer, Fault, GeneratedGzip, Sandbox
 from polyb2.sandbox.objects import csv_gz
+from polyb2.session import open_mirror
 from tests.conftest import MIB, key
 
 NOW = "2026-11-20T16:40:00+00:00"

@@ -47,6 +47,3 @@ class LogEvent(StrEnum):
 def log_fields(event: LogEvent, **fields: object) -> dict[str, object]:
     """The ``extra`` of a log line: its event and its fields; fields that are None are left out."""
     return {EVENT: event, FIELDS: {name: value for name, value in fields.items() if value is not None}}
-
-
-told = log_fields  # its former name, which some modules of other folders still import

@@ -15,8 +15,8 @@ from polyb2.doctor.checks import Checkup, FailedError, Notes
 from polyb2.doctor.ledger_checks import examine_ledger
 from polyb2.doctor.stores import examine_source, examine_target
 from polyb2.flow.discover.resolve import resolve_datasets
-from polyb2.opening import binding_of, open_source, open_target
 from polyb2.remote.network import AnswerClock, Endpoint
+from polyb2.session import binding_of, open_source, open_target
 from polyb2.variables import dotenv_exposed
 
 _LIBRARIES = ("aiohttp", "aioboto3", "botocore", "aiosqlite")

@@ -56,7 +56,7 @@ async def _verify(settings: Settings, selection: Selection, tell: Tell, *, deep:
     from polyb2.flow.inspect.verify import verify as compare
     from polyb2.notify.messages import verified
     from polyb2.notify.notifier import notify_once
-    from polyb2.opening import open_mirror
+    from polyb2.session import open_mirror
 
     async with open_mirror(settings, read_only=not mend) as mirror:
         findings = await compare(mirror, selection, deep=deep, mend=mend, tell=tell)
@@ -86,7 +86,7 @@ async def _cleanup(
     settings: Settings, older_than_s: float, tell: Callable[[OpenUpload], object], *, dry_run: bool
 ) -> Swept:
     from polyb2.flow.inspect.cleanup import cleanup as sweep
-    from polyb2.opening import open_mirror
+    from polyb2.session import open_mirror
 
     async with open_mirror(settings, read_only=dry_run) as mirror:
         now_ms = mirror.ledger.clock.wall_ms()

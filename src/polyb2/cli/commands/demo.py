@@ -54,8 +54,8 @@ async def _demo(folder: Path) -> Findings:
     from polyb2.cli.output.results import DifferenceLines
     from polyb2.cli.output.status_view import print_status
     from polyb2.flow.inspect.verify import verify
-    from polyb2.opening import open_mirror
     from polyb2.sandbox import Sandbox, scenario
+    from polyb2.session import open_mirror
 
     bucket = folder / "bucket"
     bucket.mkdir()

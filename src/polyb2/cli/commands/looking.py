@@ -66,7 +66,7 @@ async def _survey(
     settings: Settings, selection: Selection, given: Rate | None, prices: Prices
 ) -> tuple[Report, Estimate]:
     from polyb2.flow.discover.discovery import Discovery
-    from polyb2.opening import open_mirror
+    from polyb2.session import open_mirror
 
     async with open_mirror(settings, read_only=True) as mirror:
         report = await Discovery(mirror, selection).survey()
@@ -186,7 +186,7 @@ async def _probed(settings: Settings, ledger: Ledger, patterns: tuple[str, ...])
     from polyb2.core.retry import LOOKING
     from polyb2.flow.discover.resolve import resolve_datasets
     from polyb2.flow.inspect.datasets import known_datasets, probe
-    from polyb2.opening import open_source
+    from polyb2.session import open_source
 
     settings.require_remote(target=False)
     async with open_source(settings, LOOKING) as source:

@@ -101,7 +101,7 @@ async def _discover(settings: Settings, selection: Selection, consent: Consent) 
     from polyb2.flow.discover.discovery import Discovery
     from polyb2.notify.messages import revised
     from polyb2.notify.notifier import notify_once
-    from polyb2.opening import open_mirror
+    from polyb2.session import open_mirror
 
     replaced: list[str] = []
     async with open_mirror(settings) as mirror:

@@ -126,7 +126,7 @@ def unqueue(choice: o.RowFilter) -> None:
 def rebind() -> None:
     """Tell the ledger that its source or target endpoint has a new name."""
     from polyb2.cli.output.console import print_line
-    from polyb2.opening import binding_of
+    from polyb2.session import binding_of
 
     settings = configured()
     settings.require_remote()
