@@ -7,7 +7,7 @@ from typing import Self
 
 
 class ExitCode(IntEnum):
-    """How a command ended, and in which words that is documented."""
+    """Exit codes of the commands, and the words that document them."""
 
     meaning: str
 

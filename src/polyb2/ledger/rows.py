@@ -78,7 +78,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a process is up to: streams, and requests a second that a side is asked at most (None: nothing limits them)."""
+    """Load of a process: streams, and its limit of requests a second to each side (None: no limit)."""
 
     streams_in_use: int = 0
     streams_allowed: int = 0
@@ -91,7 +91,7 @@ IDLE = Load()
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """What is left for a worker to wait for.
+    """The rest of the queue that a worker may wait for.
 
     Attributes:
         pending: something can be claimed at once.
@@ -127,7 +127,7 @@ class Discovered:
 
 @dataclass(frozen=True, slots=True)
 class ListedDays:
-    """What one listing showed.
+    """Result of one listing.
 
     Attributes:
         dataset: whose.
@@ -144,7 +144,7 @@ class ListedDays:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which rows a command is about; empty parts leave nothing out."""
+    """Filter of the rows that a command selects; empty parts select all."""
 
     statuses: frozenset[Status] = frozenset()
     keys: frozenset[str] = frozenset()
@@ -231,7 +231,7 @@ class AttemptRow(Shown):
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the ledger has of one key: its row, and oldest first every revision and the last fifty attempts."""
+    """The record of one key: its row, and oldest first every revision and the last fifty attempts."""
 
     file: FileRow
     revisions: Sequence[RevisionRow]

@@ -1,4 +1,4 @@
-"""What ``status`` shows of the ledger at one moment: counts, work, failures, rate, and what is held."""
+"""The content of ``status`` at one moment: counts, work, failures, rate, and held files."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Runner(Shown):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What is held in all: found by a watch and not queued unasked.
+    """All held files: found by a watch and not queued without consent.
 
     Attributes:
         files: how many.
@@ -95,7 +95,7 @@ class Held:
 
     @property
     def words(self) -> str:
-        """What is held and why, and after a semicolon the command that agrees to it."""
+        """The held files and the reason, and after a semicolon the command that agrees to them."""
         replaced = f", {self.replaced} of them replaced at the source," if self.replaced else ""
         return (
             f"{self.files} files with {format_size(self.bytes)}{replaced} are not queued: they are more than "

@@ -41,7 +41,7 @@ class Store(Protocol):
 
     @property
     def place(self) -> str:
-        """Where the ledger is, in words for people; without secrets."""
+        """The place of the ledger, in words for people; without secrets."""
 
     @property
     def exists(self) -> bool:

@@ -1,4 +1,4 @@
-"""Where the ledger lies: its real path, its file system, and whether SQLite may be trusted with both.
+"""The place of the ledger: its real path, its file system, and whether SQLite may be trusted with both.
 
 A WAL database works between processes of one host only, as they share memory; on a network file system it gets corrupted
 (https://sqlite.org/wal.html, "WAL does not work over a network filesystem"). Nothing here opens a file.

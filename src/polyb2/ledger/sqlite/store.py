@@ -43,7 +43,7 @@ WATCH_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What a connection was opened on.
+    """The files and the lock behind a connection.
 
     Attributes:
         path: as the user names it.

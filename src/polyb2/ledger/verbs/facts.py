@@ -1,4 +1,4 @@
-"""What a ledger belongs to and remembers: its binding to a pair, facts, notices that the owner got, what a watch follows."""
+"""Facts of a ledger: its binding to a pair, small facts, notices that were sent, datasets that a watch follows."""
 
 from __future__ import annotations
 

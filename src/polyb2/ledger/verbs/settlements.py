@@ -1,4 +1,4 @@
-"""How an attempt ends: the only writes that move a row out of ``processing``, all fenced by the attempt.
+"""Settlements of attempts: the only writes that move a row out of ``processing``, all fenced by the attempt.
 
 A settlement whose fence does not hold raises; it never shrugs. If a newer revision was listed meanwhile, whatever the attempt
 came to, the row goes back to the queue for that revision.

@@ -50,7 +50,7 @@ def last_errors(tx: Transaction, limit: int) -> list[Failure]:
 
 
 def waiting_since(tx: Transaction) -> dict[str, int]:
-    """When the oldest waiting file of each dataset began to wait, epoch milliseconds; none where nothing waits."""
+    """The time since which the oldest waiting file of each dataset waits, epoch milliseconds; none if none waits."""
     return {row["dataset"]: row["since_ms"] for row in tx.rows("waiting_since")}
 
 
