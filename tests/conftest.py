@@ -18,6 +18,7 @@ import pytest
 
 from polyb2.clock import Clock
 from polyb2.config import Settings
+from polyb2.core import scrub
 from polyb2.core.retry import Timing
 from polyb2.core.selection import EVERYTHING, Selection
 from polyb2.engine import RunOptions, RunResult, run
@@ -56,7 +57,8 @@ def key(day: str, dataset: str = DAY_AGGS) -> str:
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting of the developer's reaches a test."""
+    """No setting of the developer's reaches a test, and no key of one test is blanked in the next."""
+    monkeypatch.setattr(scrub, "_SECRETS", type(scrub._SECRETS)())
     for name in list(os.environ):
         if name.startswith(_OURS):
             monkeypatch.delenv(name)

@@ -83,5 +83,5 @@ def test_foreign_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     sieve = ListingFilter(DAY_AGGS, f"{DAY_AGGS}/", lambda _name, _why: None)
     foreign = [ListedObject(f"{DAY_AGGS}/{number}.csv", 1, "e", 0) for number in range(4)]
     assert [sieve.name_of(entry) for entry in foreign[:3]] == [None] * 3
-    with pytest.raises(ListingError, match="more than 3 keys that are no flat files of it"):
+    with pytest.raises(ListingError, match="more than 3 keys that are not its flat files"):
         sieve.name_of(foreign[3])
