@@ -21,7 +21,7 @@ REFERENCES_MAX = 100
 """Of ``${NAME}`` in it: the library's expression looks from each to the end of the value, and no signal interrupts it."""
 PREFIXES = ("polyb2_", "b2_", "polygon_s3_", "massive_s3_")
 NOT_BUILT = {"polyb2_order", "polyb2_first"}
-"""Names of the contract that nothing reads yet."""
+"""Names of settings that are planned, and that nothing reads yet."""
 _FOR_TESTS = {"polyb2_fake_now", "polyb2_failpoints"}
 _OF_OTHER_TOOLS = {
     "b2_application_key_id": "B2_KEY_ID",

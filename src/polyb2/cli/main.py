@@ -25,7 +25,7 @@ _UNEXPECTED_MAX = 300
 
 
 def main(arguments: list[str] | None = None, stops: list[int] | None = None) -> None:
-    """Run the command line and exit with the contract's code.
+    """Run the command line and exit with its code.
 
     Args:
         arguments: the command line; None takes the process's own.

@@ -3,7 +3,7 @@
 The first question is whether the service itself answered. S3 writes an XML body with a code on each error, and only HEAD has
 none; anything else (an HTML page, a redirect, an empty 403) was written by an intermediary and is trouble of the
 side, whatever its status says. The second question, for the service's own words, is answered by Backblaze's table of errors,
-users' reports of 2026-11 (``b2.md``), and the three meanings of 403 at the flat-files endpoint.
+users' reports of 2026-11, and the three meanings of 403 at the flat-files endpoint.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class Checkup:
         return sum(check.level is level for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
-        """The contract's ``doctor --json``."""
+        """The object of ``doctor --json``."""
         return {
             "ok": self.failure is None,
             **{level.value: self.count(level) for level in Level},

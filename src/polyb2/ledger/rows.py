@@ -238,7 +238,7 @@ class History:
     attempts: Sequence[AttemptRow]
 
     def as_json(self) -> dict[str, Any]:
-        """The contract's object of ``files --json``, with ``revisions`` and ``attempts``."""
+        """The object of ``files --json``, with ``revisions`` and ``attempts``."""
         return {
             **self.file.as_json(),
             "revisions": [row.as_json() for row in self.revisions],

@@ -142,7 +142,7 @@ class StatusReport:
         return self.bytes_left / self.rate_bytes_per_s if self.rate_bytes_per_s else None
 
     def as_json(self) -> dict[str, Any]:
-        """The contract's ``status --json``."""
+        """The object of ``status --json``."""
         return {
             "totals": {name: getattr(self.totals, name) for name in ("files", "bytes", "bytes_done")},
             "by_status": self.totals.by_status,

@@ -1,4 +1,4 @@
-"""The findings of discovery, by dataset and in all: the contract's ``discover --json`` and ``plan --json``."""
+"""The findings of discovery, by dataset and in all, and the objects of ``discover --json`` and ``plan --json``."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ class Report:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The contract's ``discover --json`` and ``plan --json``."""
+        """The object of ``discover --json`` and ``plan --json``."""
         names = ("listed", "queued", "revised", "adopted", "unchanged", "bytes_queued")
         return {
             **{name: self.total(name) for name in names},

@@ -77,7 +77,7 @@ class Difference:
         return row.revision
 
     def as_json(self) -> dict[str, Any]:
-        """The contract's object of ``verify --json``, with the revisions that it is about."""
+        """The object of ``verify --json``, with the revisions that it is about."""
         shown: dict[str, Any] = {"key": self.key, "kind": self.kind}
         if self.row is not None:
             shown["mirrored"] = {
@@ -132,7 +132,7 @@ class Findings:
             self.damaged_at_source.append(key)
 
     def rest_as_json(self) -> dict[str, Any]:
-        """The contract's ``verify --json`` without the differences, which are reported one by one."""
+        """The object of ``verify --json`` without the differences, which are reported one by one."""
         damaged = {"damaged_at_source": self.damaged_at_source, "damaged_at_source_total": self.damaged}
         return {"checked": self.checked, **damaged, "repaired": self.repaired}
 

@@ -1,4 +1,4 @@
-"""One file's life from its claim to its proof, in the contract's order.
+"""One file's life from its claim to its proof.
 
 Settle or take over what an earlier attempt left; else choose between one PUT and a multipart upload; send; prove; publish.
 Beginning and resuming are one path: an attempt has an upload or begins one, and sends the parts that have no receipt.

@@ -1,4 +1,4 @@
-"""Every rule by which a file counts as proven: the contract's section "Proof", in its order.
+"""Every rule by which a file counts as proven: one PUT, parts before publishing, what is published.
 
 Invariant: nothing is completed that is not proven by one of these rules, and the proof comes before publishing
 (``readback`` alone comes after). Only a version that this attempt wrote is removed, by its id.
