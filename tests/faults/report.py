@@ -113,7 +113,11 @@ def report(lines: list[Line], seconds: float, seed: int) -> str:
 def _again(lines: list[Line]) -> list[str]:
     """The cases that were played a second time, which is said: the first time they did not hold."""
     again = [line for line in lines if line.note.startswith(AGAIN)]
-    return [f"- {len(again)} of them held only when they were played again, alone on the machine"] if again else []
+    return (
+        [f"- {len(again)} of them held only when they were played again, after a mend or alone on the machine"]
+        if again
+        else []
+    )
 
 
 def rows(lines: Iterable[Line]) -> str:
