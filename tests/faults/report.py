@@ -84,8 +84,9 @@ AGAIN = "played again"
 """Begins the note of a case that did not hold the first time."""
 
 
-def report(lines: list[Line], seconds: float, seed: int) -> str:
+def report(lines: list[Line], seed: int) -> str:
     """The report as Markdown."""
+    minutes = sum(line.seconds for line in lines) / 60
     parts: dict[str, list[Line]] = defaultdict(list)
     for line in lines:
         parts[line.part].append(line)
@@ -98,7 +99,7 @@ def report(lines: list[Line], seconds: float, seed: int) -> str:
     return "\n".join(
         [
             INTRODUCTION,
-            f"- {datetime.now(UTC):%Y-%m-%d}, polyb2 {__version__}, {where}, seed {seed}; {seconds / 60:.0f} minutes",
+            f"- {datetime.now(UTC):%Y-%m-%d}, polyb2 {__version__}, {where}, seed {seed}; {minutes:.0f} minutes of play",
             f"- **{len(lines)} cases, {violations} violations**: {counted}",
             f"- {steps} distinct pairs of step and fault in the matrix",
             *_again(lines),

@@ -125,11 +125,11 @@ def test_there_are_more_than_thirty_strange_places() -> None:
 def test_the_report_counts_what_held_and_tells_each_case_that_failed() -> None:
     held = [Line("matrix", "PUT", f"{fault}, once", fault, "ok", 1.0) for fault in range(40)]
     failed = Line("death", "ledger.claim.after (fresh)", "kill -9", 7, "ViolationError: 3 | 4\nare wrong", 2.0)
-    text = report([*held, failed], 60.0, 1)
+    text = report([*held, failed], 1)
     assert "**41 cases, 1 violations**" in text
     assert "| PUT | 40 | 40 | 40 |" in text
     assert "| death | ledger.claim.after (fresh) | kill -9 | 7 | ViolationError: 3 \\| 4 are wrong |" in text
-    assert "## Violations" not in report(held, 60.0, 1)
+    assert "## Violations" not in report(held, 1)
     assert len(rows([*held, failed]).splitlines()) == 41
 
 
