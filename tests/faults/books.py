@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 from unittest.mock import patch
 
-from polyb2.ledger.sqlite.group_commit import Shared
+from polyb2.ledger.group_commit import Shared
 from polyb2.ledger.sqlite.store import SqliteStore
 from polyb2.ledger.store import Transaction
 from polyb2.ledger.verbs.facts import remember

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from polyb2.clock import Clock, Moment
 from polyb2.core.compare import Change
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.keys import parse_key
@@ -27,33 +26,12 @@ from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.open import open_ledger
 from polyb2.ledger.rows import Discovered, FileRow, Filter, Worker
 from tests.conftest import DAY_AGGS, key
-from tests.ledger.places import PLACES, Place
+from tests.ledger.places import STORES, Place, PostgresPlace, SetClock, SqlitePlace
+from tests.postgres import PostgresServer, postgres_missing
 
 LEASE_MS = 60_000
 SIZE, PART = 30, 10
 SENT = Mirrored("sent", "version", "parts")
-
-
-class SetClock(Clock):
-    """Stands still until it is told otherwise."""
-
-    def __init__(self) -> None:
-        self.moment = Moment(1_767_225_600_000, 5_000_000, "this boot")
-
-    def now(self) -> Moment:
-        return self.moment
-
-    def go_on(self, seconds: float) -> None:
-        """Let time pass."""
-        passed = int(seconds * 1000)
-        self.moment = Moment(self.moment.wall_ms + passed, self.moment.mono_ms + passed, self.moment.boot_id)
-
-    def step(self, seconds: float) -> None:
-        """Set the wall clock to another time; no time passes."""
-        self.moment = Moment(self.moment.wall_ms + int(seconds * 1000), self.moment.mono_ms, self.moment.boot_id)
-
-    def reboot(self) -> None:
-        self.moment = Moment(self.moment.wall_ms, 1000, "another boot")
 
 
 def listed(day: str, etag: str = "a", *, size: int = SIZE, modified: int = 0, dataset: str = DAY_AGGS) -> ListedObject:
@@ -178,12 +156,26 @@ def clock() -> SetClock:
     return SetClock()
 
 
-@pytest.fixture(params=PLACES)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+@pytest.fixture(scope="session")
+def server() -> Iterator[PostgresServer]:
+    """A server that the tests of a process share."""
+    if reason := postgres_missing():
+        pytest.skip(reason)
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(params=STORES)
+def place(request: pytest.FixtureRequest, tmp_path: Path, clock: SetClock) -> Iterator[Place]:
     """Where the ledger of a conformance test is, for each store."""
-    found = PLACES[request.param](tmp_path)
+    found = new_place(request.param, request, tmp_path, clock)
     yield found
     found.close()
+
+
+def new_place(store: str, request: pytest.FixtureRequest, folder: Path, clock: SetClock) -> Place:
+    """A place for another ledger; skips the test where its store cannot run."""
+    return SqlitePlace(folder) if store == "sqlite" else PostgresPlace(request.getfixturevalue("server"), clock)
 
 
 @pytest.fixture

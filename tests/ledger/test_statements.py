@@ -61,7 +61,7 @@ def test_what_does_not_fit_is_refused(common: str, dialect: str, words: str) -> 
         combine(common, dialect)
 
 
-@pytest.mark.parametrize("dialect", ["sqlite"])
+@pytest.mark.parametrize("dialect", ["sqlite", "postgres"])
 def test_the_statements_of_each_dialect_fit(dialect: str) -> None:
     found = load_statements(dialect)
     assert len(found) > 100

@@ -128,7 +128,7 @@ class Ledger:
 
     # -- uploads ------------------------------------------------------------------------------------------------------
 
-    has_progressed = read(uploads.has_progressed)
+    has_progressed = write("progress", uploads.has_progressed)
     begin_upload = write("begin", uploads.begin)
     disown_upload = write("disown", uploads.disown)
     add_receipt = write("receipt", uploads.add_receipt)

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polyb2.clock import Clock
+from polyb2.core.errors import UsageError
 from polyb2.core.scrub import escape
 
 if TYPE_CHECKING:
     from polyb2.ledger.ledger import Ledger
     from polyb2.ledger.rows import Finding
+    from polyb2.ledger.store import Store
 
 _SQLITE = "sqlite:///"
+_POSTGRES = ("postgresql://", "postgres://")
 _EXAMPLE = "write sqlite:///data/polyb2.db"
 _SHOWN_MAX = 100
 
@@ -36,17 +39,36 @@ async def open_ledger(
         LedgerError: another process held the ledger for half a minute, or it cannot be used.
     """
     from polyb2.ledger.ledger import Ledger  # noqa: PLC0415 - see above
-    from polyb2.ledger.sqlite.store import open_store  # noqa: PLC0415
 
     clock = clock or Clock()
-    return Ledger(await open_store(_path(url), clock, read_only=read_only, make_new=make_new), clock)
+    opening = _open_postgres if url.startswith(_POSTGRES) else _open_sqlite
+    return Ledger(await opening(url, clock, read_only=read_only, make_new=make_new), clock)
+
+
+async def _open_sqlite(url: str, clock: Clock, *, read_only: bool, make_new: bool) -> Store:
+    from polyb2.ledger.sqlite.store import open_store  # noqa: PLC0415 - see above
+
+    return await open_store(_path(url), clock, read_only=read_only, make_new=make_new)
+
+
+async def _open_postgres(url: str, clock: Clock, *, read_only: bool, make_new: bool) -> Store:
+    """Where there is no ledger and none is made, it is SQLite's empty one in memory."""
+    try:
+        from polyb2.ledger.postgres.open import open_store  # noqa: PLC0415 - see above
+    except ModuleNotFoundError:
+        raise UsageError(
+            "a ledger in PostgreSQL needs the extra: pip install 'polyb2[postgres]'; the container image has it"
+        ) from None
+    from polyb2.ledger.sqlite.store import empty_store  # noqa: PLC0415 - see above
+
+    return await open_store(url, read_only=read_only, make_new=make_new) or await empty_store(clock)
 
 
 def examine_place(url: str) -> list[Finding]:
     """The checks of ``doctor`` that come before the ledger is opened."""
     from polyb2.ledger.sqlite.checks import check_place  # noqa: PLC0415 - see above
 
-    return check_place(_path(url))
+    return [] if url.startswith(_POSTGRES) else check_place(_path(url))
 
 
 def check_url(url: str) -> str:
@@ -55,8 +77,8 @@ def check_url(url: str) -> str:
     Raises:
         ValueError: it cannot; in words for the user.
     """
-    if url.startswith(("postgresql://", "postgres://")):
-        raise ValueError(f"PostgreSQL ledgers are not there yet: {_EXAMPLE}")
+    if url.startswith(_POSTGRES):
+        return url
     if not url.startswith(_SQLITE) or url == _SQLITE:
         raise ValueError(f"{url.split('://', 1)[0][:_SHOWN_MAX]!r} is not a ledger URL: {_EXAMPLE}")
     if words := _not_of_a_file(url.removeprefix(_SQLITE)):

@@ -79,6 +79,7 @@ async def test_a_failed_file_is_claimed_when_its_back_off_is_over_and_not_before
     assert books.row("2024-01-02")["next_attempt_ms"] is None
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)  # the server of the other has a clock of its own
 async def test_a_back_off_that_lies_impossibly_far_ahead_is_due(books: Books) -> None:
     await books.fail(await books.claimed(listed("2024-01-02")), delay_s=30)
     books.clock.step(-7000)
@@ -166,6 +167,7 @@ async def test_ancestor_two_workers_cannot_claim_one_row(books: Books) -> None:
 
 
 async def test_ancestor_a_crash_leaves_no_row_in_processing(books: Books) -> None:
+    books.clock.go_by_the_clocks_of(Clock())  # for the server
     await books.discover(listed("2024-01-02"))
     process = await python(CLAIM_ALL, books.place.url, "doomed", LEASE_MS)
     assert process.stdin is not None
@@ -174,7 +176,7 @@ async def test_ancestor_a_crash_leaves_no_row_in_processing(books: Books) -> Non
     assert [await process.stdout.readline() for _ in range(2)] == [b"ready\n", f"{key('2024-01-02')}\n".encode()]
     os.kill(process.pid, signal.SIGKILL)
     await process.communicate()
-    books.clock.moment = Clock().now()  # that of the process
+    books.clock.go_by_the_clocks_of(Clock())  # for the process
     survivor = await books.worker("survivor", 10 * LEASE_MS)
     assert await books.ledger.claim(survivor) is None
     assert books.status("2024-01-02") == "processing"
@@ -203,6 +205,7 @@ async def test_a_lease_lasts_its_time_whatever_the_wall_clock_does(books: Books,
     assert (await books.claim(second)).attempt == 2
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)  # the server of the other has a clock of its own
 async def test_a_lease_of_another_boot_goes_by_the_wall_clock(books: Books) -> None:
     await books.discover(listed("2024-01-02"))
     await books.claim(await books.worker("before"))
@@ -214,6 +217,7 @@ async def test_a_lease_of_another_boot_goes_by_the_wall_clock(books: Books) -> N
     await books.claim(after)
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)  # the server of the other has a clock of its own
 @pytest.mark.parametrize("is_this_boot", [True, False], ids=["this boot", "another boot"])
 async def test_a_lease_from_the_future_does_not_stand(books: Books, is_this_boot: bool) -> None:
     """The monotonic clock began again under the same boot id (a container that was moved), or the wall clock was set back."""

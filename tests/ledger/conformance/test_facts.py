@@ -9,7 +9,8 @@ import pytest
 from polyb2.core.errors import UsageError
 from polyb2.ledger.open import open_ledger
 from polyb2.ledger.rows import TARGET_ETAGS, Binding
-from tests.ledger.conftest import Books, SetClock, listed
+from tests.ledger.conftest import Books, listed
+from tests.ledger.places import SetClock
 
 PAIR = Binding("https://source", "flatfiles", "https://target", "bucket", "prefix/")
 ENDPOINTS = ("source_endpoint", "target_endpoint")

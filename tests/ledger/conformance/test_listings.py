@@ -21,8 +21,8 @@ from polyb2.ledger.ledger import PAGE_ROWS
 from polyb2.ledger.open import open_ledger
 from polyb2.ledger.rows import Discovered, Filter
 from tests.conftest import DAY_AGGS, QUOTES, key
-from tests.ledger.conftest import LEASE_MS, SENT, SIZE, Books, SetClock, listed
-from tests.ledger.places import Place
+from tests.ledger.conftest import LEASE_MS, SENT, SIZE, Books, listed
+from tests.ledger.places import Place, SetClock
 
 DAY = "2024-01-02"
 NEWER = listed(DAY, "b", size=40, modified=9)

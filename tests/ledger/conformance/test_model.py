@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,15 +28,17 @@ from polyb2.core.status import FAILED, PARKED, WAITING, Status, allowed_pairs
 from polyb2.ledger.open import open_ledger
 from polyb2.ledger.rows import Worker
 from tests.conftest import QUOTES, key
-from tests.ledger.conftest import LEASE_MS, SENT, Books, SetClock, listed
-from tests.ledger.places import PLACES
+from tests.ledger.conftest import LEASE_MS, SENT, Books, listed, new_place
+from tests.ledger.places import STORES, Place, SetClock, SqlitePlace
 
 DAYS = ["2024-01-02", "2024-01-03", "2024-01-04"]
 MAX_RETRIES = 2
 RECOUNT = """SELECT dataset, status, count(*) AS files, sum(size) AS bytes, sum(bytes_done) AS bytes_done FROM files
              GROUP BY dataset, status ORDER BY dataset, status"""
-KEPT = "SELECT dataset, status, files, bytes, bytes_done FROM counts WHERE files <> 0 ORDER BY dataset, status"
-STRAY = """SELECT dataset, status FROM counts WHERE files < 0 OR files = 0 AND (bytes <> 0 OR bytes_done <> 0)"""
+SUMS = """SELECT dataset, status, sum(files) AS files, sum(bytes) AS bytes, sum(bytes_done) AS bytes_done FROM counts
+          GROUP BY dataset, status"""
+KEPT = f"SELECT * FROM ({SUMS}) AS sums WHERE files <> 0 ORDER BY dataset, status"
+STRAY = f"SELECT * FROM ({SUMS}) AS sums WHERE files < 0 OR files = 0 AND (bytes <> 0 OR bytes_done <> 0)"
 T = TypeVar("T")
 days = st.sampled_from(DAYS)
 picks = st.integers(0, 2)
@@ -58,7 +60,7 @@ class Held:
 class LedgerMachine(RuleBasedStateMachine):
     """Three files, two workers, one clock."""
 
-    store = "sqlite"
+    new_place: Callable[[Path, SetClock], Place]
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +82,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize()
     def open(self) -> None:
-        self.place = PLACES[self.store](Path(self.folder.name))
+        self.place = self.new_place(Path(self.folder.name), self.clock)
         self.books = Books(self.do(open_ledger(self.place.url, self.clock)), self.clock, self.place)
         for name in ("one", "two"):
             self.workers.append(self.do(self.books.worker(name)))
@@ -90,8 +92,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         with closing(self.runner):
-            self.place.close()
             self.do(self.books.ledger.close())
+            self.place.close()
         self.folder.cleanup()
 
     def rows(self, statement: str = "SELECT * FROM files") -> list[dict[str, Any]]:
@@ -282,12 +284,12 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert (row["status"], row["attempt"]) == (Status.PROCESSING, held.claim.attempt)
 
 
-def check_model(on: str = "sqlite", *, examples: int, steps: int) -> int:
-    """Drive the ledger through that many histories; the steps that were made. AssertionError where it left the model."""
+def check_model(place: Callable[[Path, SetClock], Place] | None = None, *, examples: int, steps: int) -> int:
+    """Drive a ledger through that many histories; the steps that were made. AssertionError where it left the model."""
     made = 0
 
     class Counted(LedgerMachine):
-        store = on
+        new_place = staticmethod(place or (lambda folder, _clock: SqlitePlace(folder)))
 
         @invariant()
         def count(self) -> None:
@@ -307,6 +309,8 @@ def check_model(on: str = "sqlite", *, examples: int, steps: int) -> int:
     return made
 
 
-@pytest.mark.parametrize("store", PLACES)
-def test_any_order_of_verbs_keeps_the_ledger_consistent(store: str) -> None:
-    assert check_model(store, examples=80, steps=50) > 1000
+@pytest.mark.parametrize("store", STORES)
+def test_any_order_of_verbs_keeps_the_ledger_consistent(store: str, request: pytest.FixtureRequest) -> None:
+    examples = {"sqlite": 80, "postgresql": 25}[store]
+    made = check_model(lambda folder, clock: new_place(store, request, folder, clock), examples=examples, steps=50)
+    assert made > 10 * examples

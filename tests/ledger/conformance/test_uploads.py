@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 import pytest
 
 from polyb2.core.errors import LeaseLostError
@@ -11,6 +9,7 @@ from polyb2.core.parts import PartPlan
 from polyb2.core.records import PartProof, Receipt, UploadState
 from polyb2.ledger.rows import Worker
 from tests.ledger.conftest import SENT, SIZE, Books, listed
+from tests.ledger.places import REFUSED
 
 DAY = "2024-01-02"
 
@@ -29,7 +28,7 @@ async def test_an_upload_keeps_its_plan_and_its_token(books: Books) -> None:
     assert progress(books) == (5, 1, 3, 1)
     successor = await books.take_over()
     assert successor.upload == upload
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(REFUSED):
         await books.begin(successor, "second")
     assert books.uploads() == {"u1": "open"}
 

@@ -68,7 +68,7 @@ def test_each_index_serves_a_statement_or_a_foreign_key(schema: sqlite3.Connecti
         ("claim_best", ["files_pending", "files_waiting", "files_held"]),
         ("claim_fair", ["files_pending_dataset"]),
         ("claim_take", [BY_ROW]),
-        ("claim_note_datasets", [r"datasets USING PRIMARY KEY \(dataset=\?\)"]),
+        ("worker_live", [r"turns USING PRIMARY KEY \(worker=\?\)"]),
         ("settle_complete", [BY_ROW]),
         ("note_mirrored", [BY_ROW]),
         ("files_adopt", [BY_ROW]),

@@ -86,7 +86,9 @@ DELETE FROM followed;
 -- Only a lease that still holds can be renewed: one that ran out is lost, even if no other worker took the rows yet.
 
 -- name: worker_live
-SELECT 1 AS live FROM workers AS w WHERE w.id = :worker AND {live};
+-- No row without a lease; the number of its last claim.
+SELECT coalesce((SELECT max(claimed_seq) FROM turns WHERE worker = w.id), 0) AS last_claim
+FROM workers AS w WHERE w.id = :worker AND {live};
 
 -- name: worker_end
 UPDATE workers SET ended_ms = :now_ms WHERE id = :worker AND ended_ms IS NULL;
@@ -110,24 +112,13 @@ VALUES (:worker, :streams_in_use, :streams_allowed, :source_rps, :target_rps)
 ON CONFLICT (worker) DO UPDATE SET streams_in_use = excluded.streams_in_use, streams_allowed = excluded.streams_allowed,
     source_rps = excluded.source_rps, target_rps = excluded.target_rps;
 
--- name: claim_seq
-SELECT max(claimed_seq) AS seq FROM datasets;
-
 -- dialect: claim_best(count, backoff_max_ms)
 -- The ids of the best :count rows: pending in claim order; failed and due (the 64 longest due); left behind by a dead worker.
 -- A next attempt further off than any back-off can be is a clock that was stepped back: due as well.
 
--- name: claim_fair
--- Every fourth claim: the best pending file, or else the longest due one, of the dataset whose last claim is longest ago.
-SELECT id FROM (
-    SELECT d.claimed_seq, coalesce(
-        (SELECT f.id FROM files AS f {by(files_pending_dataset)} WHERE f.status = 'pending' AND f.dataset = d.dataset
-         ORDER BY f.resumable DESC, f.date DESC, f.size, f.id LIMIT 1),
-        (SELECT f.id FROM files AS f {by(files_waiting_dataset)}
-         WHERE f.status IN ('failed_download', 'failed_upload') AND f.dataset = d.dataset AND f.next_attempt_ms <= :now_ms
-         ORDER BY f.next_attempt_ms LIMIT 1)) AS id
-    FROM datasets AS d) AS waiting
-WHERE id IS NOT NULL ORDER BY claimed_seq LIMIT 1;
+-- dialect: claim_fair(worker)
+-- Every fourth claim of a worker: the best pending file, or else the longest due one, of the dataset whose last claim by this
+-- worker is longest ago.
 
 -- name: claim_take
 -- Only receipts of this very attempt will excuse it: those that are there already are marked.
@@ -137,9 +128,10 @@ UPDATE files SET status = 'processing', attempt = attempt + 1, worker = :worker,
 WHERE id IN ({ids_in(:files)})
 RETURNING id, key, dataset, size, source_etag, source_last_modified_ms, revision, attempt, retry_count, forbidden;
 
--- name: claim_note_datasets
--- The number of its last claim by dataset, an array of [dataset, number].
-UPDATE datasets SET claimed_seq = {number($[1])} FROM {each(:claimed)} WHERE datasets.dataset = {text($[0])};
+-- name: claim_note_turns
+-- The number of the worker's last claim by dataset, an array of [dataset, number].
+INSERT INTO turns (worker, dataset, claimed_seq) SELECT :worker, {text($[0])}, {number($[1])} FROM {each(:claimed)} WHERE TRUE
+ON CONFLICT (worker, dataset) DO UPDATE SET claimed_seq = excluded.claimed_seq;
 
 -- name: queue_waiting
 SELECT min(next_attempt_ms) AS next_ms FROM files {by(files_waiting)} WHERE status IN ('failed_download', 'failed_upload');
@@ -151,8 +143,8 @@ SELECT EXISTS (SELECT 1 FROM files {by(files_pending)} WHERE status = 'pending')
 SELECT count(*) AS held FROM files {by(files_held)} WHERE worker IS NOT NULL AND worker <> :worker;
 
 -- dialect: fence(claims)
--- Those of the claims, an array of [file_id, attempt, worker], that still hold: row, attempt, worker, lease. Each with `id`,
--- `revision` and `progressed`: more receipts than any attempt before it left.
+-- Those of the claims, an array of [file_id, attempt, worker, token], that still hold: row, attempt, worker, lease. Each with
+-- `id`, `revision` and `progressed`: more receipts than any attempt before it left.
 
 -- ==== attempts ====
 
@@ -282,8 +274,8 @@ UPDATE files SET parts_total = NULL, bytes_done = 0, parts_done = 0, resumable =
 WHERE id = :file_id;
 
 -- name: throughput_add
-INSERT INTO throughput (second, bytes) VALUES (:now_ms / 1000, :length)
-ON CONFLICT (second) DO UPDATE SET bytes = throughput.bytes + excluded.bytes;
+INSERT INTO throughput (second, worker, bytes) VALUES (:now_ms / 1000, :worker, :length)
+ON CONFLICT (second, worker) DO UPDATE SET bytes = throughput.bytes + excluded.bytes;
 
 -- name: throughput_prune
 DELETE FROM throughput WHERE second < (:now_ms - :kept_ms) / 1000 AND second < (SELECT max(second) FROM throughput);
@@ -293,7 +285,7 @@ SELECT coalesce(sum(bytes) FILTER (WHERE second > (:now_ms - :window_ms) / 1000)
 FROM throughput;
 
 -- name: throughput_history
-SELECT second, bytes FROM throughput ORDER BY second;
+SELECT second, CAST(sum(bytes) AS bigint) AS bytes FROM throughput GROUP BY second ORDER BY second;
 
 -- ==== settlements ====
 
@@ -479,7 +471,9 @@ DELETE FROM held;
 -- ==== for people ====
 
 -- name: counts
-SELECT dataset, status, files, bytes, bytes_done FROM counts WHERE files > 0 ORDER BY dataset, status;
+SELECT dataset, status, CAST(sum(files) AS bigint) AS files, CAST(sum(bytes) AS bigint) AS bytes,
+       CAST(sum(bytes_done) AS bigint) AS bytes_done
+FROM counts GROUP BY dataset, status HAVING sum(files) > 0 ORDER BY dataset, status;
 
 -- name: datasets
 SELECT dataset FROM datasets ORDER BY dataset;

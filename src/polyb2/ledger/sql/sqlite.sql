@@ -61,6 +61,18 @@ SELECT id FROM (
         WHERE NOT {live})
 ) ORDER BY resumable DESC, date DESC, size, id LIMIT :count;
 
+-- name: claim_fair
+-- Differs: there is one writer, so rows need no lock.
+SELECT id FROM (
+    SELECT coalesce(t.claimed_seq, 0) AS claimed_seq, coalesce(
+        (SELECT f.id FROM files AS f INDEXED BY files_pending_dataset WHERE f.status = 'pending' AND f.dataset = d.dataset
+         ORDER BY f.resumable DESC, f.date DESC, f.size, f.id LIMIT 1),
+        (SELECT f.id FROM files AS f INDEXED BY files_waiting_dataset
+         WHERE f.status IN ('failed_download', 'failed_upload') AND f.dataset = d.dataset AND f.next_attempt_ms <= :now_ms
+         ORDER BY f.next_attempt_ms LIMIT 1)) AS id
+    FROM datasets AS d LEFT JOIN turns AS t ON t.worker = :worker AND t.dataset = d.dataset) AS waiting
+WHERE id IS NOT NULL ORDER BY claimed_seq LIMIT 1;
+
 -- name: fence
 -- Differs: there is one writer, so that what holds now still holds at the end of the transaction.
 SELECT f.id, f.revision, f.parts_done > f.parts_mark AS progressed

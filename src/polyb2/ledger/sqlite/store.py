@@ -24,15 +24,15 @@ from polyb2.clock import Clock
 from polyb2.core.errors import LedgerBusyError, LedgerError, LedgerGoneError, UsageError
 from polyb2.failpoints import failpoint
 from polyb2.ledger.busy_retry import BusyRetry
+from polyb2.ledger.group_commit import Batch, GroupCommit, Outcome, Shared, Work, finished, run_batch
 from polyb2.ledger.rows import Finding
 from polyb2.ledger.sqlite.checks import check_files
 from polyb2.ledger.sqlite.errors import translated
 from polyb2.ledger.sqlite.file_system import can_write_beside, find
 from polyb2.ledger.sqlite.files import OpenFiles, check_readable, make
-from polyb2.ledger.sqlite.group_commit import Batch, GroupCommit, Outcome, Shared, Work, run_batch
 from polyb2.ledger.sqlite.lock import FileLock, has_wal_reset_bug
 from polyb2.ledger.sqlite.open import connect, connect_to_nothing, find_damage, inspect
-from polyb2.ledger.sqlite.transaction import SqliteTransaction, reading
+from polyb2.ledger.sqlite.transaction import SqliteTransaction, reading, writing
 
 T = TypeVar("T")
 W = TypeVar("W")
@@ -110,7 +110,7 @@ class SqliteStore:
     async def close(self) -> None:
         await self._commits.idle()
         await self._submit(self._close, None)
-        await _finished(asyncio.ensure_future(self._connection.close()))
+        await finished(asyncio.ensure_future(self._connection.close()))
 
     def _close(self, connection: sqlite3.Connection, _nothing: None) -> None:
         # On the connection's own thread: a write ahead of it in the queue needs the same lock. Without the lock nothing is
@@ -124,7 +124,7 @@ class SqliteStore:
     async def _submit(self, run: Callable[[sqlite3.Connection, W], T], work: W) -> T:
         # aiosqlite's public calls are one statement each; its thread takes any function (the minor version is pinned).
         connection = self._connection
-        return await _finished(
+        return await finished(
             asyncio.ensure_future(
                 connection._execute(run, connection._conn, work)  # type: ignore[no-untyped-call]  # noqa: SLF001
             )
@@ -138,11 +138,11 @@ class SqliteStore:
         lock, clock, files = self._opened.lock, self._opened.clock, self._files
         if files is None:
             with lock.held(), translated():
-                return run_batch(connection, clock, batch)
+                return run_batch(lambda: writing(connection, clock), batch, _is_the_databases)
         files.check()
         with lock.held(), translated():
             _check_whole(connection, files)
-            outcomes = run_batch(connection, clock, batch)
+            outcomes = run_batch(lambda: writing(connection, clock), batch, _is_the_databases)
             # What went into a file that was removed meanwhile is not durable, and must not be answered as if it were.
             files.check()
             files.note_sizes()
@@ -158,6 +158,11 @@ class SqliteStore:
                 _check_whole(connection, files)
 
 
+def _is_the_databases(error: Exception) -> bool:
+    """True for a full disk or a damaged file: it ends the whole transaction."""
+    return isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError)
+
+
 def _check_whole(connection: sqlite3.Connection, files: OpenFiles) -> None:
     """Raise if the files are not those that SQLite has open, or have lost pages (LedgerGoneError)."""
     files.check()
@@ -165,21 +170,6 @@ def _check_whole(connection: sqlite3.Connection, files: OpenFiles) -> None:
         if damage := find_damage(connection, files.real):
             raise files.lost(f"{files.real} or its -wal was cut or overwritten ({damage})")
         files.note_sizes()
-
-
-async def _finished(task: asyncio.Future[T]) -> T:
-    """The task's result; however often the caller is cancelled, the task ends before that goes on."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        # Retrieved, so that asyncio does not log "never retrieved"; the caller gets the CancelledError.
-        task.exception()
-        raise cancelled
-    return task.result()
 
 
 async def open_store(path: Path, clock: Clock, *, read_only: bool = False, make_new: bool = True) -> SqliteStore:
@@ -206,6 +196,13 @@ async def open_store(path: Path, clock: Clock, *, read_only: bool = False, make_
     open_it = partial(_connect, files, opened.lock, read_only=read_only)
     connection = await BusyRetry().tried(lambda: _connected(open_it))
     return SqliteStore(connection, opened if read_only else replace(opened, files=files))
+
+
+async def empty_store(clock: Clock) -> SqliteStore:
+    """An empty ledger that is gone when it is closed."""
+    nothing = Path("no ledger")
+    opened = Opened(nothing, clock, FileLock(nothing, needed=False), exists=False)
+    return SqliteStore(await _connected(connect_to_nothing), opened)
 
 
 def _connect(files: OpenFiles, lock: FileLock, *, read_only: bool) -> sqlite3.Connection:

@@ -43,6 +43,20 @@ class SqliteTransaction:
             parameters |= self._clock
         return self._connection.execute(statement.sql, parameters)
 
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """A savepoint around a piece: an error within undoes the piece, and goes on."""
+        self._connection.execute("SAVEPOINT apart")
+        try:
+            yield
+        except Exception:
+            # After a full disk there is no transaction left, and no savepoint.
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK TO apart")
+                self._connection.execute("RELEASE apart")
+            raise
+        self._connection.execute("RELEASE apart")
+
 
 @contextmanager
 def writing(connection: sqlite3.Connection, clock: Clock) -> Iterator[SqliteTransaction]:

@@ -1,7 +1,7 @@
 """Claiming a row: which one is next, and the record of the right to it.
 
-Order: resumable files first, then the newest date, then the smaller; every fourth claim goes to the dataset that waited
-longest. A row whose worker is dead is claimed like any other, with the next attempt number as its fence.
+Order: resumable files first, then the newest date, then the smaller; every fourth claim of a worker goes to the dataset that
+it let wait longest. A row whose worker is dead is claimed like any other, with the next attempt number as its fence.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from polyb2.core.records import Claim, Revision
 from polyb2.core.retry import FILE_BACKOFF_MAX_S
 from polyb2.ledger.rows import QueueState, Worker
 from polyb2.ledger.store import Row, Transaction
-from polyb2.ledger.verbs.leases import check
+from polyb2.ledger.verbs.leases import last_claim
 from polyb2.ledger.verbs.uploads import receipts_of, resumable
 
 FAIR_EVERY = 4
@@ -24,9 +24,7 @@ BACKOFF_MAX_MS = int(FILE_BACKOFF_MAX_S * 1000 * 2)
 
 def claim_up_to(tx: Transaction, worker: Worker, count: int) -> list[Claim]:
     """The next rows for ``worker``, one after the other, at most ``count`` (LeaseLostError without its lease)."""
-    check(tx, worker)
-    last = tx.row("claim_seq")
-    seq = int((last and last["seq"]) or 0)
+    seq = last_claim(tx, worker)
     rows = tx.rows("claim_best", count=count, backoff_max_ms=BACKOFF_MAX_MS)
     best = [int(row["id"]) for row in rows]
     claims: list[Claim] = []
@@ -38,7 +36,7 @@ def claim_up_to(tx: Transaction, worker: Worker, count: int) -> list[Claim]:
             # Whose turn it is depends on the claims before.
             claims += _take(tx, chosen, worker)
             chosen = {}
-            fair = tx.row("claim_fair")
+            fair = tx.row("claim_fair", worker=worker.row)
             file_id = file_id if fair is None else int(fair["id"])
         if file_id in best:
             best.remove(file_id)
@@ -59,7 +57,7 @@ def _take(tx: Transaction, chosen: Mapping[int, int], worker: Worker) -> list[Cl
     taken = tx.rows("claim_take", files=list(chosen), worker=worker.row, worker_id=worker.worker_id)
     rows = {row["id"]: row for row in taken}
     claimed = {rows[file_id]["dataset"]: seq for file_id, seq in chosen.items()}
-    tx.run("claim_note_datasets", claimed=list(claimed.items()))
+    tx.run("claim_note_turns", worker=worker.row, claimed=list(claimed.items()))
     tokens = {file_id: secrets.token_hex(16) for file_id in chosen}
     attempts = [(file_id, rows[file_id]["attempt"], rows[file_id]["revision"], tokens[file_id]) for file_id in chosen]
     tx.run("attempts_insert", attempts=attempts, worker_id=worker.worker_id)

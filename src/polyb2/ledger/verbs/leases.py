@@ -35,10 +35,12 @@ def renew(tx: Transaction, worker: Worker, load: Load = IDLE) -> None:
     tx.run("throughput_prune", kept_ms=HISTORY_MS)
 
 
-def check(tx: Transaction, worker: Worker) -> None:
-    """Raise :class:`LeaseLostError` unless the lease holds."""
-    if tx.row("worker_live", worker=worker.row) is None:
+def last_claim(tx: Transaction, worker: Worker) -> int:
+    """The number of the worker's last claim; LeaseLostError unless its lease holds."""
+    row = tx.row("worker_live", worker=worker.row)
+    if row is None:
         raise _lost(worker)
+    return int(row["last_claim"])
 
 
 def end(tx: Transaction, worker: Worker, reason: str) -> None:
@@ -59,7 +61,7 @@ def fence(tx: Transaction, claim: Claim) -> Row:
 
 def fences(tx: Transaction, claims: Sequence[Claim]) -> list[Row]:
     """As :func:`fence`, for claims of different files; LeaseLostError if one of them no longer holds."""
-    named = [(claim.file_id, claim.attempt, claim.worker) for claim in claims]
+    named = [(claim.file_id, claim.attempt, claim.worker, claim.token) for claim in claims]
     rows = {row["id"]: row for row in tx.rows("fence", claims=named)}
     for claim in claims:
         if claim.file_id not in rows:

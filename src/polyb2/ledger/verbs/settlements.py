@@ -53,8 +53,9 @@ def complete(tx: Transaction, completions: Sequence[Completion]) -> list[bool]:
         tx.run("note_mirrored", done=superseded)
     for facts in superseded:
         tx.run("settle_superseded", file_id=facts["file_id"])
-    if new_bytes := sum(one.new_bytes for one in completions):
-        tx.run("throughput_add", length=new_bytes)
+    for worker in {one.claim.worker for one in completions}:
+        if new_bytes := sum(one.new_bytes for one in completions if one.claim.worker == worker):
+            tx.run("throughput_add", worker=worker, length=new_bytes)
     return newest
 
 

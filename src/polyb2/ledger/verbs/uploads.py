@@ -66,7 +66,7 @@ def add_receipt(tx: Transaction, claim: Claim, upload: Upload, receipt: Receipt)
         _recount(tx, claim, upload)
     else:
         tx.run("progress_add", file_id=claim.file_id, length=length)
-    tx.run("throughput_add", length=length)
+    tx.run("throughput_add", worker=claim.worker, length=length)
 
 
 def drop_receipts(tx: Transaction, claim: Claim, upload: Upload, numbers: Collection[int]) -> None:

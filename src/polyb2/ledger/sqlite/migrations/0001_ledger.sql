@@ -29,10 +29,16 @@ CREATE TABLE loads (
     target_rps      REAL
 ) STRICT;
 
--- Which dataset waited longest: `claimed_seq` is the number of its last claim.
 CREATE TABLE datasets (
-    dataset     TEXT PRIMARY KEY,
-    claimed_seq INTEGER NOT NULL DEFAULT 0
+    dataset TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;
+
+-- Which dataset waited longest for a worker: `claimed_seq` is the number of its last claim of it.
+CREATE TABLE turns (
+    worker      INTEGER NOT NULL REFERENCES workers (id) ON DELETE CASCADE,
+    dataset     TEXT NOT NULL,
+    claimed_seq INTEGER NOT NULL,
+    PRIMARY KEY (worker, dataset)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE files (
@@ -149,11 +155,13 @@ CREATE TABLE parts (
     PRIMARY KEY (upload, number)
 ) STRICT, WITHOUT ROWID;
 
--- Bytes of receipts by second, for the rate.
+-- Bytes of receipts by second and worker, for the rates.
 CREATE TABLE throughput (
-    second INTEGER PRIMARY KEY,
-    bytes  INTEGER NOT NULL
-) STRICT;
+    second INTEGER NOT NULL,
+    worker INTEGER NOT NULL,
+    bytes  INTEGER NOT NULL,
+    PRIMARY KEY (second, worker)
+) STRICT, WITHOUT ROWID;
 
 -- Counts by dataset and status, kept by the triggers in the transaction of the change, so that status is instant. A size that
 -- no target holds (the bound of core/parts.py) counts as nothing: such a file is parked unsent, and a few sizes near 2^63 would

@@ -9,19 +9,26 @@ begun, and else waits for its end (milliseconds) before the cancellation goes on
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from polyb2.clock import Clock
-from polyb2.ledger.sqlite.transaction import SqliteTransaction, writing
+from polyb2.ledger.store import Transaction
 
 T = TypeVar("T")
 Item = TypeVar("Item")
 TOGETHER_MAX = 64
 """Writes of one transaction: more would let the first wait for the last."""
-Work = Callable[[SqliteTransaction], T]
+Work = Callable[[Any], T]
+"""A function of a transaction of the store, which knows its type."""
+
+
+class SplitTransaction(Transaction, Protocol):
+    """A transaction of which a piece can fail alone."""
+
+    def apart(self) -> AbstractContextManager[None]:
+        """A savepoint around a piece: an error within undoes the piece, and goes on."""
 
 
 @dataclass(slots=True, eq=False)
@@ -52,14 +59,22 @@ class Shared(Generic[Item, T]):
     """
 
     kind: str
-    work: Callable[[SqliteTransaction, Sequence[Item]], list[T]]
+    work: Callable[[Any, Sequence[Item]], list[T]]
     item: Item
 
-    def __call__(self, tx: SqliteTransaction) -> T:
+    def __call__(self, tx: Transaction) -> T:
         return self.work(tx, [self.item])[0]
 
 
 Batch = Sequence[Work[Any]]
+
+
+class CommitUnknownError(Exception):
+    """The server was lost before its answer to COMMIT came; ``outcomes`` are those of the works if it was committed."""
+
+    def __init__(self) -> None:
+        super().__init__("the answer to COMMIT was lost")
+        self.outcomes: list[Outcome] = []
 
 
 class GroupCommit:
@@ -133,23 +148,43 @@ def _fail(writes: list[Write[Any]], error: Exception) -> None:
             write.done.set_exception(error)
 
 
-def run_batch(connection: sqlite3.Connection, clock: Clock, batch: Batch) -> list[Outcome]:
+def run_batch(
+    begin: Callable[[], AbstractContextManager[SplitTransaction]], batch: Batch, is_stores: Callable[[Exception], bool]
+) -> list[Outcome]:
     """Run the works in one transaction: hardly ever does one fail, and only then is each kept apart, in another.
 
     A savepoint around them all would cost a page of new files an eighth of its time: within one SQLite keeps what every
     statement changed, and walks along it at the end of each.
+
+    Args:
+        begin: a transaction, committed at the end of the block.
+        batch: the works.
+        is_stores: True for an error that ends the whole transaction, whatever the work.
     """
     try:
-        with writing(connection, clock) as tx:
-            return list(map(Outcome, _results(tx, batch)))
+        return _committed(begin, lambda tx: list(map(Outcome, _results(tx, batch))))
     except Exception as error:
-        if _is_the_databases(error):
+        if is_stores(error):
             raise
-    with writing(connection, clock) as tx:
-        return [_isolated(connection, tx, work) for work in batch]
+        if len(batch) == 1:
+            return [Outcome(error=error)]
+    return _committed(begin, lambda tx: [_isolated(tx, work, is_stores) for work in batch])
 
 
-def _results(tx: SqliteTransaction, batch: Batch) -> list[Any]:
+def _committed(
+    begin: Callable[[], AbstractContextManager[SplitTransaction]], run: Callable[[SplitTransaction], list[Outcome]]
+) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    try:
+        with begin() as tx:
+            outcomes = run(tx)
+    except CommitUnknownError as error:
+        error.outcomes = outcomes
+        raise
+    return outcomes
+
+
+def _results(tx: Transaction, batch: Batch) -> list[Any]:
     """The result of each; those of a kind are done with the first of them."""
     results: dict[int, Any] = {}
     for index, work in enumerate(batch):
@@ -163,20 +198,26 @@ def _results(tx: SqliteTransaction, batch: Batch) -> list[Any]:
     return [results[index] for index in range(len(batch))]
 
 
-def _isolated(connection: sqlite3.Connection, tx: SqliteTransaction, work: Work[Any]) -> Outcome:
-    connection.execute("SAVEPOINT apart")
+def _isolated(tx: SplitTransaction, work: Work[Any], is_stores: Callable[[Exception], bool]) -> Outcome:
     try:
-        result = work(tx)
+        with tx.apart():
+            return Outcome(work(tx))
     except Exception as error:
-        if _is_the_databases(error):
+        if is_stores(error):
             raise
-        connection.execute("ROLLBACK TO apart")
-        connection.execute("RELEASE apart")
         return Outcome(error=error)
-    connection.execute("RELEASE apart")
-    return Outcome(result)
 
 
-def _is_the_databases(error: Exception) -> bool:
-    """True for a full disk or a damaged file: it ends the whole transaction."""
-    return isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError)
+async def finished(task: asyncio.Future[T]) -> T:
+    """The task's result; however often the caller is cancelled, the task ends before that goes on."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        # Retrieved, so that asyncio does not log "never retrieved"; the caller gets the CancelledError.
+        task.exception()
+        raise cancelled
+    return task.result()

@@ -1,0 +1,1 @@
+"""The store on PostgreSQL: one ledger for many hosts."""

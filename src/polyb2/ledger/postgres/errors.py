@@ -1,0 +1,67 @@
+"""PostgreSQL's errors as ours, each with what to do. No password is in any: what libpq says of a URL is not repeated.
+
+Trouble of the server passes: a run waits for it and goes on. What a person must mend ends a command with words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors as pg
+
+from polyb2.core.errors import LedgerBusyError, LedgerError, LedgerGoneError, UsageError
+from polyb2.core.scrub import one_line
+
+AGAIN = (pg.DeadlockDetected, pg.SerializationFailure)
+"""Errors that undid a transaction because of another: it is run again at once."""
+_GONE = (pg.UndefinedTable, pg.InvalidSchemaName, pg.UndefinedFunction)
+_REFUSED = (pg.InvalidPassword, pg.InvalidAuthorizationSpecification, pg.InvalidCatalogName, pg.InsufficientPrivilege)
+_BUSY = (pg.LockNotAvailable, pg.QueryCanceled, pg.TooManyConnections)
+_FULL = (pg.DiskFull, pg.OutOfMemory, pg.InsufficientResources, pg.ConfigurationLimitExceeded)
+
+
+def ends_connection(error: psycopg.Error) -> bool:
+    """True for an error after which a session is not to be used again: it is lost, or the server takes no writes any more."""
+    return isinstance(error, (pg.ReadOnlySqlTransaction, pg.IdleInTransactionSessionTimeout)) or (
+        isinstance(error, psycopg.OperationalError) and not isinstance(error, (*AGAIN, *_BUSY, *_FULL))
+    )
+
+
+@contextmanager
+def translated(place: str, *, is_first: bool) -> Iterator[None]:
+    """Raise what psycopg raises as an error of ours; a mistake of the program stays what it is.
+
+    ``is_first``: the server was never reached before, so that a refusal is one of the settings, and no trouble that passes.
+    """
+    try:
+        yield
+    except _GONE as error:
+        raise LedgerGoneError(
+            f"the ledger in {place} is gone: its schema polyb2 was removed or replaced; restore it from a backup, or let "
+            "polyb2 discover make it again: it adopts what is in the bucket"
+        ) from error
+    except _BUSY as error:
+        raise LedgerBusyError(f"the ledger in {place} is busy: {_words(error)}") from error
+    except _REFUSED as error:
+        words = f"PostgreSQL refuses: {_words(error)}; {_advice(error)}"
+        raise (UsageError(words) if is_first else LedgerError(words, may_pass=True)) from error
+    except (psycopg.OperationalError, pg.ReadOnlySqlTransaction, *_FULL) as error:
+        raise LedgerError(
+            f"the ledger in {place} cannot be used: {_words(error)}; check the server; polyb2 doctor looks at it",
+            may_pass=True,
+        ) from error
+
+
+def _advice(error: psycopg.Error) -> str:
+    if isinstance(error, pg.InvalidCatalogName):
+        return "create the database (createdb), or correct its name in DATABASE_URL"
+    if isinstance(error, pg.InsufficientPrivilege):
+        return "give the user CREATE on the database, or create the schema: CREATE SCHEMA polyb2 AUTHORIZATION the_user"
+    return "correct user and password in DATABASE_URL; in a URL special characters are written like %40 for @"
+
+
+def _words(error: psycopg.Error) -> str:
+    """The server's own words without context and hint, or libpq's."""
+    return one_line(error.diag.message_primary or str(error) or type(error).__name__)

@@ -1,0 +1,149 @@
+"""A ledger in a PostgreSQL database, which many hosts share.
+
+Invariants: three connections a process, each with a thread of its own: writes, reads, and renewals of the lease, so that
+nothing queued before it can lose it. Writes that come at the same time are committed together (``ledger/group_commit.py``).
+A transaction whose answer was lost is looked up before anything is run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import psycopg
+
+from polyb2.core.errors import LedgerError, LedgerGoneError
+from polyb2.failpoints import failpoint
+from polyb2.ledger.busy_retry import BusyRetry
+from polyb2.ledger.group_commit import Batch, CommitUnknownError, GroupCommit, Outcome, Shared, Work, run_batch
+from polyb2.ledger.postgres.connection import Address, Lane
+from polyb2.ledger.postgres.errors import AGAIN
+from polyb2.ledger.postgres.transaction import (
+    Connection,
+    PostgresTransaction,
+    Writer,
+    reading,
+    was_committed,
+    writing,
+)
+from polyb2.ledger.rows import Finding
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+AGAIN_MAX = 8
+"""Transactions in a row that another one undid; a pause of some milliseconds is between them."""
+RENEWAL = "renew"
+"""The name of the write that goes by a connection of its own."""
+
+
+class PostgresStore:
+    """An open ledger, as :class:`~polyb2.ledger.store.Store`; use :func:`~polyb2.ledger.postgres.open.open_store`."""
+
+    exists = True
+
+    def __init__(self, address: Address) -> None:
+        self.busy_retry = BusyRetry()
+        self.place = address.place
+        self._address = address
+        self._reading = Lane(address)
+        self._writings = {name: _Writing(address, self.busy_retry) for name in ("", RENEWAL)}
+
+    async def write(self, name: str, work: Callable[[PostgresTransaction], T]) -> T:
+        return await self._write(name, work)
+
+    async def write_shared(
+        self, name: str, work: Callable[[PostgresTransaction, Sequence[Item]], list[T]], item: Item
+    ) -> T:
+        return await self._write(name, Shared(name, work, item))
+
+    async def _write(self, name: str, work: Work[T]) -> T:
+        failpoint(f"ledger.{name}.before")
+        result = await self._writings[RENEWAL if name == RENEWAL else ""].commits.write(work)
+        failpoint(f"ledger.{name}.after")
+        return result
+
+    async def read(self, work: Callable[[PostgresTransaction], T]) -> T:
+        return await self.busy_retry.tried(lambda: self._reading.run(lambda connection: _read(connection, work)))
+
+    @property
+    def gone(self) -> LedgerGoneError | None:
+        return next((one.gone for one in self._writings.values() if one.gone), None)
+
+    async def watch(self) -> NoReturn:
+        # Nothing to look at: the next write notices that the schema was removed.
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    async def examine(self) -> list[Finding]:
+        return []
+
+    async def reader(self) -> PostgresStore:
+        """The same ledger by connections of its own; its callers only read."""
+        return PostgresStore(self._address)
+
+    async def close(self) -> None:
+        for one in self._writings.values():
+            await one.close()
+        await self._reading.close()
+
+
+class _Writing:
+    """A connection for writes, with those that wait for it."""
+
+    def __init__(self, address: Address, busy_retry: BusyRetry) -> None:
+        self.gone: LedgerGoneError | None = None
+        self.commits = GroupCommit(self._run, busy_retry.tried)
+        self._lane = Lane(address)
+        self._writer = Writer(secrets.token_hex(16))
+        self._doubtful: dict[Work[Any], Outcome] = {}
+        """The works of a transaction whose answer was lost, with their outcomes if it was committed."""
+
+    async def close(self) -> None:
+        await self.commits.idle()
+        await self._lane.close()
+
+    async def _run(self, batch: Batch) -> list[Outcome]:
+        if self.gone is not None:
+            raise self.gone
+        try:
+            return await self._lane.run(lambda connection: self._transact(connection, batch))
+        except LedgerGoneError as error:
+            self.gone = error
+            raise
+        except CommitUnknownError as error:
+            self._doubtful = dict(zip(batch, error.outcomes, strict=True))
+            raise LedgerError(
+                "the server of the ledger was lost while it committed; that is looked up when it is back", may_pass=True
+            ) from error
+
+    def _transact(self, connection: Connection, batch: Batch) -> list[Outcome]:
+        if self._doubtful:
+            is_committed = was_committed(connection, self._writer)
+            doubtful, self._doubtful = self._doubtful, {}
+            if is_committed and all(work in doubtful for work in batch):
+                return [doubtful[work] for work in batch]
+        return _until_not_undone(lambda: run_batch(lambda: writing(connection, self._writer), batch, _is_the_servers))
+
+
+def _read(connection: Connection, work: Work[T]) -> T:
+    with reading(connection) as tx:
+        return work(tx)
+
+
+def _until_not_undone(transact: Callable[[], T]) -> T:
+    """Run a transaction again that was undone because of another one's locks."""
+    for _ in range(AGAIN_MAX - 1):
+        try:
+            return transact()
+        except AGAIN:
+            time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - a pause of a thread, no secret
+    return transact()
+
+
+def _is_the_servers(error: Exception) -> bool:
+    """True for an error that ends the whole transaction; a constraint that a work violated ends that work."""
+    return isinstance(error, (psycopg.Error, CommitUnknownError)) and not isinstance(error, psycopg.IntegrityError)

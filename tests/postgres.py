@@ -1,0 +1,103 @@
+"""A real PostgreSQL for the tests: Debian's, private to one test run, in a temporary folder, on a socket and on loopback.
+
+The server refuses to run as root, so that it runs as the user ``postgres`` then. What a test breaks, it breaks with the
+server's own means: a signal, a stop, a standby that is promoted.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final, Self
+
+import psycopg
+from psycopg.rows import dict_row
+
+from tests.daemons import READY_S, SETPRIV, Daemons, ServerError, missing, reserved_ports
+
+INSTALL_SCRIPT: Final = "tools/install-test-servers.sh"
+_LIBRARY: Final = Path("/usr/lib/postgresql")
+_FAST: Final = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
+_ALWAYS: Final = (
+    "max_connections=200",
+    "shared_buffers=64MB",
+    "log_min_messages=warning",
+    "listen_addresses=127.0.0.1",
+)
+
+
+def _programs() -> Path:
+    """The folder of the newest server."""
+    found = sorted(_LIBRARY.glob("*/bin"), key=lambda path: int(path.parent.name))
+    return found[-1] if found else _LIBRARY
+
+
+def postgres_missing() -> str | None:
+    """Why no server can run here, as the reason of a skip; None if one can."""
+    return missing((_programs() / "initdb", SETPRIV), INSTALL_SCRIPT)
+
+
+class PostgresServer:
+    """A server of its own; ``durable`` is for tests that crash it."""
+
+    def __init__(self, *, durable: bool = False) -> None:
+        self._settings = (*_ALWAYS, *(() if durable else _FAST))
+        # Not the test's folder: the other user may not enter that, and the path of a socket must be short.
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        self.data = self.folder / "data"
+        user = "postgres" if os.getuid() == 0 else None
+        if user:
+            shutil.chown(self.folder, user, user)
+        self._daemons = Daemons(self.folder, user)
+        with reserved_ports(1) as (self.port,):
+            pass
+        self._databases = 0
+
+    def __enter__(self) -> Self:
+        options = ("--username=polyb2", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8")
+        self._daemons.run("initdb", _programs() / "initdb", f"--pgdata={self.data}", *options)
+        self.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._daemons.stop()
+
+    def start(self) -> None:
+        """Start it, and return once it answers."""
+        places = (f"port={self.port}", f"unix_socket_directories={self.folder}")
+        options = [word for setting in (*self._settings, *places) for word in ("-c", setting)]
+        self._daemons.start("postgres", _programs() / "postgres", "-D", self.data, *options)
+        deadline_s = time.monotonic() + READY_S
+        while True:
+            try:
+                self.connect().close()
+            except psycopg.OperationalError:
+                if self._daemons.ended() or time.monotonic() > deadline_s:
+                    raise ServerError(self._daemons.log_tails()) from None
+                time.sleep(0.02)
+            else:
+                return
+
+    def url(self, database: str = "postgres") -> str:
+        """As ``DATABASE_URL`` has it."""
+        return f"postgresql://polyb2@/{database}?host={self.folder}&port={self.port}"
+
+    def connect(self, database: str = "postgres") -> psycopg.Connection[dict[str, Any]]:
+        """A connection of the test's own."""
+        return psycopg.connect(self.url(database), autocommit=True, row_factory=dict_row)
+
+    def new_database(self, template: str = "template0") -> str:
+        """The name of a new database."""
+        self._databases += 1
+        name = f"ledger_{self._databases}"
+        with closing(self.connect()) as connection:
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        return name
+
+    def drop_database(self, name: str) -> None:
+        with closing(self.connect()) as connection:
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
