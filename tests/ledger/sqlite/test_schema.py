@@ -113,7 +113,7 @@ def test_each_index_serves_a_statement_or_a_foreign_key(schema: sqlite3.Connecti
         ("held_between", [r"held USING PRIMARY KEY \(key>\? AND key<\?\)"]),
         ("held_days", [r"held USING PRIMARY KEY \(key>\? AND key<\?\)"]),
         ("held_delete", [r"held USING PRIMARY KEY \(key=\?\)"]),
-        ("throughput_prune", [BY_ROW]),
+        ("throughput_prune", [r"throughput USING PRIMARY KEY"]),
     ],
 )
 def test_a_hot_statement_uses_its_index(schema: sqlite3.Connection, name: str, indexes: list[str]) -> None:

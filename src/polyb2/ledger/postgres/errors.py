@@ -5,6 +5,7 @@ Trouble of the server passes: a run waits for it and goes on. What a person must
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,7 +18,10 @@ from polyb2.core.scrub import one_line
 AGAIN = (pg.DeadlockDetected, pg.SerializationFailure)
 """Errors that undid a transaction because of another: it is run again at once."""
 _GONE = (pg.UndefinedTable, pg.InvalidSchemaName, pg.UndefinedFunction)
-_REFUSED = (pg.InvalidPassword, pg.InvalidAuthorizationSpecification, pg.InvalidCatalogName, pg.InsufficientPrivilege)
+_REFUSED = (pg.InsufficientPrivilege, pg.InvalidPassword, pg.InvalidAuthorizationSpecification)
+_RIGHTS = "give the user CREATE on the database, or create its schema: CREATE SCHEMA polyb2 AUTHORIZATION the_user"
+_REFUSED_WORDS = re.compile(r"FATAL: .*(does not exist|authentication failed|pg_hba\.conf)")
+"""libpq says of a connection that failed no more than words: the server's, as long as it speaks English."""
 _BUSY = (pg.LockNotAvailable, pg.QueryCanceled, pg.TooManyConnections)
 _FULL = (pg.DiskFull, pg.OutOfMemory, pg.InsufficientResources, pg.ConfigurationLimitExceeded)
 
@@ -45,21 +49,16 @@ def translated(place: str, *, is_first: bool) -> Iterator[None]:
     except _BUSY as error:
         raise LedgerBusyError(f"the ledger in {place} is busy: {_words(error)}") from error
     except _REFUSED as error:
-        words = f"PostgreSQL refuses: {_words(error)}; {_advice(error)}"
+        words = f"PostgreSQL refuses: {_words(error)}; {_RIGHTS}"
         raise (UsageError(words) if is_first else LedgerError(words, may_pass=True)) from error
     except (psycopg.OperationalError, pg.ReadOnlySqlTransaction, *_FULL) as error:
+        if is_first and _REFUSED_WORDS.search(str(error)):
+            words = f"PostgreSQL refuses: {_words(error)}; correct user, password and database in DATABASE_URL"
+            raise UsageError(f"{words} (in a URL special characters are written like %40 for @)") from error
         raise LedgerError(
             f"the ledger in {place} cannot be used: {_words(error)}; check the server; polyb2 doctor looks at it",
             may_pass=True,
         ) from error
-
-
-def _advice(error: psycopg.Error) -> str:
-    if isinstance(error, pg.InvalidCatalogName):
-        return "create the database (createdb), or correct its name in DATABASE_URL"
-    if isinstance(error, pg.InsufficientPrivilege):
-        return "give the user CREATE on the database, or create the schema: CREATE SCHEMA polyb2 AUTHORIZATION the_user"
-    return "correct user and password in DATABASE_URL; in a URL special characters are written like %40 for @"
 
 
 def _words(error: psycopg.Error) -> str:

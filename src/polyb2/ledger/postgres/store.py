@@ -20,6 +20,7 @@ from polyb2.core.errors import LedgerError, LedgerGoneError
 from polyb2.failpoints import failpoint
 from polyb2.ledger.busy_retry import BusyRetry
 from polyb2.ledger.group_commit import Batch, CommitUnknownError, GroupCommit, Outcome, Shared, Work, run_batch
+from polyb2.ledger.postgres.checks import check_server
 from polyb2.ledger.postgres.connection import Address, Lane
 from polyb2.ledger.postgres.errors import AGAIN
 from polyb2.ledger.postgres.transaction import (
@@ -79,7 +80,7 @@ class PostgresStore:
         raise AssertionError
 
     async def examine(self) -> list[Finding]:
-        return []
+        return await self._reading.run(check_server)
 
     async def reader(self) -> PostgresStore:
         """The same ledger by connections of its own; its callers only read."""
