@@ -94,6 +94,12 @@ class Daemons:
         self._processes.clear()
         shutil.rmtree(self.root, ignore_errors=True)
 
+    def kill(self, name: str) -> None:
+        """Kill one of them with its process group."""
+        process = self._processes.pop(name)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
     def ended(self) -> list[str]:
         """Names of the daemons that are not there any more."""
         return [name for name, each in self._processes.items() if each.poll() is not None]

@@ -82,6 +82,11 @@ class PostgresServer:
             else:
                 return
 
+    def kill(self) -> None:
+        """Kill the postmaster, as a host that fails does; its processes end by themselves."""
+        self._daemons.kill("postgres")
+        (self.data / "postmaster.pid").unlink()
+
     def url(self, database: str = "postgres") -> str:
         """As ``DATABASE_URL`` has it."""
         return f"postgresql://polyb2@/{database}?host={self.folder}&port={self.port}"

@@ -135,7 +135,7 @@ def was_committed(connection: Connection, writer: Writer) -> bool:
     with _begun(connection, _BEGIN_WRITING):
         query = "SELECT number FROM polyb2.writers WHERE id = %s FOR UPDATE"
         found = connection.execute(query, (writer.id,)).fetchone()
-    connection.execute("COMMIT")
+    connection.rollback()
     return found is not None and found["number"] == writer.number
 
 
