@@ -5,13 +5,15 @@ Invariant: what is opened is closed with the block, whatever ends it; a ledger i
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 
 from polyb2.clock import Clock, minute_of_day, time_zone, unknown_local_zone
 from polyb2.config import Settings
-from polyb2.core.errors import Side
+from polyb2.core.errors import LedgerError, Side
 from polyb2.core.retry import TIMING, RequestPolicy, Timing
 from polyb2.flow.mirror import Mirror, PartEtags
 from polyb2.flow.run.slots import Slots
@@ -30,6 +32,21 @@ log = logging.getLogger(__name__)
 SOURCE_REGION = "us-east-1"
 
 
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """The objects of a command that reach into a mirror.
+
+    Attributes:
+        draining: set once the process is asked to stop.
+        retry: for how long to wait for a ledger that cannot be used; None for the rule of a command.
+        on_revised: called with the key of a file that was replaced at the source, once it is queued.
+    """
+
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    retry: Callable[[LedgerError, float], bool] | None = None
+    on_revised: Callable[[str], None] = lambda _key: None
+
+
 def binding_of(settings: Settings) -> Binding:
     """The pair that a ledger used with these settings belongs to."""
     return Binding(
@@ -43,7 +60,12 @@ def binding_of(settings: Settings) -> Binding:
 
 @asynccontextmanager
 async def open_mirror(
-    settings: Settings, clock: Clock | None = None, *, read_only: bool = False, timing: Timing = TIMING
+    settings: Settings,
+    clock: Clock | None = None,
+    *,
+    read_only: bool = False,
+    timing: Timing = TIMING,
+    wiring: Wiring | None = None,
 ) -> AsyncIterator[Mirror]:
     """Both stores and the ledger, open and bound to each other; ``read_only`` neither makes nor binds a ledger.
 
@@ -51,8 +73,9 @@ async def open_mirror(
         UsageError: settings are missing, or the ledger may not be used with them.
     """
     settings.require_remote()
+    wiring = wiring or Wiring()
     async with AsyncExitStack() as stack:
-        ledger = await open_ledger(settings.ledger.url, clock, read_only=read_only)
+        ledger = await open_ledger(settings.ledger.url, clock, read_only=read_only, retry=wiring.retry)
         stack.push_async_callback(ledger.close)
         await (ledger.check_binding if read_only else ledger.bind)(binding_of(settings))
         policy = RequestPolicy(settings.run.part_tries, timing.retry_first_s, limit_s=timing.retry_limit_s)
@@ -67,6 +90,8 @@ async def open_mirror(
             timing=timing,
             bandwidth=_bandwidth(settings, ledger.clock),
             part_bytes=settings.run.part_bytes,
+            draining=wiring.draining,
+            on_revised=wiring.on_revised,
         )
 
 
@@ -83,23 +108,13 @@ async def open_source(
     settings: Settings, policy: RequestPolicy, meters: Meters | None = None, traffic: Traffic | None = None
 ) -> AsyncIterator[Source]:
     """Open the source that the settings name; its settings are complete."""
-    account = Account(
-        settings.source.endpoint_url,
-        settings.source.bucket,
-        SOURCE_REGION,
-        settings.source.access_key_id,
-        settings.source.secret_access_key.get_secret_value(),
-    )
-    guard = Guard(
-        Side.SOURCE,
-        policy,
-        settings.limits.source_rps,
-        settings.run.stall_timeout_s,
-        meters,
-        traffic,
-    )
-    async with open_client(account) as client, Http(account.endpoint) as http:
-        yield Source(Bucket(account, client, http, guard))
+    side, secret = settings.source, settings.source.secret_access_key.get_secret_value()
+    account = Account(side.endpoint_url, side.bucket, SOURCE_REGION, side.access_key_id, secret)
+    stall_s = settings.run.stall_timeout_s
+    async with _open_bucket(
+        account, Guard(Side.SOURCE, policy, settings.limits.source_rps, stall_s, meters, traffic)
+    ) as bucket:
+        yield Source(bucket)
 
 
 @asynccontextmanager
@@ -107,20 +122,16 @@ async def open_target(
     settings: Settings, policy: RequestPolicy, meters: Meters | None = None, traffic: Traffic | None = None
 ) -> AsyncIterator[Target]:
     """Open the target that the settings name; its settings are complete."""
-    account = Account(
-        settings.target.endpoint_url,
-        settings.target.bucket,
-        settings.target.region,
-        settings.target.key_id,
-        settings.target.application_key.get_secret_value(),
-    )
-    guard = Guard(
-        Side.TARGET,
-        policy,
-        settings.limits.target_rps,
-        settings.run.stall_timeout_s,
-        meters,
-        traffic,
-    )
+    side, secret = settings.target, settings.target.application_key.get_secret_value()
+    account = Account(side.endpoint_url, side.bucket, side.region, side.key_id, secret)
+    stall_s = settings.run.stall_timeout_s
+    async with _open_bucket(
+        account, Guard(Side.TARGET, policy, settings.limits.target_rps, stall_s, meters, traffic)
+    ) as bucket:
+        yield Target(bucket, side.key_prefix)
+
+
+@asynccontextmanager
+async def _open_bucket(account: Account, guard: Guard) -> AsyncIterator[Bucket]:
     async with open_client(account) as client, Http(account.endpoint) as http:
-        yield Target(Bucket(account, client, http, guard), settings.target.key_prefix)
+        yield Bucket(account, client, http, guard)

@@ -16,8 +16,7 @@ from polyb2.core.coverage import YearCalendar
 from polyb2.core.errors import LedgerError, LedgerGoneError
 from polyb2.core.records import Claim, KnownFile, Mirrored, Upload
 from polyb2.core.selection import Selection
-from polyb2.ledger.busy_retry import Rule
-from polyb2.ledger.rows import FileRow, Filter, Finding, Worker
+from polyb2.ledger.rows import FileRow, Filter, Finding
 from polyb2.ledger.store import Store, Transaction
 from polyb2.ledger.verbs import claims, days, facts, leases, listings, selection, settlements, uploads
 from polyb2.ledger.verbs import status as reports
@@ -65,9 +64,7 @@ class Ledger:
 
         A question to it does not wait for a ledger that cannot be read just now.
         """
-        store = await self._store.reader()
-        store.busy_retry.rule = lambda _error, _waited_s: False
-        return Ledger(store, self.clock)
+        return Ledger(await self._store.reader(), self.clock)
 
     @property
     def place(self) -> str:
@@ -87,11 +84,7 @@ class Ledger:
     @property
     def trouble(self) -> LedgerError | None:
         """The error that writes or reads wait for now."""
-        return self._store.busy_retry.problem
-
-    def retry_while(self, rule: Rule) -> None:
-        """Set how long to try again while the ledger cannot be used."""
-        self._store.busy_retry.rule = rule
+        return self._store.trouble
 
     async def watch(self) -> NoReturn:
         """Watch the ledger as long as it is there (LedgerGoneError)."""
@@ -122,10 +115,6 @@ class Ledger:
     claim_up_to = write("claim", claims.claim_up_to)
     queue_state = read(claims.queue_state)
 
-    async def claim(self, worker: Worker) -> Claim | None:
-        """The next row for ``worker``; None where nothing can be claimed now."""
-        return next(iter(await self.claim_up_to(worker, 1)), None)
-
     # -- uploads ------------------------------------------------------------------------------------------------------
 
     has_progressed = read(uploads.has_progressed)
@@ -133,7 +122,7 @@ class Ledger:
     disown_upload = write("disown", uploads.disown)
     add_receipt = write("receipt", uploads.add_receipt)
     drop_receipts = write("drop", uploads.drop_receipts)
-    note_state = write("note", uploads.note_state)
+    note_completing = write("note", uploads.note_completing)
     note_proof = write("proof", uploads.note_proof)
     abandon_upload = write("abandon", uploads.abandon)
     forget_upload = write("forget", uploads.forget)
@@ -149,7 +138,7 @@ class Ledger:
 
     fail = write("fail", settlements.fail)
     renew_revision = write("revise", settlements.renew_revision)
-    hold_revision = write("hold", settlements.hold_revision)
+    hold_revision = write("hold_revision", settlements.hold_revision)
 
     async def complete(self, claim: Claim, mirrored: Mirrored, new_bytes: int = 0) -> bool:
         """Settle a proven transfer; False if a newer revision is listed meanwhile and queued."""
@@ -236,9 +225,12 @@ class Ledger:
         self, page_of: Callable[..., list[T]], place_of: Callable[[T], int | str], after: int | str
     ) -> AsyncIterator[T]:
         """The rows behind ``after``, a page a transaction."""
-        while page := await self._store.read(partial(page_of, after=after, limit=PAGE_ROWS)):
+        while True:
+            page = await self._store.read(partial(page_of, after=after, limit=PAGE_ROWS))
             for row in page:
                 yield row
+            if len(page) < PAGE_ROWS:
+                return
             after = place_of(page[-1])
 
 

@@ -86,9 +86,6 @@ class Load:
     target_rps: float | None = None
 
 
-IDLE = Load()
-
-
 @dataclass(frozen=True, slots=True)
 class QueueState:
     """The rest of the queue that a worker may wait for.

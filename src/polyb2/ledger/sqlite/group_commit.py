@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from polyb2.clock import Clock
+from polyb2.ledger.sqlite.errors import OF_A_STATEMENT
 from polyb2.ledger.sqlite.transaction import SqliteTransaction, writing
 
 T = TypeVar("T")
@@ -113,6 +114,8 @@ class GroupCommit:
 
     async def _once(self, writes: list[Write[Any]]) -> None:
         wanted = [write for write in writes if not write.done.done()]
+        if not wanted:
+            return
         for write in wanted:
             write.has_begun = True
         try:
@@ -179,4 +182,4 @@ def _isolated(connection: sqlite3.Connection, tx: SqliteTransaction, work: Work[
 
 def _is_the_databases(error: Exception) -> bool:
     """True for a full disk or a damaged file: it ends the whole transaction."""
-    return isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError)
+    return isinstance(error, sqlite3.Error) and not isinstance(error, OF_A_STATEMENT)

@@ -20,18 +20,19 @@ from typing import NoReturn, TypeVar
 
 import aiosqlite
 
+from polyb2 import descriptors
 from polyb2.clock import Clock
-from polyb2.core.errors import LedgerBusyError, LedgerError, LedgerGoneError, UsageError
+from polyb2.core.errors import LedgerError, LedgerGoneError, UsageError
 from polyb2.failpoints import failpoint
-from polyb2.ledger.busy_retry import BusyRetry
+from polyb2.ledger.busy_retry import BusyRetry, Rule, never, while_busy
 from polyb2.ledger.rows import Finding
 from polyb2.ledger.sqlite.checks import check_files
-from polyb2.ledger.sqlite.errors import translated
+from polyb2.ledger.sqlite.errors import CANNOT_OPEN_CODES, code_of, translated
 from polyb2.ledger.sqlite.file_system import can_write_beside, find
-from polyb2.ledger.sqlite.files import OpenFiles, check_readable, make
+from polyb2.ledger.sqlite.files import OpenFiles, check_readable, is_empty, make
 from polyb2.ledger.sqlite.group_commit import Batch, GroupCommit, Outcome, Shared, Work, run_batch
 from polyb2.ledger.sqlite.lock import FileLock, has_wal_reset_bug
-from polyb2.ledger.sqlite.open import connect, connect_to_nothing, find_damage, inspect
+from polyb2.ledger.sqlite.open import NoLedgerError, connect, connect_to_nothing, find_damage, inspect
 from polyb2.ledger.sqlite.transaction import SqliteTransaction, reading
 
 T = TypeVar("T")
@@ -50,26 +51,28 @@ class Opened:
         clock: of the ledger.
         lock: of its file.
         exists: False where there is no ledger, and none was made.
-        files: those that are watched; None for a reader of its own, and for a ledger that does not exist.
+        files: of the ledger.
+        are_watched: a writer has them open, and what becomes of them is noticed.
     """
 
     path: Path
     clock: Clock
     lock: FileLock
+    files: OpenFiles
     exists: bool = True
-    files: OpenFiles | None = None
+    are_watched: bool = False
 
 
 class SqliteStore:
     """An open ledger file, as :class:`~polyb2.ledger.store.Store`; use :func:`open_store`."""
 
-    def __init__(self, connection: aiosqlite.Connection, opened: Opened) -> None:
-        self.busy_retry = BusyRetry()
+    def __init__(self, connection: aiosqlite.Connection, opened: Opened, retry: Rule) -> None:
+        self._busy_retry = BusyRetry(retry)
         self.place = str(opened.path.absolute())
         self.exists = opened.exists
         self._connection = connection
-        self._opened, self._files = opened, opened.files
-        self._commits = GroupCommit(lambda batch: self._submit(self._transact, batch), self.busy_retry.tried)
+        self._opened, self._files = opened, opened.files if opened.are_watched else None
+        self._commits = GroupCommit(lambda batch: self._submit(self._transact, batch), self._busy_retry.tried)
 
     async def write(self, name: str, work: Callable[[SqliteTransaction], T]) -> T:
         return await self._write(name, work)
@@ -86,7 +89,11 @@ class SqliteStore:
         return result
 
     async def read(self, work: Callable[[SqliteTransaction], T]) -> T:
-        return await self.busy_retry.tried(lambda: self._submit(self._read, work))
+        return await self._busy_retry.tried(lambda: self._submit(self._read, work))
+
+    @property
+    def trouble(self) -> LedgerError | None:
+        return self._busy_retry.problem
 
     @property
     def gone(self) -> LedgerGoneError | None:
@@ -94,7 +101,7 @@ class SqliteStore:
 
     async def watch(self) -> NoReturn:
         while True:
-            await self.busy_retry.tried(lambda: self._submit(self._look, None))
+            await self._busy_retry.tried(lambda: self._submit(self._look, None))
             await asyncio.sleep(WATCH_EVERY_S)
 
     async def examine(self) -> list[Finding]:
@@ -102,10 +109,9 @@ class SqliteStore:
 
     async def reader(self) -> SqliteStore:
         """A second connection to the same files, which cannot write; SQLite makes it, so that the first keeps its locks."""
-        if self._files is None:
-            return SqliteStore(await _connected(connect_to_nothing), self._opened)
-        connect_it = partial(_connect_beside, self._files, self._opened.lock)
-        return SqliteStore(await _connected(connect_it), self._opened)
+        opened = self._opened
+        connect_it = partial(_connect_beside, opened) if opened.exists else connect_to_nothing
+        return SqliteStore(await _connected(connect_it), opened, never)
 
     async def close(self) -> None:
         await self._commits.idle()
@@ -182,7 +188,9 @@ async def _finished(task: asyncio.Future[T]) -> T:
     return task.result()
 
 
-async def open_store(path: Path, clock: Clock, *, read_only: bool = False, make_new: bool = True) -> SqliteStore:
+async def open_store(
+    path: Path, clock: Clock, *, read_only: bool = False, make_new: bool = True, retry: Rule = while_busy
+) -> SqliteStore:
     """Open the ledger at ``path``; a writer creates what is missing and brings the schema up to date.
 
     This is the only way in: a further connection of the same process is a :meth:`SqliteStore.reader`.
@@ -194,27 +202,29 @@ async def open_store(path: Path, clock: Clock, *, read_only: bool = False, make_
     real = find(path)
     if not read_only and (make_new or check_readable(real)):
         make(real)
-    opened = Opened(path, clock, FileLock(real, needed=has_wal_reset_bug(), reading=read_only))
-    if not check_readable(real):
-        return SqliteStore(
-            await _connected(connect_to_nothing), replace(opened, lock=FileLock(real, needed=False), exists=False)
-        )
+    lock = FileLock(real, needed=has_wal_reset_bug(), reading=read_only)
+    opened = Opened(path, clock, lock, OpenFiles(real), are_watched=not read_only)
+    nothing = replace(opened, lock=FileLock(real, needed=False), exists=False, are_watched=False)
+    may_make = make_new and not read_only
+    if not check_readable(real) or (is_empty(real) and not may_make):
+        return SqliteStore(await _connected(connect_to_nothing), nothing, retry)
     inspect(real)
     if not read_only:
-        opened.lock.make()
-    files = OpenFiles(real)
-    open_it = partial(_connect, files, opened.lock, read_only=read_only)
-    connection = await BusyRetry().tried(lambda: _connected(open_it))
-    return SqliteStore(connection, opened if read_only else replace(opened, files=files))
+        lock.make()
+    try:
+        return SqliteStore(await BusyRetry().tried(lambda: _connected(partial(_connect, opened))), opened, retry)
+    except NoLedgerError:
+        return SqliteStore(await _connected(connect_to_nothing), nothing, retry)
 
 
-def _connect(files: OpenFiles, lock: FileLock, *, read_only: bool) -> sqlite3.Connection:
+def _connect(opened: Opened) -> sqlite3.Connection:
+    files = opened.files
     with _place_named(files.real):
-        if read_only:
-            return connect(files.real, lock, read_only=True)
+        if not opened.are_watched:
+            return connect(files.real, opened.lock, read_only=True)
         files.begin()
         # No other process closes the ledger as its last user while we have it open: the files stay as they are now.
-        return _kept_if(connect(files.real, lock, read_only=False), files.note)
+        return _kept_if(connect(files.real, opened.lock, read_only=False), files.note)
 
 
 @contextmanager
@@ -227,7 +237,7 @@ def _place_named(real: Path) -> Iterator[None]:
     try:
         yield
     except LedgerError as error:
-        if isinstance(error, LedgerBusyError) or can_write_beside(real):
+        if code_of(error.__cause__) not in CANNOT_OPEN_CODES or descriptors.problem() or can_write_beside(real):
             raise
         raise UsageError(
             f"the ledger {real} cannot be opened: uid {os.geteuid()} cannot write to its folder, and SQLite keeps files "
@@ -235,9 +245,10 @@ def _place_named(real: Path) -> Iterator[None]:
         ) from error
 
 
-def _connect_beside(files: OpenFiles, lock: FileLock) -> sqlite3.Connection:
+def _connect_beside(opened: Opened) -> sqlite3.Connection:
+    files = opened.files
     files.check()
-    return _kept_if(connect(files.real, lock, read_only=True), files.check)
+    return _kept_if(connect(files.real, opened.lock, read_only=True), files.check)
 
 
 def _kept_if(connection: sqlite3.Connection, look: Callable[[], None]) -> sqlite3.Connection:

@@ -25,8 +25,7 @@ BACKOFF_MAX_MS = int(FILE_BACKOFF_MAX_S * 1000 * 2)
 def claim_up_to(tx: Transaction, worker: Worker, count: int) -> list[Claim]:
     """The next rows for ``worker``, one after the other, at most ``count`` (LeaseLostError without its lease)."""
     check(tx, worker)
-    last = tx.row("claim_seq")
-    seq = int((last and last["seq"]) or 0)
+    seq = int(tx.one("claim_seq")["seq"] or 0)
     rows = tx.rows("claim_best", count=count, backoff_max_ms=BACKOFF_MAX_MS)
     best = [int(row["id"]) for row in rows]
     claims: list[Claim] = []
@@ -47,8 +46,7 @@ def claim_up_to(tx: Transaction, worker: Worker, count: int) -> list[Claim]:
 
 
 def queue_state(tx: Transaction, worker: Worker) -> QueueState:
-    pending, waiting, held = tx.row("queue_pending"), tx.row("queue_waiting"), tx.row("queue_held", worker=worker.row)
-    assert pending is not None and waiting is not None and held is not None  # noqa: S101, PT018 - aggregates
+    pending, waiting, held = tx.one("queue_pending"), tx.one("queue_waiting"), tx.one("queue_held", worker=worker.row)
     return QueueState(bool(pending["pending"]), waiting["next_ms"], int(held["held"]))
 
 
