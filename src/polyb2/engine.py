@@ -40,7 +40,7 @@ from polyb2.flow.run.settle import Settlement, SettlementRules
 from polyb2.flow.transfer.leftovers import abort_all_abandoned
 from polyb2.notify.run_notifier import ObservedRun, RunNotifier, notifying
 from polyb2.process import spared_collector
-from polyb2.session import Wiring, open_mirror
+from polyb2.session import open_mirror
 from polyb2.signals import STOPPING, answering
 
 log = logging.getLogger(__name__)
@@ -92,8 +92,9 @@ async def run(
     """
     settings, draining, revised = _fitting(settings), asyncio.Event(), list[str]()
     retry = partial(_goes_on, draining, inf if options.watch else settings.run.give_up_s)
-    wiring = Wiring(draining, retry, revised.append)
-    async with open_mirror(settings, clock, timing=timing, wiring=wiring) as mirror:
+    async with open_mirror(
+        settings, clock, timing=timing, draining=draining, retry=retry, on_revised=revised.append
+    ) as mirror:
         with spared_collector():
             return await _Run(settings, options, mirror, revised).supervise()
 

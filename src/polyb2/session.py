@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 
 from polyb2.clock import Clock, minute_of_day, time_zone, unknown_local_zone
 from polyb2.config import Settings
@@ -32,21 +31,6 @@ log = logging.getLogger(__name__)
 SOURCE_REGION = "us-east-1"
 
 
-@dataclass(frozen=True, slots=True)
-class Wiring:
-    """The objects of a command that reach into a mirror.
-
-    Attributes:
-        draining: set once the process is asked to stop.
-        retry: for how long to wait for a ledger that cannot be used; None for the rule of a command.
-        on_revised: called with the key of a file that was replaced at the source, once it is queued.
-    """
-
-    draining: asyncio.Event = field(default_factory=asyncio.Event)
-    retry: Callable[[LedgerError, float], bool] | None = None
-    on_revised: Callable[[str], None] = lambda _key: None
-
-
 def binding_of(settings: Settings) -> Binding:
     """The pair that a ledger used with these settings belongs to."""
     return Binding(
@@ -65,17 +49,20 @@ async def open_mirror(
     *,
     read_only: bool = False,
     timing: Timing = TIMING,
-    wiring: Wiring | None = None,
+    draining: asyncio.Event | None = None,
+    retry: Callable[[LedgerError, float], bool] | None = None,
+    on_revised: Callable[[str], None] = lambda _key: None,
 ) -> AsyncIterator[Mirror]:
     """Both stores and the ledger, open and bound to each other; ``read_only`` neither makes nor binds a ledger.
+
+    ``retry`` is the ledger's (:func:`open_ledger`), ``draining`` and ``on_revised`` are the mirror's.
 
     Raises:
         UsageError: settings are missing, or the ledger may not be used with them.
     """
     settings.require_remote()
-    wiring = wiring or Wiring()
     async with AsyncExitStack() as stack:
-        ledger = await open_ledger(settings.ledger.url, clock, read_only=read_only, retry=wiring.retry)
+        ledger = await open_ledger(settings.ledger.url, clock, read_only=read_only, retry=retry)
         stack.push_async_callback(ledger.close)
         await (ledger.check_binding if read_only else ledger.bind)(binding_of(settings))
         policy = RequestPolicy(settings.run.part_tries, timing.retry_first_s, limit_s=timing.retry_limit_s)
@@ -90,8 +77,8 @@ async def open_mirror(
             timing=timing,
             bandwidth=_bandwidth(settings, ledger.clock),
             part_bytes=settings.run.part_bytes,
-            draining=wiring.draining,
-            on_revised=wiring.on_revised,
+            draining=draining or asyncio.Event(),
+            on_revised=on_revised,
         )
 
 

@@ -22,11 +22,6 @@ BUSY_S = 30.0
 _PAUSE_S = 0.5
 
 
-def never(_error: LedgerError, _waited_s: float) -> bool:
-    """The rule of an observer, whose question is better answered with the trouble."""
-    return False
-
-
 def while_busy(error: LedgerError, waited_s: float) -> bool:
     """The rule of a command."""
     return isinstance(error, LedgerBusyError) and waited_s < BUSY_S
@@ -35,8 +30,8 @@ def while_busy(error: LedgerError, waited_s: float) -> bool:
 class BusyRetry:
     """Tries again what the state of the ledger prevented."""
 
-    def __init__(self, rule: Rule = while_busy) -> None:
-        self._rule = rule
+    def __init__(self, rule: Rule | None = None) -> None:
+        self._rule = rule or while_busy
         self._waiting: dict[object, LedgerError] = {}
 
     @property

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from functools import partial
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from polyb2.clock import Clock
 from polyb2.core.coverage import YearCalendar
 from polyb2.core.errors import LedgerError, LedgerGoneError
 from polyb2.core.records import Claim, KnownFile, Mirrored, Upload
 from polyb2.core.selection import Selection
-from polyb2.ledger.rows import FileRow, Filter, Finding
+from polyb2.ledger.rows import FileRow, Filter
 from polyb2.ledger.store import Store, Transaction
 from polyb2.ledger.verbs import claims, days, facts, leases, listings, selection, settlements, uploads
 from polyb2.ledger.verbs import status as reports
@@ -50,14 +50,18 @@ def read(verb: Verb[P, T]) -> Method[P, T]:
 
 
 class Ledger:
-    """An open ledger; :func:`~polyb2.ledger.open.open_ledger` makes one."""
+    """An open ledger; :func:`~polyb2.ledger.open.open_ledger` makes one.
+
+    Attributes:
+        clock: of this host.
+        place, exists, close, watch, examine: those of the store.
+    """
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self.clock = clock
-
-    async def close(self) -> None:
-        await self._store.close()
+        self.place, self.exists = store.place, store.exists
+        self.close, self.watch, self.examine = store.close, store.watch, store.examine
 
     async def reader(self) -> Ledger:
         """The same ledger through a connection that cannot write, for observers; it is closed before this one.
@@ -65,16 +69,6 @@ class Ledger:
         A question to it does not wait for a ledger that cannot be read just now.
         """
         return Ledger(await self._store.reader(), self.clock)
-
-    @property
-    def place(self) -> str:
-        """The place of the ledger in words for people."""
-        return self._store.place
-
-    @property
-    def exists(self) -> bool:
-        """False where there is no ledger and none was made: this is an empty one that is gone when it is closed."""
-        return self._store.exists
 
     @property
     def gone(self) -> LedgerGoneError | None:
@@ -85,14 +79,6 @@ class Ledger:
     def trouble(self) -> LedgerError | None:
         """The error that writes or reads wait for now."""
         return self._store.trouble
-
-    async def watch(self) -> NoReturn:
-        """Watch the ledger as long as it is there (LedgerGoneError)."""
-        await self._store.watch()
-
-    async def examine(self) -> list[Finding]:
-        """The state of the place, for ``doctor``."""
-        return await self._store.examine()
 
     # -- facts --------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from polyb2.core.scrub import escape
 if TYPE_CHECKING:
     from polyb2.ledger.busy_retry import Rule
     from polyb2.ledger.ledger import Ledger
-    from polyb2.ledger.rows import Finding
+    from polyb2.ledger.rows import Check
 
 _SQLITE = "sqlite:///"
 _EXAMPLE = "write sqlite:///data/polyb2.db"
@@ -36,21 +36,20 @@ async def open_ledger(
         clock: of this host.
         read_only: cannot write, and makes no ledger.
         make_new: make a ledger where there is none; else that is an empty one that is gone when it is closed.
-        retry: for how long to try again while an open ledger cannot be used; None for the rule of a command.
+        retry: tells how long to try again while the open ledger cannot be used; None for the rule of a command.
 
     Raises:
         UsageError: the place is unusable, or holds something that is not a ledger for this version.
         LedgerError: another process held the ledger for half a minute, or it cannot be used.
     """
-    from polyb2.ledger.busy_retry import while_busy  # noqa: PLC0415 - see above
     from polyb2.ledger.ledger import Ledger  # noqa: PLC0415 - see above
     from polyb2.ledger.sqlite.store import open_store  # noqa: PLC0415
 
-    clock, retry = clock or Clock(), retry or while_busy
+    clock = clock or Clock()
     return Ledger(await open_store(_path(url), clock, read_only=read_only, make_new=make_new, retry=retry), clock)
 
 
-def examine_place(url: str) -> list[Finding]:
+def examine_place(url: str) -> list[Check]:
     """The checks of ``doctor`` that come before the ledger is opened."""
     from polyb2.ledger.sqlite.checks import check_place  # noqa: PLC0415 - see above
 

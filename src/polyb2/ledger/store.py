@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from polyb2.core.errors import LedgerError, LedgerGoneError
-from polyb2.ledger.rows import Finding
+from polyb2.ledger.rows import Check
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -89,7 +89,7 @@ class Store(Protocol):
     async def watch(self) -> NoReturn:
         """Look again and again whether the ledger is still there (LedgerGoneError)."""
 
-    async def examine(self) -> list[Finding]:
+    async def examine(self) -> list[Check]:
         """The state of the place, for ``doctor``."""
 
     async def close(self) -> None:

@@ -20,7 +20,6 @@ import pytest
 
 from polyb2.clock import Clock
 from polyb2.core.errors import LedgerBusyError, LedgerError, LedgerGoneError, UsageError
-from polyb2.ledger.busy_retry import never
 from polyb2.ledger.open import open_ledger
 from polyb2.ledger.sqlite import file_system, lock, store
 from polyb2.ledger.sqlite import open as opening
@@ -450,7 +449,7 @@ async def test_the_lock_is_not_followed_either_when_it_is_swapped_later(opened: 
 
 @pytest.mark.skipif(not lock.has_wal_reset_bug(), reason="this SQLite needs no lock file")
 async def test_a_process_without_descriptors_is_told_its_limit(path: Path) -> None:
-    opened = await open_store(path, Clock(), retry=never)
+    opened = await open_store(path, Clock(), retry=lambda _error, _waited_s: False)
     with no_descriptors_left(), pytest.raises(LedgerError, match=r"\(ulimit -n\), or lower --concurrency"):
         await written(opened)
     await written(opened)

@@ -101,10 +101,10 @@ async def _discover(settings: Settings, selection: Selection, consent: Consent) 
     from polyb2.flow.discover.discovery import Discovery
     from polyb2.notify.messages import revised
     from polyb2.notify.notifier import notify_once
-    from polyb2.session import Wiring, open_mirror
+    from polyb2.session import open_mirror
 
     replaced: list[str] = []
-    async with open_mirror(settings, wiring=Wiring(on_revised=replaced.append)) as mirror:
+    async with open_mirror(settings, on_revised=replaced.append) as mirror:
         report = await discover_with(Discovery(mirror, selection), consent)
     await notify_once(settings, [revised(key) for key in replaced])
     return report

@@ -27,7 +27,7 @@ def code_of(error: BaseException | None) -> int:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise what SQLite raises as an error of ours."""
+    """Raise SQLite's trouble as an error of ours; a mistake of a statement goes through, as what it is."""
     try:
         yield
     except sqlite3.OperationalError as error:

@@ -24,13 +24,13 @@ from polyb2 import descriptors
 from polyb2.clock import Clock
 from polyb2.core.errors import LedgerError, LedgerGoneError, UsageError
 from polyb2.failpoints import failpoint
-from polyb2.ledger.busy_retry import BusyRetry, Rule, never, while_busy
-from polyb2.ledger.rows import Finding
+from polyb2.ledger.busy_retry import BusyRetry, Rule
+from polyb2.ledger.rows import Check
 from polyb2.ledger.sqlite.checks import check_files
 from polyb2.ledger.sqlite.errors import CANNOT_OPEN_CODES, code_of, translated
 from polyb2.ledger.sqlite.file_system import can_write_beside, find
 from polyb2.ledger.sqlite.files import OpenFiles, check_readable, is_empty, make
-from polyb2.ledger.sqlite.group_commit import Batch, GroupCommit, Outcome, Shared, Work, run_batch
+from polyb2.ledger.sqlite.group_commit import Batch, GroupCommit, Outcome, Shared, Work, ended, run_batch
 from polyb2.ledger.sqlite.lock import FileLock, has_wal_reset_bug
 from polyb2.ledger.sqlite.open import NoLedgerError, connect, connect_to_nothing, find_damage, inspect
 from polyb2.ledger.sqlite.transaction import SqliteTransaction, reading
@@ -50,28 +50,28 @@ class Opened:
         path: as the user names it.
         clock: of the ledger.
         lock: of its file.
+        files: those that a writer has open, which are watched; a reader of its own watches none.
+        read_only: it cannot write.
         exists: False where there is no ledger, and none was made.
-        files: of the ledger.
-        are_watched: a writer has them open, and what becomes of them is noticed.
     """
 
     path: Path
     clock: Clock
     lock: FileLock
     files: OpenFiles
+    read_only: bool
     exists: bool = True
-    are_watched: bool = False
 
 
 class SqliteStore:
     """An open ledger file, as :class:`~polyb2.ledger.store.Store`; use :func:`open_store`."""
 
-    def __init__(self, connection: aiosqlite.Connection, opened: Opened, retry: Rule) -> None:
+    def __init__(self, connection: aiosqlite.Connection, opened: Opened, retry: Rule | None) -> None:
         self._busy_retry = BusyRetry(retry)
         self.place = str(opened.path.absolute())
         self.exists = opened.exists
         self._connection = connection
-        self._opened, self._files = opened, opened.files if opened.are_watched else None
+        self._opened, self._files = opened, opened.files
         self._commits = GroupCommit(lambda batch: self._submit(self._transact, batch), self._busy_retry.tried)
 
     async def write(self, name: str, work: Callable[[SqliteTransaction], T]) -> T:
@@ -97,26 +97,26 @@ class SqliteStore:
 
     @property
     def gone(self) -> LedgerGoneError | None:
-        return self._files.problem if self._files is not None else None
+        return self._files.problem
 
     async def watch(self) -> NoReturn:
         while True:
             await self._busy_retry.tried(lambda: self._submit(self._look, None))
             await asyncio.sleep(WATCH_EVERY_S)
 
-    async def examine(self) -> list[Finding]:
+    async def examine(self) -> list[Check]:
         return check_files(self._opened.path)
 
     async def reader(self) -> SqliteStore:
         """A second connection to the same files, which cannot write; SQLite makes it, so that the first keeps its locks."""
         opened = self._opened
         connect_it = partial(_connect_beside, opened) if opened.exists else connect_to_nothing
-        return SqliteStore(await _connected(connect_it), opened, never)
+        return SqliteStore(await _connected(connect_it), opened, lambda _error, _waited_s: False)
 
     async def close(self) -> None:
         await self._commits.idle()
         await self._submit(self._close, None)
-        await _finished(asyncio.ensure_future(self._connection.close()))
+        await ended(asyncio.ensure_future(self._connection.close()))
 
     def _close(self, connection: sqlite3.Connection, _nothing: None) -> None:
         # On the connection's own thread: a write ahead of it in the queue needs the same lock. Without the lock nothing is
@@ -130,7 +130,7 @@ class SqliteStore:
     async def _submit(self, run: Callable[[sqlite3.Connection, W], T], work: W) -> T:
         # aiosqlite's public calls are one statement each; its thread takes any function (the minor version is pinned).
         connection = self._connection
-        return await _finished(
+        return await ended(
             asyncio.ensure_future(
                 connection._execute(run, connection._conn, work)  # type: ignore[no-untyped-call]  # noqa: SLF001
             )
@@ -142,9 +142,6 @@ class SqliteStore:
 
     def _transact(self, connection: sqlite3.Connection, batch: Batch) -> list[Outcome]:
         lock, clock, files = self._opened.lock, self._opened.clock, self._files
-        if files is None:
-            with lock.held(), translated():
-                return run_batch(connection, clock, batch)
         files.check()
         with lock.held(), translated():
             _check_whole(connection, files)
@@ -155,13 +152,10 @@ class SqliteStore:
             return outcomes
 
     def _look(self, connection: sqlite3.Connection, _nothing: None) -> None:
-        files = self._files
-        if files is None:
-            return
-        files.check()
-        if files.has_shrunk():
+        self._files.check()
+        if self._files.has_shrunk():
             with self._opened.lock.held(), translated():
-                _check_whole(connection, files)
+                _check_whole(connection, self._files)
 
 
 def _check_whole(connection: sqlite3.Connection, files: OpenFiles) -> None:
@@ -173,23 +167,8 @@ def _check_whole(connection: sqlite3.Connection, files: OpenFiles) -> None:
         files.note_sizes()
 
 
-async def _finished(task: asyncio.Future[T]) -> T:
-    """The task's result; however often the caller is cancelled, the task ends before that goes on."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        # Retrieved, so that asyncio does not log "never retrieved"; the caller gets the CancelledError.
-        task.exception()
-        raise cancelled
-    return task.result()
-
-
 async def open_store(
-    path: Path, clock: Clock, *, read_only: bool = False, make_new: bool = True, retry: Rule = while_busy
+    path: Path, clock: Clock, *, read_only: bool = False, make_new: bool = True, retry: Rule | None = None
 ) -> SqliteStore:
     """Open the ledger at ``path``; a writer creates what is missing and brings the schema up to date.
 
@@ -203,8 +182,8 @@ async def open_store(
     if not read_only and (make_new or check_readable(real)):
         make(real)
     lock = FileLock(real, needed=has_wal_reset_bug(), reading=read_only)
-    opened = Opened(path, clock, lock, OpenFiles(real), are_watched=not read_only)
-    nothing = replace(opened, lock=FileLock(real, needed=False), exists=False, are_watched=False)
+    opened = Opened(path, clock, lock, OpenFiles(real), read_only)
+    nothing = replace(opened, lock=FileLock(real, needed=False), exists=False)
     may_make = make_new and not read_only
     if not check_readable(real) or (is_empty(real) and not may_make):
         return SqliteStore(await _connected(connect_to_nothing), nothing, retry)
@@ -220,7 +199,7 @@ async def open_store(
 def _connect(opened: Opened) -> sqlite3.Connection:
     files = opened.files
     with _place_named(files.real):
-        if not opened.are_watched:
+        if opened.read_only:
             return connect(files.real, opened.lock, read_only=True)
         files.begin()
         # No other process closes the ledger as its last user while we have it open: the files stay as they are now.

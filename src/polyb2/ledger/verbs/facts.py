@@ -7,6 +7,7 @@ from dataclasses import fields
 from datetime import date
 
 from polyb2.core.errors import UsageError
+from polyb2.core.keys import END
 from polyb2.ledger.rows import DISCOVERED, FULL_LISTING, FULL_LISTING_DAY, TARGET_ETAGS, Binding
 from polyb2.ledger.store import Transaction
 
@@ -103,7 +104,7 @@ def note_notices(tx: Transaction, names: Collection[str]) -> None:
 
 def forget_notices(tx: Transaction, prefix: str) -> int:
     """Let what begins with ``prefix`` be sent again."""
-    return tx.run("notices_forget", after=prefix, before=f"{prefix}\U0010ffff")
+    return tx.run("notices_forget", after=prefix, before=prefix + END)
 
 
 def followed(tx: Transaction) -> Mapping[str, date]:

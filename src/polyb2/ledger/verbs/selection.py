@@ -10,13 +10,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from polyb2.core.keys import FileName
+from polyb2.core.keys import END, FileName
 from polyb2.core.selection import DateRange, Selection
 from polyb2.core.status import Status
 from polyb2.ledger.rows import AttemptRow, FileRow, Filter, History, RevisionRow
 from polyb2.ledger.store import Row, Transaction
 
-END = "\U0010ffff"
 LOOKUPS_MAX = 500
 """Stretches that one page looks into: with a status each, some milliseconds where they are all empty."""
 
@@ -46,14 +45,7 @@ def stretches(tx: Transaction, selection: Selection) -> Stretches:
 def files(
     tx: Transaction, left: Stretches, statuses: Collection[Status], limit: int
 ) -> tuple[list[FileRow], Stretches]:
-    """The first rows of the stretches that are left, at most ``limit``, and what is left then.
-
-    Args:
-        tx: in which to look.
-        left: stretches in key order.
-        statuses: of the rows; none means any.
-        limit: of rows.
-    """
+    """The first rows of the stretches that are left, at most ``limit``, and what is left then; no status means any."""
     rows, left = _page(tx, "files", left, statuses, limit)
     return [FileRow(**row) for row in rows], left
 
