@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from polyb2.clock import Clock
 from polyb2.ledger.sqlite.errors import OF_A_STATEMENT
-from polyb2.ledger.sqlite.transaction import SqliteTransaction, writing
+from polyb2.ledger.sqlite.transaction import SqliteTransaction, begun
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -148,12 +148,12 @@ def run_batch(connection: sqlite3.Connection, clock: Clock, batch: Batch) -> lis
     statement changed, and walks along it at the end of each.
     """
     try:
-        with writing(connection, clock) as tx:
+        with begun(connection, clock, to_write=True) as tx:
             return list(map(Outcome, _results(tx, batch)))
     except Exception as error:
         if _is_the_databases(error):
             raise
-    with writing(connection, clock) as tx:
+    with begun(connection, clock, to_write=True) as tx:
         return [_isolated(connection, tx, work) for work in batch]
 
 

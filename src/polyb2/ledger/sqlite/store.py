@@ -33,7 +33,7 @@ from polyb2.ledger.sqlite.files import OpenFiles, check_readable, is_empty, make
 from polyb2.ledger.sqlite.group_commit import Batch, GroupCommit, Outcome, Shared, Work, ended, run_batch
 from polyb2.ledger.sqlite.lock import FileLock, has_wal_reset_bug
 from polyb2.ledger.sqlite.open import NoLedgerError, connect, connect_to_nothing, find_damage, inspect
-from polyb2.ledger.sqlite.transaction import SqliteTransaction, reading
+from polyb2.ledger.sqlite.transaction import SqliteTransaction, begun
 
 T = TypeVar("T")
 W = TypeVar("W")
@@ -51,7 +51,6 @@ class Opened:
         clock: of the ledger.
         lock: of its file.
         files: those that a writer has open, which are watched; a reader of its own watches none.
-        read_only: it cannot write.
         exists: False where there is no ledger, and none was made.
     """
 
@@ -59,7 +58,6 @@ class Opened:
     clock: Clock
     lock: FileLock
     files: OpenFiles
-    read_only: bool
     exists: bool = True
 
 
@@ -110,7 +108,7 @@ class SqliteStore:
     async def reader(self) -> SqliteStore:
         """A second connection to the same files, which cannot write; SQLite makes it, so that the first keeps its locks."""
         opened = self._opened
-        connect_it = partial(_connect_beside, opened) if opened.exists else connect_to_nothing
+        connect_it = partial(_connect, opened, read_only=True) if opened.exists else connect_to_nothing
         return SqliteStore(await _connected(connect_it), opened, lambda _error, _waited_s: False)
 
     async def close(self) -> None:
@@ -137,7 +135,7 @@ class SqliteStore:
         )
 
     def _read(self, connection: sqlite3.Connection, work: Work[T]) -> T:
-        with translated(), reading(connection, self._opened.clock) as tx:
+        with translated(), begun(connection, self._opened.clock, to_write=False) as tx:
             return work(tx)
 
     def _transact(self, connection: sqlite3.Connection, batch: Batch) -> list[Outcome]:
@@ -182,7 +180,7 @@ async def open_store(
     if not read_only and (make_new or check_readable(real)):
         make(real)
     lock = FileLock(real, needed=has_wal_reset_bug(), reading=read_only)
-    opened = Opened(path, clock, lock, OpenFiles(real), read_only)
+    opened = Opened(path, clock, lock, OpenFiles(real))
     nothing = replace(opened, lock=FileLock(real, needed=False), exists=False)
     may_make = make_new and not read_only
     if not check_readable(real) or (is_empty(real) and not may_make):
@@ -190,20 +188,27 @@ async def open_store(
     inspect(real)
     if not read_only:
         lock.make()
+    open_it = partial(_connect, opened, read_only=read_only)
     try:
-        return SqliteStore(await BusyRetry().tried(lambda: _connected(partial(_connect, opened))), opened, retry)
+        return SqliteStore(await BusyRetry().tried(lambda: _connected(open_it)), opened, retry)
     except NoLedgerError:
         return SqliteStore(await _connected(connect_to_nothing), nothing, retry)
 
 
-def _connect(opened: Opened) -> sqlite3.Connection:
+def _connect(opened: Opened, *, read_only: bool) -> sqlite3.Connection:
+    """A connection to the files; the ledger's own notes them, and a reader beside it checks that they are those."""
     files = opened.files
+    # No other process closes the ledger as its last user while we have it open: the files stay as they are noted.
+    before, after = (files.check, files.check) if read_only else (files.begin, files.note)
     with _place_named(files.real):
-        if opened.read_only:
-            return connect(files.real, opened.lock, read_only=True)
-        files.begin()
-        # No other process closes the ledger as its last user while we have it open: the files stay as they are now.
-        return _kept_if(connect(files.real, opened.lock, read_only=False), files.note)
+        before()
+        connection = connect(files.real, opened.lock, read_only=read_only)
+        try:
+            after()
+        except BaseException:  # raised again; nothing else knows of the connection
+            connection.close()
+            raise
+        return connection
 
 
 @contextmanager
@@ -222,22 +227,6 @@ def _place_named(real: Path) -> Iterator[None]:
             f"the ledger {real} cannot be opened: uid {os.geteuid()} cannot write to its folder, and SQLite keeps files "
             "beside a ledger even to read it; make the folder writable, or copy the ledger and set DATABASE_URL to the copy"
         ) from error
-
-
-def _connect_beside(opened: Opened) -> sqlite3.Connection:
-    files = opened.files
-    files.check()
-    return _kept_if(connect(files.real, opened.lock, read_only=True), files.check)
-
-
-def _kept_if(connection: sqlite3.Connection, look: Callable[[], None]) -> sqlite3.Connection:
-    """The connection, once ``look`` found nothing wrong; else it is closed, and what ``look`` raised goes on."""
-    try:
-        look()
-    except BaseException:  # raised again; nothing else knows of the connection
-        connection.close()
-        raise
-    return connection
 
 
 async def _connected(connect: Callable[[], sqlite3.Connection]) -> aiosqlite.Connection:

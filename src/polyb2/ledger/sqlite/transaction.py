@@ -53,9 +53,9 @@ class SqliteTransaction:
 
 
 @contextmanager
-def writing(connection: sqlite3.Connection, clock: Clock) -> Iterator[SqliteTransaction]:
-    """A transaction that is the only one to write."""
-    connection.execute("BEGIN IMMEDIATE")
+def begun(connection: sqlite3.Connection, clock: Clock, *, to_write: bool) -> Iterator[SqliteTransaction]:
+    """A transaction that sees one state of the ledger, and is the only one to write, if it is to."""
+    connection.execute("BEGIN IMMEDIATE" if to_write else "BEGIN")
     try:
         yield SqliteTransaction(connection, clock.now())
         connection.execute("COMMIT")
@@ -63,13 +63,3 @@ def writing(connection: sqlite3.Connection, clock: Clock) -> Iterator[SqliteTran
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-@contextmanager
-def reading(connection: sqlite3.Connection, clock: Clock) -> Iterator[SqliteTransaction]:
-    """A transaction that sees one state of the ledger."""
-    connection.execute("BEGIN")
-    try:
-        yield SqliteTransaction(connection, clock.now())
-    finally:
-        connection.execute("COMMIT")
