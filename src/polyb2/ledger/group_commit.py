@@ -39,6 +39,10 @@ class Write(Generic[T]):
     done: asyncio.Future[T]
     has_begun: bool = False
 
+    def withdraw(self) -> None:
+        if not self.has_begun:
+            self.done.cancel()
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -92,28 +96,12 @@ class GroupCommit:
         self._waiting.append(write)
         if self._running is None:
             self._running = asyncio.create_task(self._run_all(), name="ledger commits")
-        return await self._ended(write)
+        return await ended(write.done, write.withdraw)
 
     async def idle(self) -> None:
         """Wait until nothing is waiting or under way."""
         if self._running is not None:
             await asyncio.wait([self._running])
-
-    async def _ended(self, write: Write[T]) -> T:
-        cancelled: asyncio.CancelledError | None = None
-        while not write.done.done():
-            try:
-                await asyncio.wait([write.done])
-            except asyncio.CancelledError as error:
-                cancelled = error
-                if not write.has_begun:
-                    write.done.cancel()
-        if cancelled is not None:
-            if not write.done.cancelled():
-                # Retrieved, so that asyncio does not log "never retrieved"; the caller gets the CancelledError.
-                write.done.exception()
-            raise cancelled
-        return write.done.result()
 
     async def _run_all(self) -> None:
         try:
@@ -128,6 +116,8 @@ class GroupCommit:
 
     async def _once(self, writes: list[Write[Any]]) -> None:
         wanted = [write for write in writes if not write.done.done()]
+        if not wanted:
+            return
         for write in wanted:
             write.has_begun = True
         try:
@@ -140,6 +130,23 @@ class GroupCommit:
                 write.done.set_result(outcome.result)
             else:
                 write.done.set_exception(outcome.error)
+
+
+async def ended(future: asyncio.Future[T], on_cancel: Callable[[], None] = lambda: None) -> T:
+    """The future's result; however often the caller is cancelled, the future ends before that goes on."""
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            on_cancel()
+    if cancelled is not None:
+        if not future.cancelled():
+            # Retrieved, so that asyncio does not log "never retrieved"; the caller gets the CancelledError.
+            future.exception()
+        raise cancelled
+    return future.result()
 
 
 def _fail(writes: list[Write[Any]], error: Exception) -> None:
@@ -206,18 +213,3 @@ def _isolated(tx: SplitTransaction, work: Work[Any], is_stores: Callable[[Except
         if is_stores(error):
             raise
         return Outcome(error=error)
-
-
-async def finished(task: asyncio.Future[T]) -> T:
-    """The task's result; however often the caller is cancelled, the task ends before that goes on."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        # Retrieved, so that asyncio does not log "never retrieved"; the caller gets the CancelledError.
-        task.exception()
-        raise cancelled
-    return task.result()

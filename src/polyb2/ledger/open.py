@@ -13,8 +13,9 @@ from polyb2.core.errors import UsageError
 from polyb2.core.scrub import escape
 
 if TYPE_CHECKING:
+    from polyb2.ledger.busy_retry import Rule
     from polyb2.ledger.ledger import Ledger
-    from polyb2.ledger.rows import Finding
+    from polyb2.ledger.rows import Check
     from polyb2.ledger.store import Store
 
 _SQLITE = "sqlite:///"
@@ -24,7 +25,12 @@ _SHOWN_MAX = 100
 
 
 async def open_ledger(
-    url: str, clock: Clock | None = None, *, read_only: bool = False, make_new: bool = True
+    url: str,
+    clock: Clock | None = None,
+    *,
+    read_only: bool = False,
+    make_new: bool = True,
+    retry: Rule | None = None,
 ) -> Ledger:
     """Open the ledger that a URL names; the one way in, and once in a process.
 
@@ -33,6 +39,7 @@ async def open_ledger(
         clock: of this host.
         read_only: cannot write, and makes no ledger.
         make_new: make a ledger where there is none; else that is an empty one that is gone when it is closed.
+        retry: tells how long to try again while the open ledger cannot be used; None for the rule of a command.
 
     Raises:
         UsageError: the place is unusable, or holds something that is not a ledger for this version.
@@ -42,16 +49,16 @@ async def open_ledger(
 
     clock = clock or Clock()
     opening = _open_postgres if url.startswith(_POSTGRES) else _open_sqlite
-    return Ledger(await opening(url, clock, read_only=read_only, make_new=make_new), clock)
+    return Ledger(await opening(url, clock, read_only=read_only, make_new=make_new, retry=retry), clock)
 
 
-async def _open_sqlite(url: str, clock: Clock, *, read_only: bool, make_new: bool) -> Store:
+async def _open_sqlite(url: str, clock: Clock, *, read_only: bool, make_new: bool, retry: Rule | None) -> Store:
     from polyb2.ledger.sqlite.store import open_store  # noqa: PLC0415 - see above
 
-    return await open_store(_path(url), clock, read_only=read_only, make_new=make_new)
+    return await open_store(_path(url), clock, read_only=read_only, make_new=make_new, retry=retry)
 
 
-async def _open_postgres(url: str, clock: Clock, *, read_only: bool, make_new: bool) -> Store:
+async def _open_postgres(url: str, clock: Clock, *, read_only: bool, make_new: bool, retry: Rule | None) -> Store:
     """Where there is no ledger and none is made, it is SQLite's empty one in memory."""
     try:
         from polyb2.ledger.postgres.open import open_store  # noqa: PLC0415 - see above
@@ -61,10 +68,10 @@ async def _open_postgres(url: str, clock: Clock, *, read_only: bool, make_new: b
         ) from None
     from polyb2.ledger.sqlite.store import empty_store  # noqa: PLC0415 - see above
 
-    return await open_store(url, read_only=read_only, make_new=make_new) or await empty_store(clock)
+    return await open_store(url, read_only=read_only, make_new=make_new, retry=retry) or await empty_store(clock)
 
 
-def examine_place(url: str) -> list[Finding]:
+def examine_place(url: str) -> list[Check]:
     """The checks of ``doctor`` that come before the ledger is opened."""
     from polyb2.ledger.sqlite.checks import check_place  # noqa: PLC0415 - see above
 

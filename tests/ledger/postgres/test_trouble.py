@@ -36,8 +36,7 @@ def wire(server: PostgresServer) -> Iterator[Cutter]:
 
 @pytest.fixture
 async def ledger(wire: Cutter, database: str) -> AsyncIterator[Ledger]:
-    ledger = await open_ledger(wire.url(database))
-    ledger.retry_while(lambda _error, waited_s: waited_s < 30)
+    ledger = await open_ledger(wire.url(database), retry=lambda _error, waited_s: waited_s < 30)
     yield ledger
     await ledger.close()
 
@@ -106,7 +105,8 @@ async def test_a_server_that_dies_and_comes_back_is_waited_for() -> None:
     if reason := postgres_missing():
         pytest.skip(reason)
     with PostgresServer(durable=True) as server:
-        ledger = await open_ledger(server.url(server.new_database()))
+        patient = False
+        ledger = await open_ledger(server.url(server.new_database()), retry=lambda _error, _waited_s: patient)
         await discover(ledger, *DAYS)
         worker = await ledger.register("worker", LEASE_MS)
         (claim,) = await ledger.claim_up_to(worker, 1)
@@ -114,7 +114,7 @@ async def test_a_server_that_dies_and_comes_back_is_waited_for() -> None:
         with pytest.raises(LedgerError, match="cannot be used") as raised:
             await ledger.complete(claim, SENT)
         assert raised.value.may_pass
-        ledger.retry_while(lambda _error, waited_s: waited_s < 60)
+        patient = True
         waiting = asyncio.create_task(ledger.complete(claim, SENT))
         while ledger.trouble is None:
             await asyncio.sleep(0.01)

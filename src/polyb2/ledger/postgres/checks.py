@@ -8,7 +8,7 @@ from typing import Any
 from polyb2.core.units import format_duration
 from polyb2.ledger.postgres.connection import is_pooled
 from polyb2.ledger.postgres.transaction import Connection
-from polyb2.ledger.rows import Finding
+from polyb2.ledger.rows import Check, Level
 
 CLOCK_OFF_S = 5.0
 OLD_TRANSACTION_S = 300.0
@@ -35,7 +35,7 @@ SELECT relname, n_dead_tup, n_live_tup FROM pg_stat_user_tables WHERE schemaname
 """
 
 
-def check_server(connection: Connection) -> list[Finding]:
+def check_server(connection: Connection) -> list[Check]:
     """The checks of a ledger that was opened."""
     began_s = time.time()
     row = _first(connection, _SERVER)
@@ -53,84 +53,90 @@ def check_server(connection: Connection) -> list[Finding]:
     ]
 
 
-def _check_version(connection: Connection, row: dict[str, Any]) -> Finding:
+def _check_version(connection: Connection, row: dict[str, Any]) -> Check:
     standby = ", a standby" if row["is_standby"] else ""
-    return Finding("postgresql", "pass", f"PostgreSQL {row['version']}{standby}, database {connection.info.dbname}")
+    return Check("postgresql", Level.PASS, f"PostgreSQL {row['version']}{standby}, database {connection.info.dbname}")
 
 
-def _check_tls(connection: Connection) -> Finding:
+def _check_tls(connection: Connection) -> Check:
     mode = connection.info.get_parameters().get("sslmode", "prefer")
     if connection.info.host.startswith("/") or connection.info.host in {"localhost", "127.0.0.1", "::1"}:
-        return Finding("tls", "pass", "the server is on this host")
+        return Check("tls", Level.PASS, "the server is on this host")
     if mode in {"verify-full", "verify-ca"} and connection.pgconn.ssl_in_use:
-        return Finding("tls", "pass", f"encrypted, and the server is verified (sslmode={mode})")
+        return Check("tls", Level.PASS, f"encrypted, and the server is verified (sslmode={mode})")
     words = "encrypted, but the server is not verified" if connection.pgconn.ssl_in_use else "not encrypted"
     advice = "add sslmode=verify-full&sslrootcert=system to DATABASE_URL: libpq's default verifies nothing"
-    return Finding("tls", "warn", f"{words} (sslmode={mode})", advice)
+    return Check("tls", Level.WARN, f"{words} (sslmode={mode})", advice)
 
 
-def _check_rights(row: dict[str, Any]) -> Finding:
+def _check_rights(row: dict[str, Any]) -> Check:
     if row["may"]:
-        return Finding("rights", "pass", "the tables of the schema polyb2 can be read and written")
+        return Check("rights", Level.PASS, "the tables of the schema polyb2 can be read and written")
     advice = "let the owner of the schema GRANT ALL ON ALL TABLES IN SCHEMA polyb2, or use its owner in DATABASE_URL"
-    return Finding("rights", "fail", "the user may not read and write the tables of the schema polyb2", advice)
+    return Check("rights", Level.FAIL, "the user may not read and write the tables of the schema polyb2", advice)
 
 
-def _check_pooler(connection: Connection) -> Finding:
+def _check_pooler(connection: Connection) -> Check:
     if is_pooled(connection):
-        return Finding(
-            "pooler", "pass", "a pooler is in between; polyb2 keeps nothing in a session, so any mode will do"
+        return Check(
+            "pooler", Level.PASS, "a pooler is in between; polyb2 keeps nothing in a session, so any mode will do"
         )
-    return Finding("pooler", "pass", "none in between")
+    return Check("pooler", Level.PASS, "none in between")
 
 
-def _check_clock(offset_s: float) -> Finding:
+def _check_clock(offset_s: float) -> Check:
     words = f"the server's is {abs(offset_s):.1f} s {'ahead of' if offset_s > 0 else 'behind'} this host's"
     if abs(offset_s) > CLOCK_OFF_S:
         advice = "set both by NTP; leases go by the server's clock alone, but times that are shown will differ"
-        return Finding("server_clock", "warn", words, advice)
-    return Finding("server_clock", "pass", words)
+        return Check("server_clock", Level.WARN, words, advice)
+    return Check("server_clock", Level.PASS, words)
 
 
-def _check_durability(row: dict[str, Any]) -> Finding:
+def _check_durability(row: dict[str, Any]) -> Check:
     if row["fsync"] != "on":
-        return Finding(
-            "durability", "warn", "fsync is off: a crash of the server's host may destroy the database", "turn it on"
+        return Check(
+            "durability",
+            Level.WARN,
+            "fsync is off: a crash of the server's host may destroy the database",
+            "turn it on",
         )
     if row["synchronous_commit"] == "off":
         words = "synchronous_commit is off: a crash of the server loses the last commits"
-        return Finding("durability", "warn", words, "turn it on; polyb2 finds lost commits again, by work done twice")
-    return Finding("durability", "pass", f"fsync on, synchronous_commit {row['synchronous_commit']}")
+        return Check("durability", Level.WARN, words, "turn it on; polyb2 finds lost commits again, by work done twice")
+    return Check("durability", Level.PASS, f"fsync on, synchronous_commit {row['synchronous_commit']}")
 
 
-def _check_connections(row: dict[str, Any]) -> Finding:
+def _check_connections(row: dict[str, Any]) -> Check:
     left = row["connections_max"] - row["connections_reserved"] - row["connections"]
     words = f"{left} of {row['connections_max']} are free; a process of polyb2 takes up to {CONNECTIONS_A_PROCESS}"
     if left < CONNECTIONS_LEFT_MIN:
-        return Finding("connections", "warn", words, "raise max_connections, or put a pooler in between")
-    return Finding("connections", "pass", words)
+        return Check("connections", Level.WARN, words, "raise max_connections, or put a pooler in between")
+    return Check("connections", Level.PASS, words)
 
 
-def _check_old_transactions(connection: Connection) -> Finding:
+def _check_old_transactions(connection: Connection) -> Check:
     row = connection.execute(_OLD).fetchone()
     if row is None or row["age_s"] < OLD_TRANSACTION_S:
-        return Finding("old_transactions", "pass", f"none older than {format_duration(OLD_TRANSACTION_S)}")
+        return Check("old_transactions", Level.PASS, f"none older than {format_duration(OLD_TRANSACTION_S)}")
     words = f"one of {row['application_name'] or 'a nameless program'} is open since {format_duration(row['age_s'])}"
-    return Finding(
-        "old_transactions", "warn", words, "end it: as long as it is open, nothing is vacuumed and claims get slow"
+    return Check(
+        "old_transactions", Level.WARN, words, "end it: as long as it is open, nothing is vacuumed and claims get slow"
     )
 
 
-def _check_vacuum(connection: Connection, row: dict[str, Any]) -> Finding:
+def _check_vacuum(connection: Connection, row: dict[str, Any]) -> Check:
     dead = connection.execute(_DEAD).fetchone() or {"relname": "", "n_dead_tup": 0, "n_live_tup": 0}
     words = f"autovacuum {row['autovacuum']}; most dead rows: {dead['n_dead_tup']} in {dead['relname'] or 'no table'}"
     if row["autovacuum"] != "on":
-        return Finding("vacuum", "warn", words, "turn autovacuum on: the queue gets slow without it")
+        return Check("vacuum", Level.WARN, words, "turn autovacuum on: the queue gets slow without it")
     if dead["n_dead_tup"] > max(DEAD_ROWS_MIN, dead["n_live_tup"]):
-        return Finding(
-            "vacuum", "warn", words, "look for what holds vacuum back: old transactions, abandoned replication slots"
+        return Check(
+            "vacuum",
+            Level.WARN,
+            words,
+            "look for what holds vacuum back: old transactions, abandoned replication slots",
         )
-    return Finding("vacuum", "pass", words)
+    return Check("vacuum", Level.PASS, words)
 
 
 def _first(connection: Connection, query: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 
 from polyb2.core.errors import UsageError
 from polyb2.core.scrub import hide
-from polyb2.ledger.group_commit import finished
+from polyb2.ledger.group_commit import ended
 from polyb2.ledger.postgres.errors import ends_connection, translated
 from polyb2.ledger.postgres.transaction import Connection
 
@@ -93,11 +93,11 @@ class Lane:
             LedgerError: the server cannot be used; the next call connects again.
             UsageError: the server refuses the very first connection.
         """
-        return await finished(asyncio.get_running_loop().run_in_executor(self._thread, self._run, work))
+        return await ended(asyncio.get_running_loop().run_in_executor(self._thread, self._run, work))
 
     async def close(self) -> None:
         """Close the connection once its work has ended."""
-        await finished(asyncio.get_running_loop().run_in_executor(self._thread, self._drop))
+        await ended(asyncio.get_running_loop().run_in_executor(self._thread, self._drop))
         self._thread.shutdown(wait=False)
 
     def _run(self, work: Callable[[Connection], T]) -> T:

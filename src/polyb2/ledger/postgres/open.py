@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 from polyb2.core.errors import UsageError
-from polyb2.ledger.busy_retry import BusyRetry
+from polyb2.ledger.busy_retry import BusyRetry, Rule
 from polyb2.ledger.postgres.connection import Address, Lane, address_of, server_version
 from polyb2.ledger.postgres.store import PostgresStore
 from polyb2.ledger.postgres.transaction import Connection
@@ -24,7 +24,7 @@ _LOCK = 0x50423250
 """The advisory lock of those that migrate: "PB2P"."""
 
 
-async def open_store(url: str, *, read_only: bool, make_new: bool) -> PostgresStore | None:
+async def open_store(url: str, *, read_only: bool, make_new: bool, retry: Rule | None = None) -> PostgresStore | None:
     """Open the ledger that a URL names; a writer makes what is missing and brings the schema up to date.
 
     Returns None where there is none, and none is to be made.
@@ -41,7 +41,7 @@ async def open_store(url: str, *, read_only: bool, make_new: bool) -> PostgresSt
             version = await BusyRetry().tried(lambda: lane.run(_migrate))
     finally:
         await lane.close()
-    return PostgresStore(address) if version else None
+    return PostgresStore(address, retry) if version else None
 
 
 def load_migrations() -> list[str]:

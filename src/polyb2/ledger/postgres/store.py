@@ -18,7 +18,7 @@ import psycopg
 
 from polyb2.core.errors import LedgerError, LedgerGoneError
 from polyb2.failpoints import failpoint
-from polyb2.ledger.busy_retry import BusyRetry
+from polyb2.ledger.busy_retry import BusyRetry, Rule
 from polyb2.ledger.group_commit import Batch, CommitUnknownError, GroupCommit, Outcome, Shared, Work, run_batch
 from polyb2.ledger.postgres.checks import check_server
 from polyb2.ledger.postgres.connection import Address, Lane
@@ -31,7 +31,7 @@ from polyb2.ledger.postgres.transaction import (
     was_committed,
     writing,
 )
-from polyb2.ledger.rows import Finding
+from polyb2.ledger.rows import Check
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -46,12 +46,12 @@ class PostgresStore:
 
     exists = True
 
-    def __init__(self, address: Address) -> None:
-        self.busy_retry = BusyRetry()
+    def __init__(self, address: Address, retry: Rule | None = None) -> None:
+        self._busy_retry = BusyRetry(retry)
         self.place = address.place
         self._address = address
         self._reading = Lane(address)
-        self._writings = {name: _Writing(address, self.busy_retry) for name in ("", RENEWAL)}
+        self._writings = {name: _Writing(address, self._busy_retry) for name in ("", RENEWAL)}
 
     async def write(self, name: str, work: Callable[[PostgresTransaction], T]) -> T:
         return await self._write(name, work)
@@ -68,7 +68,11 @@ class PostgresStore:
         return result
 
     async def read(self, work: Callable[[PostgresTransaction], T]) -> T:
-        return await self.busy_retry.tried(lambda: self._reading.run(lambda connection: _read(connection, work)))
+        return await self._busy_retry.tried(lambda: self._reading.run(lambda connection: _read(connection, work)))
+
+    @property
+    def trouble(self) -> LedgerError | None:
+        return self._busy_retry.problem
 
     @property
     def gone(self) -> LedgerGoneError | None:
@@ -79,12 +83,12 @@ class PostgresStore:
         await asyncio.get_running_loop().create_future()
         raise AssertionError
 
-    async def examine(self) -> list[Finding]:
+    async def examine(self) -> list[Check]:
         return await self._reading.run(check_server)
 
     async def reader(self) -> PostgresStore:
         """The same ledger by connections of its own; its callers only read."""
-        return PostgresStore(self._address)
+        return PostgresStore(self._address, retry=lambda _error, _waited_s: False)
 
     async def close(self) -> None:
         for one in self._writings.values():

@@ -65,6 +65,9 @@ class PostgresTransaction:
         self._execute(name, parameters)
         return self._cursor.fetchone()
 
+    def one(self, name: str, /, **parameters: object) -> Row:
+        return self.rows(name, **parameters)[0]
+
     def rows(self, name: str, /, **parameters: object) -> list[Row]:
         self._execute(name, parameters)
         return list(self._cursor.fetchall())

@@ -148,8 +148,7 @@ CREATE TABLE polyb2.uploads (
     size       bigint NOT NULL,
     part_bytes bigint NOT NULL CHECK (part_bytes > 0),
     proof      text NOT NULL CHECK (proof IN ('etag', 'parts', 'readback')),
-    state      text NOT NULL CHECK (state IN ('open', 'completing', 'abandoned', 'done')),
-    created_ms bigint NOT NULL
+    state      text NOT NULL CHECK (state IN ('open', 'completing', 'abandoned', 'done'))
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX uploads_live ON polyb2.uploads (file_id) WHERE state IN ('open', 'completing');
 CREATE INDEX uploads_file ON polyb2.uploads (file_id);
@@ -161,7 +160,6 @@ CREATE TABLE polyb2.parts (
     length  bigint NOT NULL,
     etag    text NOT NULL,
     md5     text,
-    done_ms bigint NOT NULL,
     PRIMARY KEY (upload, number)
 );
 
@@ -281,8 +279,7 @@ CREATE TABLE polyb2.held (
     size                    bigint NOT NULL,
     source_etag             text NOT NULL,
     source_last_modified_ms bigint NOT NULL,
-    replaces                smallint NOT NULL CHECK (replaces IN (0, 1)),
-    held_ms                 bigint NOT NULL
+    replaces                smallint NOT NULL CHECK (replaces IN (0, 1))
 );
 
 CREATE TABLE polyb2.followed (
