@@ -6,11 +6,14 @@ Imports nothing heavy, so that ``--help`` and the completion of a shell answer a
 from __future__ import annotations
 
 import inspect
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from copy import copy
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -21,7 +24,7 @@ from polyb2 import __version__
 from polyb2.cli.logs import FORMATS, OUTPUT, print_stop, print_warning, set_up_logging
 from polyb2.core.errors import UsageError
 from polyb2.core.exit_codes import ExitCode
-from polyb2.signals import STOPPING, Stopped, answering
+from polyb2.signals import Stopped
 
 if TYPE_CHECKING:
     from polyb2.config import Settings
@@ -36,31 +39,44 @@ _RUNNERS = frozenset({"run", "sync"})
 _OUTPUT = frozenset({"quiet", "debug", "log_format"})
 
 
+@contextmanager
+def _parsing(ctx: Any, args: list[str]) -> Iterator[None]:  # noqa: ANN401 - the library's
+    """Take the options of output even off a command line that is wrong, wherever they stand: they say how to report that."""
+    words = list(args)
+    try:
+        yield
+    except TyperException:
+        ctx.resilient_parsing = ctx.ignore_unknown_options = True
+        parser = ctx.command.make_parser(ctx)
+        # The parser ends at the first wrong word: it gets each with the one behind it, which may be its value.
+        for number in range(len(words)):
+            given, _, _ = parser.parse_args(words[number : number + 2])
+            OUTPUT.set(**{name: given[name] for name in _OUTPUT & given.keys()})
+        raise
+
+
 class _Parsed:
-    """Takes the options of output even off a command line that is wrong, as they say how to report that."""
+    """What commands and their group have in common."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - the library's
-        words = list(args)
-        try:
+        with _parsing(ctx, args):
             return super().parse_args(ctx, args)  # type: ignore[misc, no-any-return]
-        except TyperException:
-            ctx.resilient_parsing = ctx.ignore_unknown_options = True
-            given, _, _ = ctx.command.make_parser(ctx).parse_args(words)
-            OUTPUT.set(**{name: given[name] for name in _OUTPUT & given.keys()})
-            raise
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - the library's
+        ctx.obj.end()  # no command follows that would have an answer to a signal
+        super().format_help(ctx, formatter)  # type: ignore[misc]
 
 
 class _Command(_Parsed, TyperCommand):
-    """A command; a signal ends it."""
+    """A command; a signal ends it, and what is open is closed. A run drains, see the engine."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the library's
         """Run the command. The library would make its own exit code of an interrupt."""
         try:
-            with answering(_terminate, *STOPPING):
-                for number in ctx.obj or ():
-                    _terminate(number)
-                return super().invoke(ctx)
+            ctx.obj.end()
+            return super().invoke(ctx)
         except (Stopped, KeyboardInterrupt) as stop:
+            give_up_stdout()
             number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
             if ctx.info_name not in _RUNNERS:
                 return ExitCode.of_signal(number)
@@ -68,9 +84,10 @@ class _Command(_Parsed, TyperCommand):
             return ExitCode.DONE if ctx.params["watch"] else ExitCode.of_signal(number)
 
 
-def _terminate(number: int) -> None:
-    """End a command by SIGTERM or SIGHUP: what is open is closed, and the code shows it. A run drains, see the engine."""
-    raise Stopped(number)
+def give_up_stdout() -> None:
+    """Send what is still buffered nowhere, instead of failing or waiting again at the end of the process."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 class _Commands(_Parsed, TyperGroup):
@@ -83,6 +100,10 @@ class _Commands(_Parsed, TyperGroup):
             shared.expose_value = False
             for item in self.commands.values():
                 item.params.append(shared)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - the library's
+        with _parsing(ctx, args):
+            return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - the library's
         """List the commands, with all of their first sentence: the library cuts it to one line."""
@@ -103,8 +124,9 @@ app = typer.Typer(
 )
 
 
-def _version(value: bool) -> None:
+def _version(ctx: typer.Context, value: bool) -> None:
     if value:
+        ctx.obj.end()
         typer.echo(f"polyb2 {__version__}")
         raise typer.Exit
 
@@ -121,8 +143,9 @@ def _debug(value: bool) -> None:
     OUTPUT.set(debug=value)
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def options(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
@@ -145,7 +168,9 @@ def options(
         typer.Option("--debug", callback=_debug, is_eager=True, help="Show a traceback when something fails."),
     ] = False,
 ) -> None:  # fmt: skip
-    """Options of every command, before or after it."""
+    """Options of every command, before or after it; without one, the help."""
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 
 def command(example: str) -> Callable[[F], F]:

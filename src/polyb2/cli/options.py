@@ -122,8 +122,8 @@ class Choice:
         if self.dates:
             return named_dates(self.dates, patterns)
         if self.historical:
-            first = parse_date(self.start_date, "--start-date") if self.start_date else None
-            last = parse_date(self.end_date, "--end-date") if self.end_date else None
+            named = ((self.start_date, "--start-date"), (self.end_date, "--end-date"))
+            first, last = (None if text is None else parse_date(text, option) for text, option in named)
             return historical(first, last, patterns)
         if defaults is None and not self.daily and self.lookback_days is None:
             return Selection(Mode.EVERYTHING, patterns) if patterns else EVERYTHING
@@ -134,7 +134,7 @@ class Choice:
         chosen = [name for name, on in modes.items() if on]
         if len(chosen) > 1:
             raise UsageError(f"{' and '.join(chosen)} exclude each other: choose one")
-        if (self.start_date or self.end_date) and not self.historical:
+        if (self.start_date, self.end_date) != (None, None) and not self.historical:
             raise UsageError("--start-date and --end-date go with --historical: add it, or write --dates FIRST..LAST")
         if self.lookback_days is not None and (self.dates or self.historical):
             raise UsageError("--lookback-days goes with --daily: leave --dates and --historical out")
