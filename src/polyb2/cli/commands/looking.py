@@ -1,4 +1,4 @@
-"""``plan``, ``coverage``, ``datasets`` and ``doctor``: commands that look, and change nothing."""
+"""``plan``, ``coverage``, ``datasets`` and ``doctor``: commands that look, and queue nothing."""
 
 from __future__ import annotations
 
