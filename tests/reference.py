@@ -20,10 +20,11 @@ ROOT = Path(__file__).parents[1]
 COLUMNS = 118
 HEAD = """\
 # Settings of polyb2. Copy this file to .env and fill in the first two groups; the rest is optional.
-# The command line wins over the environment, the environment over .env, .env over the default. Empty means not set.
-# A line like #NAME=value shows the default. Sizes: 64MiB (binary), 50M (decimal) or bytes. Durations: 500ms, 30s, 15m, 24h
-# or seconds. SSL_CERT_FILE, the usual variable for another CA bundle, and those of proxies (HTTPS_PROXY, NO_PROXY) are taken
-# from the environment and not from here. White space and one pair of quotes around a value are taken off.
+# The command line wins over the environment, the environment over .env, .env over the default. Empty means
+# not set, except where a setting says otherwise. A line like #NAME=value shows the default. Sizes: 64MiB (binary), 50M
+# (decimal) or bytes. Durations: 500ms, 30s, 15m, 24h or seconds. SSL_CERT_FILE, the usual variable for another CA bundle,
+# and those of proxies (HTTPS_PROXY, NO_PROXY) are taken from the environment and not from here. White space and one pair of
+# quotes around a value are taken off.
 """
 
 

@@ -21,9 +21,10 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from polyb2 import __version__
-from polyb2.cli.logs import FORMATS, OUTPUT, print_stop, print_warning, set_up_logging
+from polyb2.cli.logs import OUTPUT, print_stop, print_warning, set_up_logging
 from polyb2.core.errors import UsageError
 from polyb2.core.exit_codes import ExitCode
+from polyb2.core.logevents import FORMATS
 from polyb2.signals import Stopped
 
 if TYPE_CHECKING:
@@ -100,6 +101,11 @@ class _Commands(_Parsed, TyperGroup):
             shared.expose_value = False
             for item in self.commands.values():
                 item.params.append(shared)
+        for item in self.commands.values():
+            for argument in item.params:
+                if argument.param_type_name == "argument":
+                    # The library would put its type, in Python's words, behind its name.
+                    argument.display_type_rich = lambda ctx: None  # type: ignore[attr-defined]  # noqa: ARG005
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - the library's
         with _parsing(ctx, args):
@@ -159,7 +165,7 @@ def options(
     log_format: Annotated[
         str | None,
         typer.Option(
-            "--log-format", metavar="text|json", callback=_log_format, is_eager=True,
+            "--log-format", metavar="|".join(FORMATS), callback=_log_format, is_eager=True,
             help="Log lines for people, or an object a line for programs.", autocompletion=lambda: list(FORMATS),
         ),
     ] = None,

@@ -12,6 +12,7 @@ from polyb2.clock import Clock
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import (
     EVERYTHING,
+    LOOKBACK_DAYS,
     Mode,
     Selection,
     daily,
@@ -21,19 +22,21 @@ from polyb2.core.selection import (
     split_datasets,
 )
 from polyb2.core.status import Status
+from polyb2.core.units import Within, parse_whole
 
-LOOKBACK_DAYS = 7
 _SHOWN_MAX = 100
-_DIGITS_MAX = 10
+_MOST = 10**9
 
 
 def _number(option: str, least: int) -> Callable[[str], int]:
     """Reads a whole number; the library would refuse a wrong one in words that are not for users."""
+    check = Within(least, _MOST, parse_whole, name="a whole number")
 
     def read(text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and len(text) < _DIGITS_MAX and int(text) >= least):
-            raise UsageError(f"{option}: {text[:_SHOWN_MAX]!r} is not allowed: write a whole number, {least} or more")
-        return int(text)
+        try:
+            return int(check(text))
+        except ValueError as error:
+            raise UsageError(f"{option}: {error}") from None
 
     return read
 
@@ -46,15 +49,23 @@ def _require(text: str) -> str:
 
 Dates = Annotated[
     list[str] | None,
-    typer.Option("--dates", help="Dates in the files' names: 2024-01-02, comma-separated, 2024-01-02..2024-01-31."),
+    typer.Option(
+        "--dates",
+        metavar="DATES",
+        help="Dates in the files' names: 2024-01-02, comma-separated, 2024-01-02..2024-01-31.",
+    ),
 ]
 Historical = Annotated[bool, typer.Option("--historical", help="All dates, or those from --start-date to --end-date.")]
 Daily = Annotated[bool, typer.Option("--daily", help="The last days, by US Eastern time (the default).")]
 DailyOfRows = Annotated[
     bool, typer.Option("--daily", help="The last days, by US Eastern time. Without any of these: all dates.")
 ]
-StartDate = Annotated[str | None, typer.Option("--start-date", "--start_date", help="First date of --historical.")]
-EndDate = Annotated[str | None, typer.Option("--end-date", "--end_date", help="Last date of --historical, included.")]
+StartDate = Annotated[
+    str | None, typer.Option("--start-date", "--start_date", metavar="DATE", help="First date of --historical.")
+]
+EndDate = Annotated[
+    str | None, typer.Option("--end-date", "--end_date", metavar="DATE", help="Last date of --historical, included.")
+]
 Lookback = Annotated[
     int | None,
     typer.Option(
@@ -66,18 +77,30 @@ Lookback = Annotated[
 ]
 Datasets = Annotated[
     list[str] | None,
-    typer.Option("--dataset", help="us_stocks_sip/day_aggs_v1, comma-separated, or a glob like 'us_stocks_sip/*'."),
+    typer.Option(
+        "--dataset",
+        metavar="DATASETS",
+        help="us_stocks_sip/day_aggs_v1, comma-separated, or a glob like 'us_stocks_sip/*'.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Queue even more than POLYB2_MAX_PLAN_BYTES.")]
-Statuses = Annotated[list[str] | None, typer.Option("--status", help="Only rows with this status; repeatable.")]
-Keys = Annotated[list[str] | None, typer.Argument(help="Keys of files; none means all that the options choose.")]
+Statuses = Annotated[
+    list[str] | None, typer.Option("--status", metavar="STATUS", help="Only rows with this status; repeatable.")
+]
+Keys = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY", help="Keys of files; none means all that the options choose.")
+]
 Concurrency = Annotated[
     str | None, typer.Option("--concurrency", metavar="N", help="Streams of this process, 1 to 1024 (32).")
 ]
 MaxBandwidth = Annotated[
     str | None,
-    typer.Option("--max-bandwidth", help="Bytes per second of all streams: 50M, 08:00-18:00=50M,*=0; 0 is no limit."),
+    typer.Option(
+        "--max-bandwidth",
+        metavar="RATE",
+        help="Bytes per second of all streams: 50M, 08:00-18:00=50M,*=0; 0 is no limit.",
+    ),
 ]
 Limit = Annotated[
     int | None,

@@ -7,20 +7,19 @@ no value that may hold a key.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from polyb2.clock import time_zone
-from polyb2.core.hosts import is_loopback
+from polyb2.core.hosts import is_address, is_loopback
 from polyb2.core.keys import check_pattern
+from polyb2.core.logevents import FORMATS, LEVELS
 from polyb2.core.schedule import Schedule, parse_schedule
-from polyb2.core.units import parse_duration, parse_size
+from polyb2.core.units import Within, parse_duration, parse_number, parse_size, parse_whole
 from polyb2.ledger.open import check_url
 
 _ENDPOINT = re.compile(
@@ -32,7 +31,6 @@ _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _REGION = re.compile(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*", re.IGNORECASE)
 _PORT = re.compile(r"[0-9]{1,5}")
-_WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
 _HOST_MAX = 253
 _SHOWN_MAX = 100
 _NAME_MAX = 1024
@@ -56,57 +54,12 @@ def write_duration(seconds: float) -> str:
     return f"{seconds * 1000:g}ms" if seconds else "0s"
 
 
-def _whole(text: str) -> int:
-    return int(text) if _WHOLE.fullmatch(text) else int("")
-
-
-def _number(text: str) -> float:
-    return float(text) if text.isascii() else float("")
-
-
-@dataclass(frozen=True, slots=True)
-class Within:
-    """Numbers between two limits, which are allowed too.
-
-    Attributes:
-        name: of what has no unit; its ``read`` is a library's, whose words are not for a user.
-        read: makes a number of text.
-        write: the text of a number.
-        zero: the meaning of a zero below ``least``; nothing where that is not allowed.
-    """
-
-    least: float
-    most: float
-    read: Callable[[str], float]
-    write: Callable[[float], str] = "{:.10g}".format
-    name: str = ""
-    zero: str = ""
-
-    @property
-    def words(self) -> str:
-        """The range, as a person writes it."""
-        span = f"{self.write(self.least)} to {self.write(self.most)}"
-        return f"{span}, or 0 for {self.zero}" if self.zero else span
-
-    def __call__(self, value: float | str) -> float:
-        try:
-            number = self.read(value) if isinstance(value, str) else value
-        except ValueError:
-            if not self.name:
-                raise
-            raise ValueError(f"{str(value)[:_SHOWN_MAX]!r} is not {self.name}: write {self.words}") from None
-        # Not a number is in no range.
-        if not (self.least <= number <= self.most or (self.zero and number == 0)):
-            raise ValueError(f"{str(value)[:_SHOWN_MAX]!r} is out of range: write {self.words}")
-        return number
-
-
 def whole(least: int, most: int) -> BeforeValidator:
-    return BeforeValidator(Within(least, most, _whole, name="a whole number"))
+    return BeforeValidator(Within(least, most, parse_whole, name="a whole number"))
 
 
 def number(least: float, most: float, zero: str) -> BeforeValidator:
-    return BeforeValidator(Within(least, most, _number, name="a number", zero=zero))
+    return BeforeValidator(Within(least, most, parse_number, name="a number", zero=zero))
 
 
 def size(least: int, most: int) -> BeforeValidator:
@@ -151,7 +104,7 @@ def _is_host(host: str) -> bool:
     """A host that both HTTP stacks take: an address of either family, or a name of the domain system."""
     labels = host.removesuffix(".").split(".")
     if host.startswith("[") or labels[-1].isdecimal():
-        return _is_address(host)
+        return is_address(host)
     return len(host) <= _HOST_MAX and all(_HOST_LABEL.fullmatch(label) for label in labels)
 
 
@@ -226,19 +179,12 @@ def _patterns(value: tuple[str, ...]) -> tuple[str, ...]:
 def _address(value: str) -> str:
     """``host:port`` to listen on, where the host is a name, an address of either family, or ``*``; or nothing."""
     host, _, port = value.rpartition(":")
-    is_host = host == "*" or (len(host) <= _HOST_MAX and (_HOST_NAME.fullmatch(host) or _is_address(host)))
+    is_host = host == "*" or (len(host) <= _HOST_MAX and (_HOST_NAME.fullmatch(host) or is_address(host)))
     if value and not (is_host and _PORT.fullmatch(port) and int(port) < 1 << 16):
         raise ValueError(
             f"{value[:_SHOWN_MAX]!r} is not an address: write 127.0.0.1:9750, or leave it empty to turn it off"
         )
     return value
-
-
-def _is_address(host: str) -> bool:
-    with suppress(ValueError):
-        ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
-        return True
-    return False
 
 
 def _host_names(value: list[str]) -> list[str]:
@@ -256,10 +202,8 @@ def _bandwidth(value: object) -> object:
     return value
 
 
-LogLevel = Annotated[
-    Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(OneOf(("DEBUG", "INFO", "WARNING", "ERROR")))
-]
-LogFormat = Annotated[Literal["text", "json"], BeforeValidator(OneOf(("text", "json")))]
+LogLevel = Annotated[str, BeforeValidator(OneOf(LEVELS))]
+LogFormat = Annotated[str, BeforeValidator(OneOf(FORMATS))]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 Name = Annotated[str, AfterValidator(_name)]
 WorkerId = Annotated[str, AfterValidator(lambda value: _name(value, _WORKER_ID_MAX))]

@@ -15,9 +15,10 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from polyb2.config import groups
-from polyb2.config.kinds import OneOf, Within
+from polyb2.config.kinds import OneOf
 from polyb2.core.errors import UsageError
 from polyb2.core.scrub import hide
+from polyb2.core.units import Within
 from polyb2.variables import notices, of_dotenv, of_environment
 
 
@@ -52,16 +53,6 @@ class Settings(BaseSettings):
         secrets = (self.source.secret_access_key, self.target.application_key)
         hide(self.source.access_key_id, self.target.key_id, *(secret.get_secret_value() for secret in secrets))
         return self
-
-    def changed(self, **values: Any) -> Settings:  # noqa: ANN401 - of any setting
-        """A copy with other values, by the names of their variables in lower case; they are taken as they are."""
-        copy = self.model_copy()
-        for entry in entries():
-            name = entry.variable.name.lower()
-            if name in values:
-                group = getattr(copy, entry.group).model_copy(update={entry.field: values[name]})
-                copy = copy.model_copy(update={entry.group: group})
-        return copy
 
     def require_remote(self, *, source: bool = True, target: bool = True) -> None:
         """Check that the keys a command needs are there.

@@ -1,4 +1,4 @@
-"""Sizes and durations as people write them, and back.
+"""Sizes, durations and numbers as people write them, and back.
 
 Decimal and binary units are told apart (``50M`` is 50,000,000, ``64MiB`` is 67,108,864); a bare number is bytes or seconds.
 """
@@ -6,6 +6,8 @@ Decimal and binary units are told apart (``50M`` is 50,000,000, ``64MiB`` is 67,
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 
@@ -17,6 +19,7 @@ _SHOWN_MAX = 100
 _SIZE = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s*([kmgtp]?)(i?)b?", re.IGNORECASE | re.ASCII)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _DURATION = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s*(ms|s|m|h|d|)", re.IGNORECASE | re.ASCII)
+_WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
 _SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -78,3 +81,58 @@ def iso_utc(epoch_ms: int | None) -> str | None:
         return None
     moment = datetime.fromtimestamp(epoch_ms / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_whole(text: str) -> int:
+    """A whole number of ASCII digits.
+
+    Raises:
+        ValueError: the text is none; in a library's words.
+    """
+    return int(text) if _WHOLE.fullmatch(text) else int("")
+
+
+def parse_number(text: str) -> float:
+    """A number of ASCII digits.
+
+    Raises:
+        ValueError: the text is none; in a library's words.
+    """
+    return float(text) if text.isascii() else float("")
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Numbers between two limits, which are allowed too.
+
+    Attributes:
+        name: of what has no unit; its ``read`` is a library's, whose words are not for a user.
+        read: makes a number of text.
+        write: the text of a number.
+        zero: the meaning of a zero below ``least``; nothing where that is not allowed.
+    """
+
+    least: float
+    most: float
+    read: Callable[[str], float]
+    write: Callable[[float], str] = "{:.10g}".format
+    name: str = ""
+    zero: str = ""
+
+    @property
+    def words(self) -> str:
+        """The range, as a person writes it."""
+        span = f"{self.write(self.least)} to {self.write(self.most)}"
+        return f"{span}, or 0 for {self.zero}" if self.zero else span
+
+    def __call__(self, value: float | str) -> float:
+        try:
+            number = self.read(value) if isinstance(value, str) else value
+        except ValueError:
+            if not self.name:
+                raise
+            raise ValueError(f"{str(value)[:_SHOWN_MAX]!r} is not {self.name}: write {self.words}") from None
+        # Not a number is in no range.
+        if not (self.least <= number <= self.most or (self.zero and number == 0)):
+            raise ValueError(f"{str(value)[:_SHOWN_MAX]!r} is out of range: write {self.words}")
+        return number

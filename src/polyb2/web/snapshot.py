@@ -35,7 +35,8 @@ FAILURES_MAX = 200
 class Observed:
     """The run that is observed: its shared state, the selected datasets and patterns, and two questions to the engine.
 
-    ``discovers``: does this process list the source? ``problems``: what keeps the run from its work? None means ready.
+    ``discovers``: does this process list the source? ``problems``: what keeps the run from its work; an empty list means
+    ready.
     """
 
     mirror: Mirror

@@ -66,7 +66,9 @@ async def _verify(settings: Settings, selection: Selection, tell: Tell, *, deep:
 
 @command("polyb2 cleanup --older-than 24h --dry-run")
 def cleanup(
-    older_than: Annotated[str, typer.Option("--older-than", help="Only uploads begun longer ago than this.")] = "24h",
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="AGE", help="Only uploads begun longer ago than this.")
+    ] = "24h",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, and abort nothing.")] = False,
 ) -> None:
     """Abort unfinished uploads in the bucket that no ledger row owns."""

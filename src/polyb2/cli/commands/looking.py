@@ -44,7 +44,8 @@ def _write_json(result: dict[str, Any]) -> None:
 def plan(
     choice: o.Choice,
     rate: Annotated[
-        str | None, typer.Option("--rate", help="Bytes per second to reckon with: 100M; else what was measured.")
+        str | None,
+        typer.Option("--rate", metavar="RATE", help="Bytes per second to reckon with: 100M; else what was measured."),
     ] = None,
     as_json: o.Json = False,
 ) -> None:

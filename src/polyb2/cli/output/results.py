@@ -62,11 +62,11 @@ def print_run(result: RunResult) -> None:
     print_outcome(result.outcome, result.seconds)
 
 
-def print_outcome(outcome: Outcome, seconds: float | None = None) -> None:
+def print_outcome(outcome: Outcome, seconds: float) -> None:
     """Files and bytes of a run, its seconds, and the files that were not completed."""
     out = console(asked=False)
     speed = f", {format_size(outcome.bytes / seconds)}/s" if seconds and outcome.bytes else ""
-    lasted = f" in {format_duration(seconds)}{speed}" if seconds is not None and outcome.completed else ""
+    lasted = f" in {format_duration(seconds)}{speed}" if outcome.completed else ""
     out.print(f"{outcome.completed} files completed, {format_size(outcome.bytes)} sent{lasted}")
     statuses = {key: TRANSITIONS[event][1] for key, event in outcome.unfinished.items()}
     print_named(out, "not completed:", [f"{status} {key}" for key, status in statuses.items()])
