@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
-from typing import Any
 
 from polyb2.core.coverage import Day, YearCalendar, lag_s
 from polyb2.core.errors import UsageError
@@ -20,8 +19,8 @@ from polyb2.core.selection import DateRange
 from polyb2.flow.inspect.completeness import RECENT_DAYS, days_of, resolve_known
 from polyb2.flow.mirror import Mirror
 from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.rows import DISCOVERED
-from polyb2.ledger.status_report import StatusReport
+from polyb2.ledger.rows import DISCOVERED, History
+from polyb2.ledger.status_report import Failure, StatusReport
 from polyb2.web.rate import POINTS_MAX, Rates
 from polyb2.web.single_flight import SingleFlight
 
@@ -53,7 +52,7 @@ class Snapshot:
     report: StatusReport
     waiting_since_ms: Mapping[str, int]
     discovered_ms: int
-    failures: Sequence[Mapping[str, Any]]
+    failures: Sequence[Failure]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +124,9 @@ class Snapshots:
         make = partial(self._read_calendar, dataset, year)
         return await self._calendars.setdefault((dataset, year), SingleFlight(make, CALENDAR_FRESH_S)).get()
 
-    async def history(self, key: str) -> Mapping[str, Any] | None:
-        """The object of ``files KEY --json``, read at once; None for a key that the ledger does not have."""
-        history = await (await self._reader()).history(key)
-        return None if history is None else history.as_json()
+    async def history(self, key: str) -> History | None:
+        """The record of a file, read at once; None for a key that the ledger does not have."""
+        return await (await self._reader()).history(key)
 
     def today(self) -> date:
         """The day in US Eastern."""
@@ -166,9 +164,7 @@ class Snapshots:
         report = await ledger.status()
         discovered = await ledger.fact(DISCOVERED)
         waiting, failures = await ledger.waiting_since(), await ledger.last_errors(FAILURES_MAX)
-        return Snapshot(
-            ledger.clock.wall_ms(), report, waiting, int(discovered or 0), [item.as_json() for item in failures]
-        )
+        return Snapshot(ledger.clock.wall_ms(), report, waiting, int(discovered or 0), failures)
 
     async def _read_recent(self) -> Recent:
         ledger = await self._reader()
