@@ -6,12 +6,14 @@ Imports nothing heavy, so that ``--help`` and the completion of a shell answer a
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from copy import copy
+from dataclasses import is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -137,16 +139,8 @@ def _version(ctx: typer.Context, value: bool) -> None:
         raise typer.Exit
 
 
-def _quiet(value: bool) -> None:
-    OUTPUT.set(quiet=value)
-
-
-def _log_format(value: str | None) -> None:
-    OUTPUT.set(log_format=value)
-
-
-def _debug(value: bool) -> None:
-    OUTPUT.set(debug=value)
+def _output(param: typer.CallbackParam, value: Any) -> None:  # noqa: ANN401 - of an option
+    OUTPUT.set(**{str(param.name): value})
 
 
 @app.callback(invoke_without_command=True)
@@ -158,20 +152,20 @@ def options(
     quiet: Annotated[
         bool,
         typer.Option(
-            "--quiet", "-q", callback=_quiet, is_eager=True,
+            "--quiet", "-q", callback=_output, is_eager=True,
             help="Nothing but errors, and what was asked for (status, --json ...).",
         ),
     ] = False,
     log_format: Annotated[
         str | None,
         typer.Option(
-            "--log-format", metavar="|".join(FORMATS), callback=_log_format, is_eager=True,
+            "--log-format", metavar="|".join(FORMATS), callback=_output, is_eager=True,
             help="Log lines for people, or an object a line for programs.", autocompletion=lambda: list(FORMATS),
         ),
     ] = None,
     debug: Annotated[
         bool,
-        typer.Option("--debug", callback=_debug, is_eager=True, help="Show a traceback when something fails."),
+        typer.Option("--debug", callback=_output, is_eager=True, help="Show a traceback when something fails."),
     ] = False,
 ) -> None:  # fmt: skip
     """Options of every command, before or after it; without one, the help."""
@@ -182,7 +176,7 @@ def options(
 def command(example: str) -> Callable[[F], F]:
     """Declare a command: its name, options and help are the function's, and ``example`` stands below them.
 
-    A parameter ``choice``, whose type is a bundle of options (``cli/options.py``), stands for those options.
+    A parameter whose type is a bundle of options, a dataclass of ``cli/options.py``, stands for those options.
     """
 
     def declare(function: F) -> F:
@@ -193,20 +187,24 @@ def command(example: str) -> Callable[[F], F]:
 
 
 def _unbundled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with the options of its bundle as parameters of its own, from which the library makes options."""
+    """The function with the options of its bundles as parameters of its own, from which the library makes options."""
     signature = inspect.signature(function, eval_str=True)
-    bundle = signature.parameters.get("choice")
-    if bundle is None:
-        return function
-    bundled = inspect.signature(bundle.annotation, eval_str=True).parameters
+    parameters = signature.parameters
+    bundles: dict[str, Any] = {
+        name: item.annotation for name, item in parameters.items() if is_dataclass(item.annotation)
+    }
+    bundled = {name: inspect.signature(bundle, eval_str=True).parameters for name, bundle in bundles.items()}
 
     @wraps(function)
     def unbundled(**given: Any) -> Any:  # noqa: ANN401 - of any command
-        choice = bundle.annotation(**{name: given.pop(name) for name in bundled})
-        return function(choice=choice, **given)
+        made = {
+            name: bundle(**{option: given.pop(option) for option in bundled[name]}) for name, bundle in bundles.items()
+        }
+        return function(**made, **given)
 
-    others = [parameter for name, parameter in signature.parameters.items() if name != "choice"]
-    unbundled.__signature__ = signature.replace(parameters=[*bundled.values(), *others])  # type: ignore[attr-defined]
+    others = [item for name, item in parameters.items() if name not in bundles]
+    options = [option for found in bundled.values() for option in found.values()]
+    unbundled.__signature__ = signature.replace(parameters=[*options, *others])  # type: ignore[attr-defined]
     return unbundled
 
 
@@ -245,6 +243,10 @@ async def opened_ledger(settings: Settings, *, read_only: bool = True) -> AsyncI
         yield ledger
     finally:
         await ledger.close()
+
+
+def write_json(result: dict[str, Any]) -> None:
+    typer.echo(json.dumps(result, indent=2))
 
 
 @contextmanager

@@ -47,34 +47,6 @@ def _require(text: str) -> str:
     return text
 
 
-Dates = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--dates",
-        metavar="DATES",
-        help="Dates in the files' names: 2024-01-02, comma-separated, 2024-01-02..2024-01-31.",
-    ),
-]
-Historical = Annotated[bool, typer.Option("--historical", help="All dates, or those from --start-date to --end-date.")]
-Daily = Annotated[bool, typer.Option("--daily", help="The last days, by US Eastern time (the default).")]
-DailyOfRows = Annotated[
-    bool, typer.Option("--daily", help="The last days, by US Eastern time. Without any of these: all dates.")
-]
-StartDate = Annotated[
-    str | None, typer.Option("--start-date", "--start_date", metavar="DATE", help="First date of --historical.")
-]
-EndDate = Annotated[
-    str | None, typer.Option("--end-date", "--end_date", metavar="DATE", help="Last date of --historical, included.")
-]
-Lookback = Annotated[
-    int | None,
-    typer.Option(
-        "--lookback-days",
-        parser=_number("--lookback-days", 0),
-        metavar="N",
-        help=f"Days that --daily looks back ({LOOKBACK_DAYS}).",
-    ),
-]
 Datasets = Annotated[
     list[str] | None,
     typer.Option(
@@ -85,27 +57,6 @@ Datasets = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Queue even more than POLYB2_MAX_PLAN_BYTES.")]
-Statuses = Annotated[
-    list[str] | None, typer.Option("--status", metavar="STATUS", help="Only rows with this status; repeatable.")
-]
-Keys = Annotated[
-    list[str] | None, typer.Argument(metavar="KEY", help="Keys of files; none means all that the options choose.")
-]
-Concurrency = Annotated[
-    str | None, typer.Option("--concurrency", metavar="N", help="Streams of this process, 1 to 1024 (32).")
-]
-MaxBandwidth = Annotated[
-    str | None,
-    typer.Option(
-        "--max-bandwidth",
-        metavar="RATE",
-        help="Bytes per second of all streams: 50M, 08:00-18:00=50M,*=0; 0 is no limit.",
-    ),
-]
-Limit = Annotated[
-    int | None,
-    typer.Option("--limit", parser=_number("--limit", 1), metavar="N", help="Claim that many files, then end."),
-]
 Require = Annotated[
     str | None,
     typer.Option(
@@ -116,20 +67,43 @@ Require = Annotated[
         help="Exit 3 unless the mirror has these dates of all chosen datasets.",
     ),
 ]
-Watch = Annotated[bool, typer.Option("--watch", help="Stay up: discover on a schedule, never exit by itself.")]
+
+
+# Tables: a line for the kind and one for the meaning.
+# fmt: off
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The options of a command that carries files."""
+
+    concurrency: Annotated[str | None, typer.Option("--concurrency", metavar="N",
+        help="Streams of this process, 1 to 1024 (32).")] = None
+    max_bandwidth: Annotated[str | None, typer.Option("--max-bandwidth", metavar="RATE",
+        help="Bytes per second of all streams: 50M, 08:00-18:00=50M,*=0; 0 is no limit.")] = None
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", parser=_number("--limit", 1),
+        help="Claim that many files, then end.")] = None
+    watch: Annotated[bool, typer.Option("--watch",
+        help="Stay up: discover on a schedule, never exit by itself.")] = False
+    yes: Yes = False
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The options by which a command that lists chooses files."""
 
-    dates: Dates = None
-    historical: Historical = False
-    daily: Daily = False
-    start_date: StartDate = None
-    end_date: EndDate = None
-    lookback_days: Lookback = None
+    dates: Annotated[list[str] | None, typer.Option("--dates", metavar="DATES",
+        help="Dates in the files' names: 2024-01-02, comma-separated, 2024-01-02..2024-01-31.")] = None
+    historical: Annotated[bool, typer.Option("--historical",
+        help="All dates, or those from --start-date to --end-date.")] = False
+    daily: Annotated[bool, typer.Option("--daily",
+        help="The last days, by US Eastern time (the default).")] = False
+    start_date: Annotated[str | None, typer.Option("--start-date", "--start_date", metavar="DATE",
+        help="First date of --historical.")] = None
+    end_date: Annotated[str | None, typer.Option("--end-date", "--end_date", metavar="DATE",
+        help="Last date of --historical, included.")] = None
+    lookback_days: Annotated[int | None, typer.Option("--lookback-days", metavar="N",
+        parser=_number("--lookback-days", 0), help=f"Days that --daily looks back ({LOOKBACK_DAYS}).")] = None
     dataset: Datasets = None
+    # fmt: on
 
     def selection(self, defaults: tuple[str, ...] | None = None) -> Selection:
         """The selection that the options name.
@@ -167,15 +141,21 @@ class Choice:
 class Filter(Choice):
     """The same as a filter of what is known: no option means everything."""
 
-    daily: DailyOfRows = False
+    daily: Annotated[
+        bool, typer.Option("--daily", help="The last days, by US Eastern time. Without any of these: all dates.")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
 class RowFilter(Filter):
     """A filter of the ledger's rows, with their statuses and keys."""
 
-    keys: Keys = None
-    status: Statuses = None
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY", help="Keys of files; none means all that the options choose.")
+    ] = None
+    status: Annotated[
+        list[str] | None, typer.Option("--status", metavar="STATUS", help="Only rows with this status; repeatable.")
+    ] = None
 
     def statuses(self) -> frozenset[Status]:
         """The statuses that are named.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polyb2.cli import options as o
-from polyb2.cli.app import command, configured, ending_with, opened_ledger
+from polyb2.cli.app import command, configured, ending_with, opened_ledger, write_json
 from polyb2.cli.logs import print_failure, set_up_logging
 from polyb2.cli.loop import in_loop
 from polyb2.core.errors import UsageError
@@ -33,10 +32,6 @@ if TYPE_CHECKING:
     from polyb2.ledger.ledger import Ledger
 
 
-def _write_json(result: dict[str, Any]) -> None:
-    typer.echo(json.dumps(result, indent=2))
-
-
 # -- plan --------------------------------------------------------------------------------------------------------------
 
 
@@ -55,7 +50,7 @@ def plan(
     selection = choice.selection(settings.discovery.datasets)
     report, estimate = in_loop(_survey(settings, selection, given, settings.discovery.prices))
     if as_json:
-        _write_json({**report.as_json(), "estimate": estimate.as_json()})
+        write_json({**report.as_json(), "estimate": estimate.as_json()})
     else:
         from polyb2.cli.output.plan_view import print_plan
 
@@ -164,7 +159,7 @@ def datasets(
     settings = configured()
     entries = in_loop(_entries(settings, split_datasets(dataset or []), probing=probe))
     if as_json:
-        _write_json({"datasets": [entry.as_json() for entry in entries]})
+        write_json({"datasets": [entry.as_json() for entry in entries]})
     else:
         from polyb2.cli.output.dataset_view import print_entries
 
@@ -208,7 +203,7 @@ def doctor(as_json: o.Json = False) -> None:
     failure = checkup.failure
     with ending_with(ExitCode.DONE if failure is None else ExitCode.STOPPED):
         if as_json:
-            _write_json(checkup.as_json())
+            write_json(checkup.as_json())
         else:
             from polyb2.cli.output.results import print_checkup
 

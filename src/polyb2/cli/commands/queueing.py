@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from polyb2.cli import options as o
-from polyb2.cli.app import command, configured, ending_with, opened_ledger
+from polyb2.cli.app import command, configured, ending_with, opened_ledger, write_json
 from polyb2.cli.logs import print_failure
 from polyb2.cli.loop import in_loop
 from polyb2.core.errors import UsageError
@@ -45,7 +45,7 @@ def status(
         in_loop(_refresh(look, as_json=as_json))
     report = in_loop(look())
     if as_json:
-        typer.echo(json.dumps(report.as_json(), indent=2))
+        write_json(report.as_json())
         return
     from polyb2.cli.output.status_view import print_status
 
@@ -85,7 +85,7 @@ def files(
             if as_json:
                 typer.echo(json.dumps(history.as_json()))
             else:
-                from polyb2.cli.output.file_history import print_history
+                from polyb2.cli.output.file_view import print_history
 
                 print_history(history)
 
@@ -97,7 +97,7 @@ async def _print_files(settings: Settings, selection: Selection, rows: Filter, *
             async for row in files:
                 typer.echo(json.dumps(row.as_json()))
         else:
-            from polyb2.cli.output.results import print_files
+            from polyb2.cli.output.file_view import print_files
 
             await print_files(files)
 

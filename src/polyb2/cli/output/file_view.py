@@ -1,17 +1,37 @@
-"""``files KEY``: the history of a file."""
+"""``files``: rows of the ledger, or the history of a file."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from polyb2.cli.output.console import COLOURS, console
+from polyb2.cli.output.console import COLOURS, console, indented, line_printer
+from polyb2.cli.output.frame import elided
 from polyb2.core.status import Status
 from polyb2.core.units import format_duration, format_size, iso_utc
 
 if TYPE_CHECKING:
-    from polyb2.ledger.rows import AttemptRow, History, RevisionRow
+    from polyb2.ledger.rows import AttemptRow, FileRow, History, RevisionRow
+
+_BEFORE_KEY = len(f"{'':<18}{'999.9 GB':>8}  ")
+
+
+async def print_files(files: AsyncIterator[FileRow]) -> None:
+    """Rows of the ledger, one a line, as they come; on a terminal an error is below its file."""
+    out = console()
+    print_plain = line_printer()
+    async for file in files:
+        words = ": ".join(word for word in (file.reason, file.error_message) if word)
+        if not out.is_terminal:
+            print_plain(f"{file.status:<18}{format_size(file.size):>10}  {file.key}{'  ' * bool(words)}{words}")
+            continue
+        line = Text(f"{file.status:<18}", style=COLOURS.get(Status(file.status), ""))
+        key = elided(file.key, out.width - _BEFORE_KEY)
+        out.print(line.append(f"{format_size(file.size):>8}  {key}", style="default"))
+        if words:
+            out.print(indented(words))
 
 
 def print_history(history: History) -> None:
