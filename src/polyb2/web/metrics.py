@@ -54,7 +54,8 @@ class Metrics:
 
     async def _scrape(self) -> Scrape:
         with suppress(LedgerError):
-            return Scrape(self._snapshots, await self._snapshots.current(), await self._snapshots.recent())
+            current, recent = await self._snapshots.current.get(), await self._snapshots.recent.get_stale()
+            return Scrape(self._snapshots, current, recent)
         return Scrape(self._snapshots, None, Recent())
 
 

@@ -88,34 +88,30 @@ class Recent:
 
 
 class Snapshots:
-    """Takes snapshots of what is observed, and keeps them while they are fresh; every method may raise LedgerError."""
+    """Takes snapshots of what is observed, and keeps them while they are fresh; whatever reads may raise LedgerError.
+
+    Attributes:
+        observed: the run.
+        rates: the samples of its rate.
+        current: the ledger as it was at most a second ago.
+        recent: the last days; stale, they are those of half a minute ago or of the request before this one.
+        years: the years of each dataset that the ledger knows.
+    """
 
     def __init__(self, observed: Observed) -> None:
         self.observed = observed
         self.rates = Rates(lambda: self.read_bytes().total())
         self._ledger: Ledger | None = None
         self._opening = asyncio.Lock()
-        self._current = SingleFlight(self._read_current)
-        self._recent = SingleFlight(self._read_recent, RECENT_FRESH_S)
-        self._years = SingleFlight(self._read_years, CALENDAR_FRESH_S)
+        self.current = SingleFlight(self._read_current)
+        self.recent = SingleFlight(self._read_recent, RECENT_FRESH_S)
+        self.years = SingleFlight(self._read_years, CALENDAR_FRESH_S)
         self._calendars: dict[tuple[str, int], SingleFlight[YearCalendar]] = {}
 
     async def close(self) -> None:
-        await self._recent.close()
+        await self.recent.close()
         if self._ledger is not None:
             await self._ledger.close()
-
-    async def current(self) -> Snapshot:
-        """The ledger as it was at most a second ago."""
-        return await self._current.get()
-
-    async def recent(self) -> Recent:
-        """The last days, as they were half a minute ago or at the request before this one."""
-        return await self._recent.get_stale()
-
-    async def years(self) -> Mapping[str, range]:
-        """The years of each dataset that the ledger knows, at most some seconds old."""
-        return await self._years.get()
 
     async def calendar(self, dataset: str, year: int) -> YearCalendar:
         """The state of each day of a year, at most some seconds old."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from polyb2.cli import options as o
 from polyb2.cli.app import command, configured, ending_with, write_json
-from polyb2.cli.logs import set_up_logging
 from polyb2.cli.loop import confirm, in_loop
 from polyb2.core.errors import UsageError
 from polyb2.core.exit_codes import ExitCode
@@ -58,16 +57,12 @@ def _run(given: o.Running, choice: o.Choice | None) -> None:
     selection = choice.selection(settings.discovery.datasets) if choice is not None else None
     if given.watch and given.limit:
         raise UsageError("--watch stays up and --limit ends: choose one")
-    progress = Progress()
-    set_up_logging(settings.log.level, progress.console)
-    consent = _consent(settings, yes=given.yes, aside=progress.aside)
-    wanted = RunOptions(selection, given.watch, given.limit, consent, progress.start)
 
     async def work() -> RunResult:
-        try:
+        async with Progress(settings.log.level) as progress:
+            consent = _consent(settings, yes=given.yes, aside=progress.aside)
+            wanted = RunOptions(selection, given.watch, given.limit, consent, progress.start)
             return await run_engine(settings, wanted)
-        finally:
-            await progress.stop()
 
     result = in_loop(work(), fastest=True)
     with ending_with(_exit_code(result, watch=given.watch)):
