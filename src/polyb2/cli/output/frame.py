@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _BAR_COLUMNS = (8, 50)
 _ROW_BAR_COLUMNS = 10
 _ROW_FIGURES = _ROW_BAR_COLUMNS + len("  100 %   999.9 GB  ")
-_ATTEMPT = "attempt 99"
 _FRAME_LINES = 5
 _DOTS = "…"
 

@@ -20,7 +20,6 @@ from polyb2.core.status import WAITING, Status
 if TYPE_CHECKING:
     from polyb2.flow.mirror import InFlight, Mirror
     from polyb2.flow.run.breaker import CircuitBreaker
-    from polyb2.ledger.status_report import StatusReport
 
 log = logging.getLogger(__name__)
 REFRESH_S = 0.5
@@ -110,7 +109,8 @@ class _Figures:
         counts = {status: report.totals.by_status[status]["files"] for status in Status}
         completed = counts[Status.COMPLETED]
         self._first = self._first or (completed, report.totals.bytes_done)
-        on_the_way = self._on_the_way(report)
+        # Bytes that came in and have no receipt yet.
+        on_the_way = min(report.bytes_left, sum(file.bytes_on_the_way for file in self._in_flight()))
         error = self._breaker.error
         return Frame(
             bytes_done=max(0, report.totals.bytes_done - self._first[1]) + on_the_way,
@@ -127,10 +127,6 @@ class _Figures:
 
     def _in_flight(self) -> list[InFlight]:
         return list(self._mirror.in_flight.values())
-
-    def _on_the_way(self, report: StatusReport) -> int:
-        """Bytes that came in and have no receipt yet."""
-        return min(report.bytes_left, sum(file.bytes_on_the_way for file in self._in_flight()))
 
     def _rate(self) -> float | None:
         """Bytes a second of the last seconds, those of tries that failed left out; None before anything moved."""
