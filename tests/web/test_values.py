@@ -17,8 +17,7 @@ from polyb2.ledger.status_report import FileAtWork, StatusReport, Tally
 from polyb2.web.failures import remedy_of
 from polyb2.web.overview import IN_FLIGHT_SHOWN, overview_of
 from polyb2.web.rate import SAMPLE_S, Rates, chart_of
-from polyb2.web.single_flight import SingleFlight
-from polyb2.web.snapshot import FileInFlight, ProcessState, Snapshot
+from polyb2.web.snapshot import FileInFlight, ProcessState, SingleFlight, Snapshot
 from tests.conftest import key
 from tests.web.leaping import Leaping
 

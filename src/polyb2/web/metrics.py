@@ -21,8 +21,7 @@ from polyb2 import __version__
 from polyb2.core.errors import LedgerError, Side
 from polyb2.core.status import Status
 from polyb2.meters import Histogram
-from polyb2.web.single_flight import SingleFlight
-from polyb2.web.snapshot import Recent, Snapshot, Snapshots
+from polyb2.web.snapshot import Recent, SingleFlight, Snapshot, Snapshots
 
 FORMATS_MAX = 16
 """Formats that are kept for a second; a scraper asks for one of two."""

@@ -18,8 +18,7 @@ from polyb2.web.failures import discover_command
 from polyb2.web.history import history_of
 from polyb2.web.overview import overview_of
 from polyb2.web.render import ASSETS, asset, page, render
-from polyb2.web.single_flight import SingleFlight
-from polyb2.web.snapshot import Recent, Snapshots
+from polyb2.web.snapshot import Recent, SingleFlight, Snapshots
 
 KEY_MAX = 1024
 _Facts = tuple[Recent, Mapping[str, range], YearCalendar | None]

@@ -7,14 +7,17 @@ ask. Nothing else in ``web/`` reads the ledger.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
+from typing import Generic, TypeVar
 
 from polyb2.core.coverage import Day, YearCalendar, lag_s
-from polyb2.core.errors import UsageError
+from polyb2.core.errors import LedgerError, UsageError
 from polyb2.core.selection import DateRange
 from polyb2.flow.inspect.completeness import RECENT_DAYS, days_of, resolve_known
 from polyb2.flow.mirror import Mirror
@@ -22,12 +25,53 @@ from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.rows import DISCOVERED, History
 from polyb2.ledger.status_report import Failure, StatusReport
 from polyb2.web.rate import POINTS_MAX, Rates
-from polyb2.web.single_flight import SingleFlight
 
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 RECENT_FRESH_S = 30.0
 CALENDAR_FRESH_S = 5.0
 CALENDARS_MAX = 16
 FAILURES_MAX = 200
+
+
+class SingleFlight(Generic[T]):
+    """Single-flight cache of one value with a TTL of ``fresh_s``: who asks while it is made waits for that."""
+
+    def __init__(self, make: Callable[[], Awaitable[T]], fresh_s: float = 1.0) -> None:
+        self._make = make
+        self._fresh_s = fresh_s
+        self._turn = asyncio.Lock()
+        self._made: tuple[float, T] | None = None
+        self._renewal: asyncio.Task[T] | None = None
+
+    async def get(self) -> T:
+        """The value, at most ``fresh_s`` old."""
+        async with self._turn:
+            now_s = asyncio.get_running_loop().time()
+            if self._made is None or now_s - self._made[0] >= self._fresh_s:
+                self._made = now_s, await self._make()
+            return self._made[1]
+
+    async def get_stale(self) -> T:
+        """The value at once, however old, while a newer one is made for later calls; only the first call waits."""
+        if self._made is None:
+            return await self.get()
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self.get(), name="renewal")
+            self._renewal.add_done_callback(_log_failure)
+        return self._made[1]
+
+    async def close(self) -> None:
+        """Cancel a renewal that is under way."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            with suppress(asyncio.CancelledError, LedgerError):
+                await self._renewal
+
+
+def _log_failure(task: asyncio.Task[T]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.debug("not renewed: %s", error)
 
 
 @dataclass(frozen=True, slots=True)
