@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from copy import copy
 from dataclasses import is_dataclass
 from functools import wraps
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from polyb2.config import Settings
     from polyb2.ledger.ledger import Ledger
 
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 _ORDER = (
     *("discover", "run", "sync", "plan", "status", "files", "retry", "unqueue", "verify", "coverage", "datasets"),
@@ -267,3 +268,13 @@ def ending_with(code: ExitCode) -> Iterator[None]:
             raise
     if code:
         raise typer.Exit(code)
+
+
+def outliving_reader(show: Callable[[T], object]) -> Callable[[T], None]:
+    """Print, or not where the reader went away: the rest is found out, mended or aborted all the same."""
+
+    def show_or_not(found: T) -> None:
+        with suppress(BrokenPipeError):
+            show(found)
+
+    return show_or_not

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polyb2.cli import options as o
-from polyb2.cli.app import command, configured, ending_with
+from polyb2.cli.app import command, configured, ending_with, outliving_reader
 from polyb2.cli.loop import in_loop
 from polyb2.core.errors import UsageError
 from polyb2.core.exit_codes import ExitCode
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from polyb2.core.records import OpenUpload
     from polyb2.flow.inspect.cleanup import Swept
     from polyb2.flow.inspect.verify import Findings, Tell
-
-T = TypeVar("T")
 
 
 @command("polyb2 verify --dataset us_stocks_sip/day_aggs_v1 --repair")
@@ -37,19 +34,9 @@ def verify(
 
     settings = configured()
     printed = DifferenceObject() if as_json else DifferenceLines()
-    findings = in_loop(_verify(settings, choice.selection(), _outliving_reader(printed.add), deep=deep, mend=repair))
+    findings = in_loop(_verify(settings, choice.selection(), outliving_reader(printed.add), deep=deep, mend=repair))
     with ending_with(ExitCode.UNFINISHED if findings.found else ExitCode.DONE):
         printed.end(findings)
-
-
-def _outliving_reader(show: Callable[[T], object]) -> Callable[[T], None]:
-    """Print, or not where the reader went away: the rest is verified, mended or aborted all the same."""
-
-    def show_or_not(found: T) -> None:
-        with suppress(BrokenPipeError):
-            show(found)
-
-    return show_or_not
 
 
 async def _verify(settings: Settings, selection: Selection, tell: Tell, *, deep: bool, mend: bool) -> Findings:
@@ -78,7 +65,7 @@ def cleanup(
         older_than_s = parse_duration(older_than)
     except ValueError as error:
         raise UsageError(f"--older-than: {error}") from None
-    tell = _outliving_reader(upload_printer(dry_run=dry_run))
+    tell = outliving_reader(upload_printer(dry_run=dry_run))
     swept = in_loop(_cleanup(configured(), older_than_s, tell, dry_run=dry_run))
     with ending_with(ExitCode.UNFINISHED if swept.failed else ExitCode.DONE):
         print_swept(swept, dry_run=dry_run)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polyb2.cli import options as o
-from polyb2.cli.app import command, configured, ending_with, opened_ledger, write_json
+from polyb2.cli.app import command, configured, ending_with, opened_ledger, outliving_reader, write_json
 from polyb2.cli.logs import print_failure, set_up_logging
 from polyb2.cli.loop import in_loop
 from polyb2.core.errors import UsageError
@@ -124,24 +123,20 @@ async def _coverage(
     settings: Settings, selection: Selection, patterns: Sequence[str], *, as_json: bool, require: bool
 ) -> Lacking:
     """Print the calendar or the JSON, while it is made; what is lacking, where that is required."""
-    from polyb2.flow.inspect.completeness import Lacking, lacking_of, resolve_known, write_json
+    from polyb2.flow.inspect.completeness import Lacking, lacking_of, resolve_known
+    from polyb2.flow.inspect.completeness import write_json as write_coverage
 
     async with opened_ledger(settings) as ledger:
         datasets = await resolve_known(ledger, patterns)
         if as_json:
-            return await write_json(ledger, selection, datasets, _to_its_end if require else sys.stdout.write)
+            write = outliving_reader(sys.stdout.write) if require else sys.stdout.write
+            return await write_coverage(ledger, selection, datasets, write)
         if require:
             return await lacking_of(ledger, selection, datasets)
         from polyb2.cli.output.coverage_view import print_coverage
 
         await print_coverage(ledger, selection, datasets)
         return Lacking()
-
-
-def _to_its_end(text: str) -> None:
-    """Write, or go on without where the reader went away: what is lacking is still to be found out."""
-    with suppress(BrokenPipeError):
-        sys.stdout.write(text)
 
 
 # -- datasets ----------------------------------------------------------------------------------------------------------
