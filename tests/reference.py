@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from polyb2.config.kinds import write_duration, write_size
 from polyb2.config.settings import Entry, Settings, entries
 from polyb2.core.exit_codes import ExitCode
 from polyb2.core.schedule import NO_LIMIT
+from polyb2.core.units import write_duration, write_size
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = 118

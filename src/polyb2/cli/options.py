@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,29 +22,25 @@ from polyb2.core.selection import (
     split_datasets,
 )
 from polyb2.core.status import Status
-from polyb2.core.units import Within, parse_whole
+from polyb2.core.units import OneOf, Within, parse_whole
 
-_SHOWN_MAX = 100
 _MOST = 10**9
 
 
-def _number(option: str, least: int) -> Callable[[str], int]:
-    """Reads a whole number; the library would refuse a wrong one in words that are not for users."""
-    check = Within(least, _MOST, parse_whole, name="a whole number")
+def read(option: str, parse: Callable[[str], object]) -> Callable[[str], Any]:
+    """Parse the value of an option; the library would refuse a wrong one in words that are not for users."""
 
-    def read(text: str) -> int:
+    def parsed(text: str) -> object:
         try:
-            return int(check(text))
+            return parse(text)
         except ValueError as error:
             raise UsageError(f"{option}: {error}") from None
 
-    return read
+    return parsed
 
 
-def _require(text: str) -> str:
-    if text != "complete":
-        raise UsageError(f"--require: {text[:_SHOWN_MAX]!r} is not known: write complete")
-    return text
+def _whole(option: str, least: int) -> Callable[[str], int]:
+    return read(option, Within(least, _MOST, parse_whole, name="a whole number"))
 
 
 Datasets = Annotated[
@@ -61,7 +57,7 @@ Require = Annotated[
     str | None,
     typer.Option(
         "--require",
-        parser=_require,
+        parser=read("--require", OneOf(("complete",))),
         metavar="complete",
         autocompletion=lambda: ["complete"],
         help="Exit 3 unless the mirror has these dates of all chosen datasets.",
@@ -79,7 +75,7 @@ class Running:
         help="Streams of this process, 1 to 1024 (32).")] = None
     max_bandwidth: Annotated[str | None, typer.Option("--max-bandwidth", metavar="RATE",
         help="Bytes per second of all streams: 50M, 08:00-18:00=50M,*=0; 0 is no limit.")] = None
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", parser=_number("--limit", 1),
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", parser=_whole("--limit", 1),
         help="Claim that many files, then end.")] = None
     watch: Annotated[bool, typer.Option("--watch",
         help="Stay up: discover on a schedule, never exit by itself.")] = False
@@ -101,7 +97,7 @@ class Choice:
     end_date: Annotated[str | None, typer.Option("--end-date", "--end_date", metavar="DATE",
         help="Last date of --historical, included.")] = None
     lookback_days: Annotated[int | None, typer.Option("--lookback-days", metavar="N",
-        parser=_number("--lookback-days", 0), help=f"Days that --daily looks back ({LOOKBACK_DAYS}).")] = None
+        parser=_whole("--lookback-days", 0), help=f"Days that --daily looks back ({LOOKBACK_DAYS}).")] = None
     dataset: Datasets = None
     # fmt: on
 

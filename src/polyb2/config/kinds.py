@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -19,7 +18,16 @@ from polyb2.core.hosts import is_address, is_loopback
 from polyb2.core.keys import check_pattern
 from polyb2.core.logevents import FORMATS, LEVELS
 from polyb2.core.schedule import Schedule, parse_schedule
-from polyb2.core.units import Within, parse_duration, parse_number, parse_size, parse_whole
+from polyb2.core.units import (
+    OneOf,
+    Within,
+    parse_duration,
+    parse_number,
+    parse_size,
+    parse_whole,
+    write_duration,
+    write_size,
+)
 from polyb2.ledger.open import check_url
 
 _ENDPOINT = re.compile(
@@ -36,22 +44,6 @@ _SHOWN_MAX = 100
 _NAME_MAX = 1024
 _WORKER_ID_MAX = 200
 _PREFIX_BYTES_MAX = 800
-_SIZE_UNITS = (("PB", 10**15), ("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("GiB", 1 << 30), ("MiB", 1 << 20))
-_DURATION_UNITS = (("d", 2 * 86_400, 86_400), ("h", 3600, 3600), ("m", 120, 60), ("s", 1, 1))
-
-
-def write_size(size: float) -> str:
-    """Bytes as a setting has them, exactly: ``64MiB``, ``1TB``."""
-    unit, factor = next(((unit, factor) for unit, factor in _SIZE_UNITS if size and size % factor == 0), ("", 1))
-    return f"{int(size) // factor}{unit}"
-
-
-def write_duration(seconds: float) -> str:
-    """Seconds as a setting has them: ``500ms``, ``60s``, ``15m``."""
-    for unit, least, factor in _DURATION_UNITS:
-        if seconds >= least and seconds % factor == 0:
-            return f"{seconds / factor:.0f}{unit}"
-    return f"{seconds * 1000:g}ms" if seconds else "0s"
 
 
 def whole(least: int, most: int) -> BeforeValidator:
@@ -68,23 +60,6 @@ def size(least: int, most: int) -> BeforeValidator:
 
 def duration(least_s: float, most_s: float) -> BeforeValidator:
     return BeforeValidator(Within(least_s, most_s, parse_duration, write_duration))
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    """A word of a few, in upper or lower case."""
-
-    choices: tuple[str, ...]
-
-    @property
-    def words(self) -> str:
-        return " or ".join([", ".join(self.choices[:-1]), self.choices[-1]])
-
-    def __call__(self, value: str) -> str:
-        found = next((choice for choice in self.choices if choice.lower() == value.lower()), None)
-        if found is None:
-            raise ValueError(f"{value[:_SHOWN_MAX]!r} is not known: write {self.words}")
-        return found
 
 
 def _endpoint(value: str) -> str:

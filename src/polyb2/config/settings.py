@@ -15,10 +15,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from polyb2.config import groups
-from polyb2.config.kinds import OneOf
 from polyb2.core.errors import UsageError
 from polyb2.core.scrub import hide
-from polyb2.core.units import Within
+from polyb2.core.units import OneOf, Within
 from polyb2.variables import notices, of_dotenv, of_environment
 
 

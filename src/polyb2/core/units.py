@@ -19,6 +19,8 @@ _SHOWN_MAX = 100
 _SIZE = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s*([kmgtp]?)(i?)b?", re.IGNORECASE | re.ASCII)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _DURATION = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)\s*(ms|s|m|h|d|)", re.IGNORECASE | re.ASCII)
+_SIZE_UNITS = (("PB", 10**15), ("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("GiB", 1 << 30), ("MiB", 1 << 20))
+_DURATION_UNITS = (("d", 2 * 86_400, 86_400), ("h", 3600, 3600), ("m", 120, 60), ("s", 1, 1))
 _WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
 _SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -49,6 +51,20 @@ def parse_duration(text: str) -> float:
     if match is None:
         raise ValueError(f"{text[:_SHOWN_MAX]!r} is not a duration: write 500ms, 30s, 15m, 24h or a number of seconds")
     return float(match[1]) * _SECONDS[match[2].lower()]
+
+
+def write_size(size: float) -> str:
+    """Bytes as a setting has them, exactly: ``64MiB``, ``1TB``."""
+    unit, factor = next(((unit, factor) for unit, factor in _SIZE_UNITS if size and size % factor == 0), ("", 1))
+    return f"{int(size) // factor}{unit}"
+
+
+def write_duration(seconds: float) -> str:
+    """Seconds as a setting has them: ``500ms``, ``60s``, ``15m``."""
+    for unit, least, factor in _DURATION_UNITS:
+        if seconds >= least and seconds % factor == 0:
+            return f"{seconds / factor:.0f}{unit}"
+    return f"{seconds * 1000:g}ms" if seconds else "0s"
 
 
 def format_size(size: float) -> str:
@@ -136,3 +152,20 @@ class Within:
         if not (self.least <= number <= self.most or (self.zero and number == 0)):
             raise ValueError(f"{str(value)[:_SHOWN_MAX]!r} is out of range: write {self.words}")
         return number
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """A word of a few, in upper or lower case."""
+
+    choices: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        return " or ".join(filter(None, [", ".join(self.choices[:-1]), self.choices[-1]]))
+
+    def __call__(self, value: str) -> str:
+        found = next((choice for choice in self.choices if choice.lower() == value.lower()), None)
+        if found is None:
+            raise ValueError(f"{value[:_SHOWN_MAX]!r} is not known: write {self.words}")
+        return found

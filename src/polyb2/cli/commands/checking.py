@@ -10,7 +10,6 @@ import typer
 from polyb2.cli import options as o
 from polyb2.cli.app import command, configured, ending_with, outliving_reader
 from polyb2.cli.loop import in_loop
-from polyb2.core.errors import UsageError
 from polyb2.core.exit_codes import ExitCode
 from polyb2.core.selection import Selection
 from polyb2.core.units import parse_duration
@@ -54,19 +53,21 @@ async def _verify(settings: Settings, selection: Selection, tell: Tell, *, deep:
 @command("polyb2 cleanup --older-than 24h --dry-run")
 def cleanup(
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="AGE", help="Only uploads begun longer ago than this.")
-    ] = "24h",
+        float,
+        typer.Option(
+            "--older-than",
+            metavar="AGE",
+            parser=o.read("--older-than", parse_duration),
+            help="Only uploads begun longer ago than this.",
+        ),
+    ] = "24h",  # type: ignore[assignment]  # parsed as a given one is
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, and abort nothing.")] = False,
 ) -> None:
     """Abort unfinished uploads in the bucket that no ledger row owns."""
     from polyb2.cli.output.results import print_swept, upload_printer
 
-    try:
-        older_than_s = parse_duration(older_than)
-    except ValueError as error:
-        raise UsageError(f"--older-than: {error}") from None
     tell = outliving_reader(upload_printer(dry_run=dry_run))
-    swept = in_loop(_cleanup(configured(), older_than_s, tell, dry_run=dry_run))
+    swept = in_loop(_cleanup(configured(), older_than, tell, dry_run=dry_run))
     with ending_with(ExitCode.UNFINISHED if swept.failed else ExitCode.DONE):
         print_swept(swept, dry_run=dry_run)
 

@@ -17,11 +17,11 @@ from polyb2.core.exit_codes import ExitCode
 from polyb2.core.keys import matches
 from polyb2.core.selection import Mode, Selection, split_datasets
 from polyb2.core.status import WAITING, Status
-from polyb2.core.units import parse_size
+from polyb2.core.units import Within, parse_size, write_size
 
 if TYPE_CHECKING:
     from polyb2.config import Settings
-    from polyb2.core.estimate import Estimate, Rate
+    from polyb2.core.estimate import Estimate
     from polyb2.core.prices import Prices
     from polyb2.doctor.checks import Checkup
     from polyb2.flow.discover.findings import Report
@@ -38,16 +38,20 @@ if TYPE_CHECKING:
 def plan(
     choice: o.Choice,
     rate: Annotated[
-        str | None,
-        typer.Option("--rate", metavar="RATE", help="Bytes per second to reckon with: 100M; else what was measured."),
+        float | None,
+        typer.Option(
+            "--rate",
+            metavar="RATE",
+            parser=o.read("--rate", Within(1, 10**18, parse_size, write_size)),
+            help="Bytes per second to reckon with: 100M; else what was measured.",
+        ),
     ] = None,
     as_json: o.Json = False,
 ) -> None:
     """Preview discover: files and bytes that it would queue, hours at a rate, B2 cost; queues nothing."""
     settings = configured()
-    given = None if rate is None else _rate(rate)
     selection = choice.selection(settings.discovery.datasets)
-    report, estimate = in_loop(_survey(settings, selection, given, settings.discovery.prices))
+    report, estimate = in_loop(_survey(settings, selection, rate, settings.discovery.prices))
     if as_json:
         write_json({**report.as_json(), "estimate": estimate.as_json()})
     else:
@@ -58,7 +62,7 @@ def plan(
 
 
 async def _survey(
-    settings: Settings, selection: Selection, given: Rate | None, prices: Prices
+    settings: Settings, selection: Selection, given: float | None, prices: Prices
 ) -> tuple[Report, Estimate]:
     from polyb2.flow.discover.discovery import Discovery
     from polyb2.session import open_mirror
@@ -68,8 +72,8 @@ async def _survey(
         return report, await _estimate(mirror, report, given, prices, settings.discovery.max_plan_bytes)
 
 
-async def _estimate(mirror: Mirror, report: Report, given: Rate | None, prices: Prices, bytes_max: int) -> Estimate:
-    from polyb2.core.estimate import Estimate, measured
+async def _estimate(mirror: Mirror, report: Report, given: float | None, prices: Prices, bytes_max: int) -> Estimate:
+    from polyb2.core.estimate import Estimate, Rate, measured
     from polyb2.flow.discover.findings import Kind
 
     by_status = (await mirror.ledger.status()).totals.by_status
@@ -79,21 +83,9 @@ async def _estimate(mirror: Mirror, report: Report, given: Rate | None, prices: 
         bytes_stored=by_status[Status.COMPLETED]["bytes"] + report.amount(Kind.ADOPTED).bytes,
         bytes_max=bytes_max,
         requests=report.requests(),
-        rate=given or measured(await mirror.ledger.throughput()),
+        rate=Rate(float(given)) if given is not None else measured(await mirror.ledger.throughput()),
         prices=prices,
     )
-
-
-def _rate(text: str) -> Rate:
-    from polyb2.core.estimate import Rate
-
-    try:
-        bytes_per_s = parse_size(text)
-    except ValueError as error:
-        raise UsageError(f"--rate: {error}") from None
-    if not bytes_per_s:
-        raise UsageError("--rate: 0 bytes per second never end; write 100M")
-    return Rate(float(bytes_per_s))
 
 
 # -- coverage ----------------------------------------------------------------------------------------------------------
