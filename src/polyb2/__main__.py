@@ -12,7 +12,7 @@ from polyb2.signals import STOPPING, Deferred, answering
 def main() -> None:
     """Load the program and run the command line."""
     begin_loading()
-    put_right()
+    put_right(*STOPPING, signal.SIGINT)
     # pydantic would look for plugins in every installed package; and none is to see the settings, which hold the keys.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     stops = Deferred()

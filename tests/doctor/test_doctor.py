@@ -17,12 +17,12 @@ import pytest
 from polyb2.config import Settings
 from polyb2.core.retry import LOOKING
 from polyb2.doctor.canary import FOLDER
-from polyb2.doctor.checks import Check, Checkup, Level
+from polyb2.doctor.checks import Checkup
 from polyb2.doctor.examine import examine
 from polyb2.flow.inspect import entitlement
 from polyb2.flow.mirror import OPAQUE
 from polyb2.ledger.open import open_ledger
-from polyb2.ledger.rows import TARGET_ETAGS
+from polyb2.ledger.rows import TARGET_ETAGS, Check, Level
 from polyb2.sandbox import Answer, Fault, GeneratedGzip, Reset, Shape
 from polyb2.sandbox.exchange import Reply
 from polyb2.sandbox.multipart import Upload

@@ -201,7 +201,7 @@ def doctor(as_json: o.Json = False) -> None:
 
 
 def _examine() -> Checkup:
-    from polyb2.doctor.checks import Checkup, Level
+    from polyb2.doctor.checks import Checkup, Notes
 
     try:
         settings = configured()
@@ -209,7 +209,7 @@ def _examine() -> Checkup:
         checkup = Checkup()
         for line in str(error).splitlines():
             name, _, found = line.partition(": ")
-            checkup.add("polyb2.settings", Level.FAIL, f"{name} {found}", "correct it in the environment or .env")
+            Notes(checkup, "polyb2").failed("settings", f"{name} {found}", "correct it in the environment or .env")
         return checkup
     set_up_logging("ERROR")
     from polyb2.doctor.examine import examine

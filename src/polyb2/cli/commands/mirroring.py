@@ -83,8 +83,7 @@ async def _discover(settings: Settings, selection: Selection, consent: Consent) 
     from polyb2.session import open_mirror
 
     replaced: list[str] = []
-    async with open_mirror(settings) as mirror:
-        mirror.on_revised = replaced.append
+    async with open_mirror(settings, on_revised=replaced.append) as mirror:
         report = await discover_with(Discovery(mirror, selection), consent)
     await notify_once(settings, [revised(key) for key in replaced])
     return report

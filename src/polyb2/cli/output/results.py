@@ -15,7 +15,8 @@ from polyb2.cli.output.console import console, dataset_table, line_printer, prin
 from polyb2.core.exit_codes import ExitCode
 from polyb2.core.status import TRANSITIONS
 from polyb2.core.units import format_duration, format_size
-from polyb2.doctor.checks import Checkup, Level
+from polyb2.doctor.checks import Checkup
+from polyb2.ledger.rows import Level
 
 if TYPE_CHECKING:
     from polyb2.core.records import OpenUpload

@@ -41,7 +41,6 @@ class Watch:
     Attributes:
         problem: the reason why the last discovery failed or was held, in words; None if all is well.
         late: the days that were late at the last check.
-        on_cycle: called after each round of discoveries, well or not.
     """
 
     def __init__(
@@ -51,9 +50,9 @@ class Watch:
         consent: Consent,
         interval_s: float,
         on_queued: Callable[[], None],
+        on_cycle: Callable[[], None] = lambda: None,
     ) -> None:
         self.problem: str | None = None
-        self.on_cycle: Callable[[], None] = lambda: None
         self.late: list[Day] = []
         self._mirror = mirror
         self._timing = mirror.timing
@@ -61,6 +60,7 @@ class Watch:
         self._consent = consent
         self._interval_s = interval_s
         self._on_queued = on_queued
+        self._on_cycle = on_cycle
         self._lookback_days = LOOKBACK_DAYS
         self._told_late: set[tuple[str, date]] = set()
 
@@ -88,7 +88,7 @@ class Watch:
                 pause_s = self._fail(error, min(self._interval_s, self._timing.discover_again_s))
             else:
                 pause_s = self._pause_s()
-            self.on_cycle()
+            self._on_cycle()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._mirror.draining.wait()

@@ -173,6 +173,8 @@ class OpenFiles:
     A file that is removed or replaced stays open under SQLite, and what is written into it is gone with the process; one that
     is cut loses pages. SQLite itself notices neither (https://sqlite.org/howtocorrupt.html, 2.4).
 
+    Until they are noted, none is watched.
+
     Attributes:
         problem: the error that says what became of them; once set, nothing is written any more.
     """
@@ -204,7 +206,7 @@ class OpenFiles:
 
     def note_sizes(self) -> None:
         """Take the sizes that the last check saw for those after our last write."""
-        self._sizes = {suffix: self._seen[suffix] for suffix in _SIZED}
+        self._sizes = {suffix: size for suffix, size in self._seen.items() if suffix in _SIZED}
 
     def has_shrunk(self) -> bool:
         """True if the database or its ``-wal`` was cut or cleared: smaller at the last check than after our last write."""
@@ -226,7 +228,7 @@ class OpenFiles:
             self._seen[suffix] = found.st_size
 
     def lost(self, words: str) -> LedgerGoneError:
-        """Remember for good that the files are no longer the ones that were opened."""
+        """Keep the error for good, and return it: the files were removed, replaced or cut."""
         self.problem = LedgerGoneError(
             f"the ledger is gone: {words} while polyb2 had it open; nothing more is written. Stop what did that, put back "
             "a whole copy or leave the file away, and start polyb2 again: polyb2 discover adopts what is in the bucket"
