@@ -31,7 +31,7 @@ from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.discover.findings import Report
 from polyb2.flow.discover.watch import Watch
 from polyb2.flow.inspect.entitlement import probe_listing, probe_reading
-from polyb2.flow.mirror import Mirror
+from polyb2.flow.mirror import DRAINING, Mirror
 from polyb2.flow.run.breaker import CircuitBreaker
 from polyb2.flow.run.diagnosis import Diagnosis, Probe
 from polyb2.flow.run.lease import Lease
@@ -115,7 +115,7 @@ def _fitting(settings: Settings) -> Settings:
         "for all of them raise the limit (ulimit -n)",
         files, streams, wanted,
     )  # fmt: skip
-    return settings.changed(polyb2_concurrency=streams)
+    return settings.model_copy(update={"run": settings.run.model_copy(update={"concurrency": streams})})
 
 
 class _Run:
@@ -294,7 +294,7 @@ class _Run:
         if self._watch.problem is not None:
             found.append(f"discovery: {self._watch.problem}")
         if self._mirror.draining.is_set():
-            found.append("draining")
+            found.append(DRAINING)
         return found
 
     def _on_signal(self, number: int) -> None:

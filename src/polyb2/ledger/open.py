@@ -78,6 +78,18 @@ def examine_place(url: str) -> list[Check]:
     return [] if url.startswith(_POSTGRES) else check_place(_path(url))
 
 
+def check_makeable(url: str) -> None:
+    """Check that a ledger can be made where there is none yet, and make none.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    from polyb2.ledger.sqlite.file_system import find  # noqa: PLC0415 - see above
+    from polyb2.ledger.sqlite.files import check_makeable as check  # noqa: PLC0415
+
+    check(find(_path(url)))
+
+
 def check_url(url: str) -> str:
     """The URL, if a ledger can be there as far as the URL tells.
 

@@ -17,6 +17,7 @@ from polyb2.config import Settings
 from polyb2.core.errors import Kind, Scope
 from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.news import News
+from polyb2.flow.mirror import DRAINING
 from polyb2.flow.run.breaker import CircuitBreaker
 from polyb2.flow.run.pool import Outcome
 from polyb2.ledger.ledger import Ledger
@@ -115,7 +116,7 @@ class RunNotifier:
             self._may_be_over = False
             await self._notifier.forget("stopped ")
         if ended and self._heartbeat is not None:
-            problems = [words for words in self._run.problems() if words != "draining"]
+            problems = [words for words in self._run.problems() if words != DRAINING]
             await self._heartbeat.ping("; ".join(problems) or None)
 
     async def _end(self, error: BaseException | None) -> None:

@@ -21,7 +21,7 @@ from polyb2.core.calendar import due, next_due
 from polyb2.core.coverage import Day
 from polyb2.core.errors import LedgerError, RemoteError, UsageError
 from polyb2.core.logevents import LogEvent, log_fields
-from polyb2.core.selection import Mode, Selection, daily
+from polyb2.core.selection import LOOKBACK_DAYS, Mode, Selection, daily
 from polyb2.core.units import format_duration
 from polyb2.flow.discover.consent import Consent, discover, discover_unasked
 from polyb2.flow.discover.discovery import Discovery
@@ -31,7 +31,6 @@ from polyb2.flow.mirror import Mirror
 from polyb2.ledger.rows import FULL_LISTING, FULL_LISTING_DAY
 
 log = logging.getLogger(__name__)
-LOOKBACK_DAYS = 7
 HOPE = timedelta(hours=3)
 """A file that is late is expected any minute for this long."""
 

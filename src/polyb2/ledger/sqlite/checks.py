@@ -24,9 +24,9 @@ def check_place(path: Path) -> list[Check]:
     return [Check("sqlite", Level.PASS, version), *_check_file_system(path)]
 
 
-def check_files(path: Path) -> list[Check]:
-    """The checks of a ledger that was opened."""
-    return [_check_others(path.resolve()), _check_room(path)]
+def check_files(path: Path, *, exists: bool) -> list[Check]:
+    """The checks of a ledger that was opened, or of its place where there is none yet."""
+    return [*([_check_others(path.resolve())] if exists else ()), _check_room(path)]
 
 
 def _check_file_system(path: Path) -> list[Check]:
@@ -50,7 +50,8 @@ def _check_others(real: Path) -> Check:
 
 
 def _check_room(path: Path) -> Check:
-    free = shutil.disk_usage(path.parent).free
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    free = shutil.disk_usage(folder).free
     words = f"{format_size(free)} free"
     if free < FREE_BYTES_MIN:
         return Check("room", Level.WARN, words, f"keep {format_size(FREE_BYTES_MIN)} free: a full disk stops all work")

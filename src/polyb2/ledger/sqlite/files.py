@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,12 +27,7 @@ def make(real: Path) -> None:
     Raises:
         UsageError: they cannot be made or written, or lie on a network file system.
     """
-    place = file_system_of(real)
-    if place is not None and place.is_network:
-        raise UsageError(
-            f"the ledger cannot be kept at {real}: {place.mounted_at} is a network file system ({place.kind}), on which "
-            "SQLite's locks do not hold; set DATABASE_URL to a local disk or block volume"
-        )
+    _refuse_network(real)
     with translated_os(real):
         if find_stat(real) is not None:
             _check_access(real, os.R_OK | os.W_OK)
@@ -47,6 +43,18 @@ def make(real: Path) -> None:
             _give_to_owner_of(real.parent.stat(), descriptor)
         finally:
             os.close(descriptor)
+
+
+def check_makeable(real: Path) -> None:
+    """Check that a ledger can be made, by a file without a name in the nearest folder that is there.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    _refuse_network(real)
+    folder = next(parent for parent in real.parents if parent.exists())
+    with translated_os(real), tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def check_readable(real: Path) -> bool:
@@ -95,6 +103,15 @@ def open_to_others(real: Path) -> str | None:
     if all_may_write(folder) and not folder & stat.S_ISVTX:
         return "everybody may replace it, as they may write its folder"
     return "everybody may read it" if mode & stat.S_IROTH else None
+
+
+def _refuse_network(real: Path) -> None:
+    place = file_system_of(real)
+    if place is not None and place.is_network:
+        raise UsageError(
+            f"the ledger cannot be kept at {real}: {place.mounted_at} is a network file system ({place.kind}), on which "
+            "SQLite's locks do not hold; set DATABASE_URL to a local disk or block volume"
+        )
 
 
 def _check_access(real: Path, mode: int) -> None:
