@@ -251,11 +251,9 @@ async def test_the_ledgers_path_is_relative_unless_it_has_a_fourth_slash(
     assert (ledger.place, (tmp_path / path).is_file()) == (str(tmp_path / path), True)
 
 
-@pytest.mark.parametrize("url", ["postgresql://user:s3cr3t@host/db", "postgres://user:s3cr3t@host/db"])
-def test_postgresql_is_reserved_and_says_so_in_one_line(url: str) -> None:
-    assert told(database_url=url) == [
-        "DATABASE_URL: PostgreSQL ledgers are not there yet: write sqlite:///data/polyb2.db"
-    ]
+@pytest.mark.parametrize("url", ["postgresql://user:s3cr3t@host/db?sslmode=verify-full", "postgres://host/db"])
+def test_a_url_of_postgresql_is_taken_as_it_is(url: str) -> None:
+    assert load_settings(database_url=url).ledger.url == url
 
 
 @pytest.mark.parametrize("url", ["sqlite:///", "sqlite://", "data/polyb2.db", "mysql://user:s3cr3t@host/db", "/x.db"])

@@ -11,7 +11,9 @@ uv pip compile $common pyproject.toml --extra notify -o requirements/notify.txt 
 # shellcheck disable=SC2086
 uv pip compile $common pyproject.toml --extra speed -o requirements/speed.txt "$@"
 # shellcheck disable=SC2086
-uv pip compile $common pyproject.toml --extra notify --extra speed --group dev -o requirements/dev.txt "$@"
+uv pip compile $common pyproject.toml --extra postgres -o requirements/postgres.txt "$@"
+# shellcheck disable=SC2086
+uv pip compile $common pyproject.toml --extra notify --extra postgres --extra speed --group dev -o requirements/dev.txt "$@"
 # shellcheck disable=SC2086
 uv pip compile $common requirements/build.in -o requirements/build.txt "$@"
 # shellcheck disable=SC2086

@@ -43,7 +43,7 @@ USAGE = [
     (("cleanup", "--older-than", "soon"), {}, "--older-than"),
     (("run",), {"B2_APPLICATION_KEY": "", "POLYGON_S3_ACCESS_KEY_ID": ""}, "B2_APPLICATION_KEY is not set"),
     (("run",), {"B2_ENDPOINT_URL": "http://s3.us-west-004.backblazeb2.com"}, "https://"),
-    (("run",), {"DATABASE_URL": "postgresql://me:hunter2@host/db"}, "PostgreSQL"),
+    (("run",), {"DATABASE_URL": "postgresql://me:hunter2%@host/db"}, "cannot be read as postgresql://"),
     (("run",), {"DATABASE_URL": "sqlite:////proc/nowhere/x.db"}, "/proc/nowhere"),
     (("run",), {"POLYB2_PART_SIZE": "1MiB", "POLYB2_LEASE_SECONDS": "soon"}, "POLYB2_LEASE_SECONDS"),
     (("sync", "--lookback-days", "-1"), {}, "lookback"),

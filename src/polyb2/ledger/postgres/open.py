@@ -31,14 +31,14 @@ async def open_store(url: str, *, read_only: bool, make_new: bool, retry: Rule |
 
     Raises:
         UsageError: the URL, the server or the schema is none that this version may use.
-        LedgerError: the server could not be used for half a minute.
+        LedgerError: the server cannot be used, longer than ``retry`` waits.
     """
     address = address_of(url, writes=not read_only)
     lane = Lane(address)
     try:
-        version = await BusyRetry().tried(lambda: lane.run(lambda connection: _looked_at(connection, address)))
+        version = await BusyRetry(retry).tried(lambda: lane.run(lambda connection: _looked_at(connection, address)))
         if not read_only and (version or make_new):
-            version = await BusyRetry().tried(lambda: lane.run(_migrate))
+            version = await BusyRetry(retry).tried(lambda: lane.run(_migrate))
     finally:
         await lane.close()
     return PostgresStore(address, retry) if version else None
