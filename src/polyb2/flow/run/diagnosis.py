@@ -9,15 +9,18 @@ listing.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from polyb2.clock import loop_s
 from polyb2.core.classification import refused_by_proxy
 from polyb2.core.errors import Kind, RemoteError, Scope, Side
 from polyb2.core.retry import TIMING, Timing
 from polyb2.flow.run.doubts import Doubts
 
-PROBE_TIMEOUT_S = 15.0
+PROBE_TIMEOUT_S = 20.0
+"""For a listing, and for each of the files that are asked for after it (``SAMPLE_TIMEOUT_S``)."""
 FAILING_TOGETHER = 3
 """Consecutive files that fail at the target, without one that succeeds, after which the target is at fault."""
 _MAY_BE_THE_SIDE = {
@@ -62,13 +65,13 @@ class Diagnosis:
         self._failing: set[str] = set()
         self.doubts = Doubts(timing.near_fresh_s)
         self.proofs = 0
-        self._proved_s = 0.0
+        self._proved_s = -math.inf
         self._proved_key = ""
 
     def proved(self, key: str) -> None:
         """Note that all bytes of a file arrived."""
         self.proofs += 1
-        self._proved_s, self._proved_key = _now_s(), key
+        self._proved_s, self._proved_key = loop_s(), key
         self._failing.clear()
         self.doubts.forget(key)
 
@@ -109,12 +112,13 @@ class Diagnosis:
         return probed.problem if is_account else error
 
     async def _behind_failing(self, error: RemoteError, key: str, known: RemoteError | None) -> RemoteError | None:
-        problem = (await self.probe(error.side, key, conclusive=error.kind.contradicts)).problem
-        if error.kind.contradicts and any(_contradicts(found, error.side) for found in (problem, known)):
+        probed = await self.probe(error.side, key, conclusive=error.kind.contradicts)
+        found = probed.problem or (None if probed.proven else known)
+        if error.kind.contradicts and found is not None and found.side is error.side and found.kind.contradicts:
             # Other files meet such answers too.
             return error
-        if problem is not None or error.side is Side.SOURCE:
-            return problem
+        if probed.problem is not None or error.side is Side.SOURCE:
+            return probed.problem
         # A listing does not test writes; the other files do.
         self._failing.add(key)
         return error if len(self._failing) >= FAILING_TOGETHER else None
@@ -132,13 +136,13 @@ class Diagnosis:
                 asked, was_near, when_s, probed = self._last
                 is_enough = probed.problem is not None or not conclusive or _folder(was_near) == _folder(near)
                 is_same = (asked, bool(was_near)) == (side, bool(near)) and is_enough
-                if is_same and _now_s() - when_s < self._fresh_s:
+                if is_same and loop_s() - when_s < self._fresh_s:
                     return probed
             probed = await self._ask(side, near)
-            if probed.problem is not None and not conclusive and self._is_elsewhere(near):
+            if side is Side.SOURCE and probed.problem is not None and not conclusive and self._is_elsewhere(near):
                 # A whole dataset may fail while the others are read.
                 probed = await self._ask(side, self._proved_key)
-            self._last = side, near, _now_s(), probed
+            self._last = side, near, loop_s(), probed
             return probed
 
     def _is_elsewhere(self, near: str) -> bool:
@@ -164,14 +168,6 @@ def _is_settled_by_others(error: RemoteError) -> bool:
     return error.kind.contradicts or error.kind is Kind.UNSUPPORTED
 
 
-def _contradicts(found: RemoteError | None, side: Side) -> bool:
-    return found is not None and found.side is side and found.kind.contradicts
-
-
 def _folder(key: str) -> str:
     """The dataset and year of a key, which its neighbours share."""
     return "/".join(key.split("/")[:3])
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()

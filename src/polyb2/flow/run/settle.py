@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import random
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from polyb2.clock import loop_s
 from polyb2.core.compare import SOURCE_GONE
 from polyb2.core.errors import Kind, LeaseLostError, Polyb2Error, RemoteError, Scope, Side, UnexpectedError
 from polyb2.core.logevents import LogEvent, log_fields
@@ -27,7 +29,6 @@ from polyb2.flow.run.revised import queue_revision
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer.attempt import Attempt
 from polyb2.flow.transfer.leftovers import abort_abandoned, abort_orphans
-from polyb2.remote.guard import Fence
 
 log = logging.getLogger(__name__)
 INTERRUPTED = Verdict(Event.RELEASE, "interrupted", charged=False, waits=False)
@@ -57,16 +58,23 @@ class Settlement:
     """Works on claims, and settles each of them once."""
 
     def __init__(
-        self, mirror: Mirror, fence: Fence, breaker: CircuitBreaker, diagnosis: Diagnosis, rules: SettlementRules
+        self,
+        mirror: Mirror,
+        fence: Callable[[int], None],
+        breaker: CircuitBreaker,
+        diagnosis: Diagnosis,
+        rules: SettlementRules,
     ) -> None:
-        self._mirror = mirror.fenced(fence)
+        """``fence`` raises LeaseLostError unless that worker, by its row in the ledger, has its lease."""
+        self._mirror = mirror
+        self._fence = fence
         self._breaker = breaker
         self._diagnosis = diagnosis
         self._rules = rules
 
     async def work(self, claim: Claim, slot: Slot) -> Event | None:
         """Transfer a claimed file and settle it; return the event, or None if the claim was lost and nothing was settled."""
-        attempt = Attempt(self._mirror, claim, slot)
+        attempt = Attempt(self._mirror.fenced(partial(self._fence, claim.worker)), claim, slot)
         self._mirror.in_flight[claim.key] = attempt.progress
         try:
             return await self._settled(attempt)
@@ -94,16 +102,16 @@ class Settlement:
 
     async def _complete(self, attempt: Attempt) -> Event:
         claim, meters = attempt.claim, self._mirror.meters
-        began_s, size = time.monotonic(), format_size(claim.revision.size)
+        size = format_size(claim.revision.size)
         extra = _fields(LogEvent.FILE_STARTED, claim)
         log.debug("start %s (%s, attempt %d)", claim.key, size, claim.attempt, extra=extra)
         mirrored, new_bytes = await attempt.transfer()
         # The next file's requests need not wait for this one's row.
         attempt.slot.release()
         newest = await self._mirror.ledger.complete(claim, mirrored, new_bytes)
-        self._breaker.proved(claim.key, began_s)
+        self._breaker.proved(claim.key, attempt.progress.began_s)
         meters.stored_bytes[claim.dataset] += new_bytes
-        seconds, proof = time.monotonic() - began_s, mirrored.verification
+        seconds, proof = loop_s() - attempt.progress.began_s, mirrored.verification
         meters.file_seconds[claim.dataset].observe(seconds)
         extra = _fields(LogEvent.FILE_COMPLETED, claim, seconds=seconds, verification=proof)
         log.info("done %s (%s, proof %s)", claim.key, size, proof, extra=extra)
@@ -119,7 +127,7 @@ class Settlement:
                 return settled
         trouble = await diagnosis.behind(error, claim.key, attempt.progress.began_s, self._breaker.error)
         doubted = trouble is None and await diagnosis.doubts.about(
-            self._mirror.source, claim, error, ledger.clock.wall_ms()
+            attempt.mirror.source, claim, error, ledger.clock.wall_ms()
         )
         if doubted and error.kind is Kind.FORBIDDEN:
             error = RemoteError(error.side, error.kind, error.message, code=error.code, advice=NOT_YET)
@@ -159,7 +167,7 @@ class Settlement:
         if error.kind is Kind.FORBIDDEN and not claim.forbidden_before:
             return None, error
         try:
-            listed = await self._mirror.source.stat(claim.key)
+            listed = await attempt.mirror.source.stat(claim.key)
         except RemoteError as unlisted:
             log.debug("the listing could not be asked about %s: %s", claim.key, unlisted)
             return None, error if unlisted.handling.scope is Scope.FILE else unlisted
