@@ -58,13 +58,15 @@ def awaited(caplog: pytest.LogCaptureFixture, event: LogEvent) -> list[str]:
 async def test_a_refused_upload_is_aborted_and_another_one_begun(
     bench: Bench, caplog: pytest.LogCaptureFixture, operation: str, taken: int, refusals_max: int
 ) -> None:
-    bench.box.source.put(LARGE, GeneratedGzip(15 * MIB - 100_000))
+    bench.box.source.put(LARGE, GeneratedGzip(15 * MIB - 100_000), part_bytes=5 * MIB)
     refusing = OfOneUpload(RETRY, taken)
     bench.box.target.inject(Fault(operation, refusing, times=0))
     result = await bench.mirror_all()
     assert (result.outcome.completed, result.outcome.unfinished) == (1, {})
     assert 0 < refusing.refused <= refusals_max
     assert (bench.box.target.count("create"), bench.box.target.count("abort")) == (2, 1)
+    # The source's part size is asked for once, whatever number of uploads is cut by it.
+    assert bench.box.source.count("head") == 1
     row = await bench.row(LARGE)
     assert (row["attempt"], row["retry_count"]) == (1, 0)
     assert len(awaited(caplog, LogEvent.UPLOAD_REFUSED)) == 1

@@ -54,10 +54,6 @@ class InFlight:
     is_sent_again: bool = False
     began_s: float = field(default_factory=loop_s)
 
-    def keep(self, length: int) -> None:
-        """Note how many bytes have receipts before parts are sent."""
-        self.kept_bytes = self.settled_bytes = length
-
     @contextmanager
     def carrying(self, relay: Relay, *, again: bool) -> Iterator[None]:
         """Count a body as in transfer, for the first time or ``again``."""
@@ -102,8 +98,8 @@ class PartEtags:
     async def note(self, *, are_opaque: bool) -> None:
         """Record the evidence of an upload."""
         if are_opaque != self.are_opaque:
-            self.are_opaque = are_opaque
             await self._ledger.remember(TARGET_ETAGS, OPAQUE if are_opaque else None)
+            self.are_opaque = are_opaque
 
 
 @dataclass(slots=True)

@@ -88,8 +88,6 @@ class Settlement:
     async def _settled(self, attempt: Attempt) -> Event:
         try:
             return await self._complete(attempt)
-        except LeaseLostError:
-            raise
         except DrainedError as error:
             return await self._mirror.ledger.fail(attempt.claim, INTERRUPTED, str(error), 0.0)
         except RemoteError as error:

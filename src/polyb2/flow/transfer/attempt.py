@@ -49,10 +49,8 @@ class Attempt:
         self.claim = claim
         self.slot = slot
         self.progress = InFlight(claim.key, claim.dataset, claim.revision.size, claim.attempt)
-        self.upload: Upload | None = None
-        self.receipts: dict[int, Receipt] = {}
-        self.refusals = Refusals(mirror, self.receipts, is_last=False)
         self._uploads_begun = 0
+        self._use(None, ())
 
     # -- the story ----------------------------------------------------------------------------------------------------
 
@@ -68,10 +66,10 @@ class Attempt:
         _check_size(size)
         if not self.claim.is_first and (mirrored := await self._settle_earlier()):
             return mirrored, 0
+        planned = None
         while True:
             if self.upload is None:
-                source_part_bytes = await self._source_part_bytes()
-                plan = self._plan(source_part_bytes)
+                plan, source_part_bytes = planned = planned or await self._plan()
                 if plan.count == 1 and proof.can_be_whole(self.claim.revision):
                     return await send_whole(self), size
                 await self._begin_upload(plan, source_part_bytes)
@@ -136,21 +134,16 @@ class Attempt:
 
     # -- the way ------------------------------------------------------------------------------------------------------
 
-    async def _source_part_bytes(self) -> int | None:
-        """The part size of the source's composite ETag, which proves an upload that is cut the same way."""
-        revision = self.claim.revision
-        parts = composite_parts(revision.etag)
-        if parts is None or parts == 1:
-            return None
-        return await self.mirror.source.own_part_bytes(self.claim.key, revision, parts)
-
-    def _plan(self, source_part_bytes: int | None) -> PartPlan:
-        return plan_parts(
-            self.claim.revision.size,
-            streams=self.mirror.slots.total,
-            source_part_bytes=source_part_bytes,
-            wanted=self.mirror.part_bytes,
+    async def _plan(self) -> tuple[PartPlan, int | None]:
+        """Plan the parts, and the part size of the source's composite ETag: it proves an upload that is cut the same way."""
+        mirror, revision = self.mirror, self.claim.revision
+        parts, own_bytes = composite_parts(revision.etag), None
+        if parts is not None and parts > 1:
+            own_bytes = await mirror.source.own_part_bytes(self.claim.key, revision, parts)
+        plan = plan_parts(
+            revision.size, streams=mirror.slots.total, source_part_bytes=own_bytes, wanted=mirror.part_bytes
         )
+        return plan, own_bytes
 
     # -- the upload ---------------------------------------------------------------------------------------------------
 
@@ -161,10 +154,11 @@ class Attempt:
         )
         self._use(await begin_upload(self, plan, wanted), ())
 
-    def _use(self, upload: Upload, receipts: tuple[Receipt, ...]) -> None:
+    def _use(self, upload: Upload | None, receipts: tuple[Receipt, ...]) -> None:
         self.upload = upload
         self.receipts = {receipt.part.number: receipt for receipt in receipts}
         self.refusals = Refusals(self.mirror, self.receipts, is_last=self._is_last)
+        self.progress.kept_bytes = self.progress.settled_bytes = sum(receipt.part.length for receipt in receipts)
 
     @property
     def _is_last(self) -> bool:
@@ -205,12 +199,12 @@ class Attempt:
         """Send parts again that were found wrong, each hashed on the way."""
         await self.mirror.ledger.drop_receipts(self.claim, self.own_upload, numbers)
         for number in numbers:
-            del self.receipts[number]
+            self.progress.settled_bytes -= self.receipts.pop(number).part.length
         await send_missing(self, hash_all=True)
 
     async def give_up(self) -> None:
         """Give the claim's upload up: noted, aborted, confirmed, forgotten, in this order."""
-        self.upload = None
+        self._use(None, ())
         await self.mirror.ledger.abandon_upload(self.claim)
         await abort_abandoned(self.mirror, self.claim.file_id)
 

@@ -61,7 +61,6 @@ async def send_missing(attempt: Attempt, *, hash_all: bool = False) -> None:
     The slot is given back once no part is left for it: parts that back off may need it, and waiting for them needs none.
     """
     sender = _Sender(attempt, hash_all=hash_all)
-    attempt.progress.keep(sum(receipt.part.length for receipt in attempt.receipts.values()))
     async with asyncio.TaskGroup() as group:
         expansion = group.create_task(sender.expand(group), name=f"expand {attempt.claim.key}")
         await sender.lane(attempt.slot)
