@@ -12,7 +12,7 @@ import logging
 
 from polyb2 import __version__
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.core.integrity import ProofMark, composite_parts
+from polyb2.core.integrity import ProofMark, composite_parts, md5_form
 from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.parts import OBJECT_BYTES_MAX, PartPlan, fits_target, plan_parts
 from polyb2.core.records import Claim, Mirrored, PartProof, Receipt, StoredObject, StoredPart, Upload
@@ -22,11 +22,11 @@ from polyb2.core.units import format_size
 from polyb2.flow.mirror import InFlight, Mirror
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer import proof
+from polyb2.flow.transfer.body import put_whole
 from polyb2.flow.transfer.leftovers import abort_abandoned, abort_orphans, look
 from polyb2.flow.transfer.publish import find_published, publish
 from polyb2.flow.transfer.refusals import UPLOADS_MAX, Refusals, UploadRefusedError
 from polyb2.flow.transfer.upload import begin_upload, send_missing
-from polyb2.flow.transfer.whole import send_whole
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Attempt:
             if self.upload is None:
                 plan, source_part_bytes = planned = planned or await self._plan()
                 if plan.count == 1 and proof.can_be_whole(self.claim.revision):
-                    return await send_whole(self), size
+                    return await self._send_whole(), size
                 await self._begin_upload(plan, source_part_bytes)
             if mirrored := await self._finish_upload():
                 return mirrored, 0
@@ -145,6 +145,17 @@ class Attempt:
         )
         return plan, own_bytes
 
+    async def _send_whole(self) -> Mirrored:
+        """Send a small file in one PUT, and prove it. After a refusal its MD5 is taken from the source anew."""
+        md5, stamp = md5_form(self.claim.revision.etag), self._stamp(is_proven=not self.mirror.part_etags.are_opaque)
+        try:
+            stored, sent = await put_whole(self, md5, stamp)
+        except RemoteError as error:
+            if md5 is None or error.kind is not Kind.BAD_DIGEST:
+                raise
+            stored, sent = await put_whole(self, await proof.agreed_md5(self, md5), stamp)
+        return await proof.prove_whole(self, stored, sent)
+
     # -- the upload ---------------------------------------------------------------------------------------------------
 
     async def _begin_upload(self, plan: PartPlan, source_part_bytes: int | None) -> None:
@@ -152,7 +163,8 @@ class Attempt:
         wanted = proof.part_proof(
             self.claim.revision, plan, source_part_bytes, is_opaque=self.mirror.part_etags.are_opaque
         )
-        self._use(await begin_upload(self, plan, wanted), ())
+        stamp = self._stamp(is_proven=wanted is not PartProof.READBACK)
+        self._use(await begin_upload(self, plan, wanted, stamp), ())
 
     def _use(self, upload: Upload | None, receipts: tuple[Receipt, ...]) -> None:
         self.upload = upload
@@ -233,9 +245,9 @@ class Attempt:
     def ordered_receipts(self) -> list[Receipt]:
         return [self.receipts[number] for number in sorted(self.receipts)]
 
-    def stamp(self, mark: ProofMark) -> Stamp:
-        """The marks of the object that this attempt makes."""
-        revision = self.claim.revision
+    def _stamp(self, *, is_proven: bool) -> Stamp:
+        """The marks of the object that this attempt makes: proven before it is published, or by reading it back."""
+        revision, mark = self.claim.revision, ProofMark.BEFORE if is_proven else ProofMark.READBACK
         modified_ms = revision.last_modified_ms
         return Stamp(self.claim.token, revision.etag, mark, __version__, modified_ms, modified_ms)
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from polyb2.core.errors import LeaseLostError
-from polyb2.core.integrity import ProofMark
 from polyb2.core.parts import Part, PartPlan
 from polyb2.core.records import PartProof, Receipt, Upload
+from polyb2.core.stamp import Stamp
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer.body import send_part
 from polyb2.flow.transfer.leftovers import abort_orphans
@@ -26,9 +26,9 @@ RECORD_WITHIN_S = 2.0
 """A stopping process waits this long for the answer to a Create, which names the upload that would be left behind."""
 
 
-async def begin_upload(attempt: Attempt, plan: PartPlan, proof: PartProof) -> Upload:
+async def begin_upload(attempt: Attempt, plan: PartPlan, proof: PartProof, stamp: Stamp) -> Upload:
     """Create an upload and record it; a cancellation waits a little for that, so that none is lost."""
-    created = asyncio.create_task(_create(attempt, plan, proof), name=f"create {attempt.claim.key}")
+    created = asyncio.create_task(_create(attempt, plan, proof, stamp), name=f"create {attempt.claim.key}")
     try:
         await asyncio.wait([created])
     except asyncio.CancelledError:
@@ -44,10 +44,9 @@ async def begin_upload(attempt: Attempt, plan: PartPlan, proof: PartProof) -> Up
     return upload
 
 
-async def _create(attempt: Attempt, plan: PartPlan, proof: PartProof) -> Upload:
+async def _create(attempt: Attempt, plan: PartPlan, proof: PartProof, stamp: Stamp) -> Upload:
     ledger, claim, dest_key = attempt.mirror.ledger, attempt.claim, attempt.dest_key
-    mark = ProofMark.READBACK if proof is PartProof.READBACK else ProofMark.BEFORE
-    upload_id = await attempt.mirror.target.create(dest_key, attempt.stamp(mark))
+    upload_id = await attempt.mirror.target.create(dest_key, stamp)
     try:
         return await ledger.begin_upload(claim, dest_key, upload_id, plan, proof)
     except LeaseLostError:
