@@ -43,7 +43,7 @@ TO_FIND = 60
 """Requests, beside those that are under way together, that are refused while a limit is found."""
 SEEDS = 2
 """Of the large grid."""
-REVIEWED_S = 200
+REVIEWED_S = 400
 """A wrong verdict is noticed within this time at 50 requests a second."""
 REQUESTS = 1000
 MEASURED_S = 20

@@ -131,7 +131,12 @@ HANDLING: dict[Kind, Handling] = {
         "your plan may not have this dataset or date: see polyb2 datasets --probe; polyb2 retry --status not_entitled asks "
         "again",
     ),
-    Kind.NOT_FOUND: Handling(1, Scope.FILE, True, "the object is not there; polyb2 verify compares source and bucket"),
+    Kind.NOT_FOUND: Handling(
+        1,
+        Scope.FILE,
+        True,
+        "it is not there any more; polyb2 tries again, and if the file is parked, polyb2 retry sends it from the start",
+    ),
     Kind.NO_SUCH_UPLOAD: Handling(
         1,
         Scope.FILE,

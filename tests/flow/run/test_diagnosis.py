@@ -15,8 +15,8 @@ from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.records import Claim, ListedObject, Revision
 from polyb2.core.retry import Timing
 from polyb2.flow.inspect.entitlement import probe_reading
-from polyb2.flow.run.diagnosis import Diagnosis
-from polyb2.flow.run.doubts import INTERMEDIARY_MAX, TRIES, TRIES_YOUNG, YOUNG_MS, Doubts
+from polyb2.flow.run.breaker import CircuitBreaker
+from polyb2.flow.run.diagnosis import INTERMEDIARY_MAX, TRIES, TRIES_YOUNG, YOUNG_MS, Diagnosis, Doubts
 from polyb2.remote.polygon import Source
 from tests.conftest import DAY_AGGS, Bench, key
 from tests.virtual import play
@@ -81,17 +81,30 @@ def test_a_target_that_is_away_is_asked_once() -> None:
     assert len(asked) == 1
 
 
-@pytest.mark.parametrize("is_read", [True, False], ids=["its neighbours are read", "it has none"])
-def test_a_file_that_contradicts_its_listing_pauses_nothing_once_its_neighbours_are_read(is_read: bool) -> None:
+@pytest.mark.parametrize("is_over", [True, False], ids=["the trouble was over", "it may still last"])
+def test_a_file_that_contradicts_its_listing_pauses_nothing_once_its_neighbours_were_read(is_over: bool) -> None:
     """Also where it was the reason of the pause: else each of its attempts begins a further one."""
+    cut = RemoteError(Side.SOURCE, Kind.TRUNCATED, "the body ended after 1 of 2 bytes")
 
     async def act() -> None:
-        async def probe(_near: str) -> bool:
-            return is_read
+        probed = iter([is_over, True])
 
-        cut = RemoteError(Side.SOURCE, Kind.TRUNCATED, "the body ended after 1 of 2 bytes")
-        trouble = await Diagnosis({Side.SOURCE: probe}).behind(cut, "a", loop_s(), known=cut)
-        assert trouble is (None if is_read else cut)
+        async def probe(_near: str) -> bool:
+            if next(probed):
+                return True
+            raise cut
+
+        diagnosis = Diagnosis({Side.SOURCE: probe})
+        breaker = CircuitBreaker(diagnosis, give_up_s=600.0, for_ever=False)
+        breaker.report(cut, "a", 0)
+        assert breaker.explains(loop_s()) is cut
+        assert await breaker.admission(0)
+        began_s = loop_s()
+        await asyncio.sleep(5)
+        trouble = await diagnosis.behind(cut, "a", began_s, breaker.explains(began_s))
+        assert trouble is (None if is_over else cut)
+        # One that began before the probe may have met what is over.
+        assert breaker.explains(began_s - 0.1) is cut
 
     play(act())
 
@@ -171,7 +184,7 @@ async def test_a_refusal_is_doubted_a_bounded_number_of_times(
     async def reads_near(_source: object, _key: str) -> bool:
         return True
 
-    monkeypatch.setattr("polyb2.flow.run.doubts.reads_near", reads_near)
+    monkeypatch.setattr("polyb2.flow.run.diagnosis.reads_near", reads_near)
     refused = RemoteError(Side.SOURCE, Kind.FORBIDDEN, "get was answered 403")
     revision = Revision(1, "e", 1, 10**12 - age_ms)
     claim = Claim(1, key("2024-01-02"), DAY_AGGS, revision, 2, 0, 1, "token", forbidden_before=True)

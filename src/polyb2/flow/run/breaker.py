@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from enum import Enum
 from typing import Protocol
 
@@ -65,6 +66,7 @@ class CircuitBreaker:
         self._for_ever = for_ever
         self._probe_s = timing.probe_first_s
         self._since_s = 0.0
+        self._well_s = math.inf
         self._near = ""
         self._changed = asyncio.Event()
         """Set where the wait for the next probe is over: the breaker closed, or waiting is of no use."""
@@ -105,6 +107,10 @@ class CircuitBreaker:
                 pass
         self._open(error, key)
 
+    def explains(self, began_s: float) -> RemoteError | None:
+        """The trouble that an attempt which began then may have met; None if a probe had shown by then that it was over."""
+        return self.error if began_s < self._well_s else None
+
     async def admission(self, in_flight: int) -> bool:
         """Wait until a claim may be tried; False while another attempt is the trial of a half-open breaker.
 
@@ -125,10 +131,13 @@ class CircuitBreaker:
         return True
 
     async def _try_half_open(self, error: RemoteError, in_flight: int) -> None:
-        problem = (await self._sides.probe(error.side, self._near)).problem
+        probed = await self._sides.probe(error.side, self._near)
         if self.error is not error:
             # The breaker closed meanwhile, or there is another trouble to probe.
             return
+        if probed.proven:
+            self._well_s = loop_s()
+        problem = probed.problem
         if problem is None or problem.kind.contradicts:
             self.state, self._beside = BreakerState.HALF_OPEN, in_flight
             return
@@ -137,7 +146,7 @@ class CircuitBreaker:
             self._open(problem, self._near)
 
     def _open(self, error: RemoteError, near: str) -> None:
-        self.state, self.error, self._near = BreakerState.OPEN, error, near
+        self.state, self.error, self._near, self._well_s = BreakerState.OPEN, error, near, math.inf
         if _needs_a_person(error) and not self._for_ever:
             self._changed.set()
 

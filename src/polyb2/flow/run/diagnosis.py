@@ -4,6 +4,11 @@ A connection that was never established, a cap, refused keys and an intermediary
 kind. A request that failed all its tries is the side's only if the same request fails for other files as well. The
 probe repeats the kind of request that failed: to the source for a byte of the file's neighbours, to the target for a
 listing.
+
+Two kinds of answers about one file are doubted. An intermediary's answer (a page, a redirect) says nothing about the file,
+but one that comes again and again for the same file, while others succeed, will not end by itself. A 403 or 404 of a file
+that the listing shows may mean that the file is just being published: if its neighbours by date can be read, it is
+requested again with growing back-off. Invariant: both are bounded, so that no file is requested without end.
 """
 
 from __future__ import annotations
@@ -11,18 +16,28 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from polyb2.clock import loop_s
 from polyb2.core.classification import refused_by_proxy
 from polyb2.core.errors import Kind, RemoteError, Scope, Side
+from polyb2.core.records import Claim
 from polyb2.core.retry import TIMING, Timing
-from polyb2.flow.run.doubts import Doubts
+from polyb2.flow.inspect.entitlement import reads_near
+from polyb2.remote.polygon import Source
 
 PROBE_TIMEOUT_S = 20.0
 """For a listing, and for each of the files that are asked for after it (``SAMPLE_TIMEOUT_S``)."""
 FAILING_TOGETHER = 3
 """Consecutive files that fail at the target, without one that succeeds, after which the target is at fault."""
+INTERMEDIARY_MAX = 6
+"""An intermediary's answers to the same file, each while the side was well, after which it is parked: a quarter of an
+hour."""
+TRIES, TRIES_YOUNG = 6, 8
+"""Refusals that are doubted: of any file 15 minutes' worth by the default back-off, of a young one an hour's."""
+YOUNG_MS = 24 * 3600 * 1000
+NEAR_MAX = 500
+_DOUBTFUL = {Kind.FORBIDDEN, Kind.NOT_FOUND}
 _MAY_BE_THE_SIDE = {
     Kind.CONNECTION_LOST,
     Kind.STALLED,
@@ -84,7 +99,7 @@ class Diagnosis:
             error: what ended the attempt.
             key: the file.
             began_s: when the attempt began, by the loop's clock.
-            known: the trouble for which the run is paused already.
+            known: the trouble for which the run is paused already, if the attempt may have met it.
         """
         if error.by_intermediary:
             return await self._behind_intermediary(error, key)
@@ -113,7 +128,7 @@ class Diagnosis:
 
     async def _behind_failing(self, error: RemoteError, key: str, known: RemoteError | None) -> RemoteError | None:
         probed = await self.probe(error.side, key, conclusive=error.kind.contradicts)
-        found = probed.problem or (None if probed.proven else known)
+        found = probed.problem or known
         if error.kind.contradicts and found is not None and found.side is error.side and found.kind.contradicts:
             # Other files meet such answers too.
             return error
@@ -171,3 +186,77 @@ def _is_settled_by_others(error: RemoteError) -> bool:
 def _folder(key: str) -> str:
     """The dataset and year of a key, which its neighbours share."""
     return "/".join(key.split("/")[:3])
+
+
+# -- doubts -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Met:
+    """The number of an intermediary's answers to a file while the side was well, and the proofs at the time of the last."""
+
+    count: int = 0
+    proofs: int = 0
+
+
+@dataclass(slots=True)
+class Doubts:
+    """Doubts by key, for files that failed and are not completed or parked."""
+
+    near_fresh_s: float = TIMING.near_fresh_s
+    _met: dict[str, _Met] = field(default_factory=dict)
+    _refused: dict[str, int] = field(default_factory=dict)
+    _near: dict[str, tuple[float, bool]] = field(default_factory=dict)
+
+    def count(self, key: str) -> int:
+        """The number of doubted answers about a file; its back-off grows with them."""
+        met = self._met.get(key)
+        return self._refused.get(key, 0) + (met.count if met else 0)
+
+    def forget(self, key: str) -> None:
+        """Drop the doubts about a file: it is completed, parked, or another revision."""
+        self._met.pop(key, None)
+        self._refused.pop(key, None)
+
+    def note_intermediary(self, key: str, *, proofs: int, side_is_well: bool) -> None:
+        """Count an intermediary's answer, unless the side itself may be away.
+
+        Args:
+            key: the file.
+            proofs: files that were completed in this process.
+            side_is_well: another file was just seen to get the service's own answer.
+        """
+        met = self._met.setdefault(key, _Met(proofs=proofs))
+        met.count += side_is_well or proofs > met.proofs
+        met.proofs = proofs
+
+    def is_settled(self, key: str) -> bool:
+        """Tell if an intermediary has answered about a file too often to wait for another answer."""
+        met = self._met.get(key)
+        return met is not None and met.count >= INTERMEDIARY_MAX
+
+    async def about(self, source: Source, claim: Claim, error: RemoteError, now_ms: int) -> bool:
+        """Tell if the answer is to be doubted still; counts it."""
+        if error.by_intermediary:
+            return not self.is_settled(claim.key)
+        if error.side is not Side.SOURCE or error.kind not in _DOUBTFUL:
+            return False
+        if error.kind is Kind.FORBIDDEN and not claim.forbidden_before:
+            return False  # the first one waits in any case
+        is_young = now_ms - claim.revision.last_modified_ms < YOUNG_MS
+        tried = self._refused.get(claim.key, 0)
+        if tried + 1 >= (TRIES_YOUNG if is_young else TRIES) or not await self._reads_near(source, claim.key):
+            return False
+        self._refused[claim.key] = tried + 1
+        return True
+
+    async def _reads_near(self, source: Source, key: str) -> bool:
+        """Tell if a neighbour of a file can be read, asked once a minute for a month of a dataset."""
+        month, now_s = key.rpartition("/")[0], loop_s()
+        asked_s, could = self._near.get(month, (now_s - self.near_fresh_s, False))
+        if now_s - asked_s >= self.near_fresh_s:
+            could = await reads_near(source, key)
+            if len(self._near) >= NEAR_MAX:
+                self._near.clear()
+            self._near[month] = now_s, could
+        return could

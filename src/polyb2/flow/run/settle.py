@@ -3,6 +3,9 @@
 A proven file is completed. An error of the source about the file's existence or revision is checked against the
 listing, which decides. Any other error is the side's or the file's (``diagnosis.py``); the verdict decides the cost
 for the file.
+
+Invariant: a newer revision enters the queue by this way or by discovery, and both check that the target can hold it, and that
+its size is within what was agreed to.
 """
 
 from __future__ import annotations
@@ -14,18 +17,19 @@ from dataclasses import dataclass
 from functools import partial
 
 from polyb2.clock import loop_s
-from polyb2.core.compare import SOURCE_GONE
+from polyb2.core.compare import HELD, SOURCE_GONE, UNUSABLE
 from polyb2.core.errors import Kind, LeaseLostError, Polyb2Error, RemoteError, Scope, Side, UnexpectedError
 from polyb2.core.logevents import LogEvent, log_fields
+from polyb2.core.parts import bytes_to_send
 from polyb2.core.records import Claim, ListedObject
 from polyb2.core.retry import file_delay_s
 from polyb2.core.status import TRANSITIONS, Event, Status
 from polyb2.core.units import format_size
 from polyb2.core.verdict import Verdict, judge
+from polyb2.flow.discover.listed import unusable
 from polyb2.flow.mirror import DrainedError, Mirror
 from polyb2.flow.run.breaker import CircuitBreaker
 from polyb2.flow.run.diagnosis import Diagnosis
-from polyb2.flow.run.revised import queue_revision
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer.attempt import Attempt
 from polyb2.flow.transfer.leftovers import abort_abandoned, abort_orphans
@@ -123,7 +127,8 @@ class Settlement:
             if settled is not None:
                 diagnosis.doubts.forget(claim.key)
                 return settled
-        trouble = await diagnosis.behind(error, claim.key, attempt.progress.began_s, self._breaker.error)
+        began_s = attempt.progress.began_s
+        trouble = await diagnosis.behind(error, claim.key, began_s, self._breaker.explains(began_s))
         doubted = trouble is None and await diagnosis.doubts.about(
             attempt.mirror.source, claim, error, ledger.clock.wall_ms()
         )
@@ -177,7 +182,7 @@ class Settlement:
             return event, error
         if (listed.etag, listed.size) == (claim.revision.etag, claim.revision.size):
             return None, _contradicted(error, listed)
-        event = await queue_revision(attempt, listed, self._rules.agreed_bytes)
+        event = await _queue_revision(attempt, listed, self._rules.agreed_bytes)
         if event is Event.PARK:
             await _abort_given_up(attempt)
         return event, error
@@ -190,6 +195,48 @@ def _contradicted(error: RemoteError, listed: ListedObject) -> RemoteError:
     words = f"{error.message}; the listing still shows {listed.size} bytes with the ETag {listed.etag}"
     kind = Kind.NOT_FOUND if error.kind is Kind.NOT_FOUND else Kind.INCONSISTENT
     return RemoteError(error.side, kind, words, code=error.code)
+
+
+async def _queue_revision(attempt: Attempt, listed: ListedObject, agreed_bytes: int | None) -> Event:
+    """Queue the newest revision of a claimed file; or park the file, and say what a person can do.
+
+    Args:
+        attempt: at the revision before.
+        listed: the newest revision.
+        agreed_bytes: a larger one may not be queued unasked; None for any.
+
+    Raises:
+        LeaseLostError: the claim no longer holds.
+    """
+    mirror, claim = attempt.mirror, attempt.claim
+    if (why := unusable(listed)) is not None:
+        words = f"the source replaced this file: {why}; polyb2 continues once the listing changes"
+        return _parked(claim, await mirror.ledger.hold_revision(claim, listed, UNUSABLE, words), UNUSABLE, words)
+    if agreed_bytes is not None and bytes_to_send(listed.size) > agreed_bytes:
+        words = _asks(claim, listed)
+        return _parked(claim, await mirror.ledger.hold_revision(claim, listed, HELD, words), HELD, words)
+    await mirror.ledger.renew_revision(claim, listed)
+    log.info(
+        "%s was replaced at the source; the newest revision is queued",
+        claim.key,
+        extra=_fields(LogEvent.FILE_REVISED, claim),
+    )
+    return Event.REVISE
+
+
+def _asks(claim: Claim, listed: ListedObject) -> str:
+    date = claim.key.rsplit("/", 1)[-1].removesuffix(".csv.gz")
+    return (
+        f"the source replaced this file by one of {format_size(listed.size)}, more than POLYB2_MAX_PLAN_BYTES allows "
+        f"unasked; to agree, run polyb2 discover --dates {date} --dataset {claim.dataset} --yes"
+    )
+
+
+def _parked(claim: Claim, event: Event, reason: str, words: str) -> Event:
+    if event is Event.PARK:
+        extra = _fields(LogEvent.FILE_PARKED, claim, reason=reason, status=Status.PERMANENT_FAILURE)
+        log.error("%s parked: %s", claim.key, words, extra=extra)
+    return event
 
 
 async def _abort_orphans(attempt: Attempt) -> None:

@@ -25,8 +25,7 @@ from polyb2.flow.transfer import proof
 from polyb2.flow.transfer.body import put_whole
 from polyb2.flow.transfer.leftovers import abort_abandoned, abort_orphans, look
 from polyb2.flow.transfer.publish import find_published, publish
-from polyb2.flow.transfer.refusals import UPLOADS_MAX, Refusals, UploadRefusedError
-from polyb2.flow.transfer.upload import begin_upload, send_missing
+from polyb2.flow.transfer.upload import UPLOADS_MAX, Refusals, UploadRefusedError, begin_upload, send_missing
 
 log = logging.getLogger(__name__)
 
