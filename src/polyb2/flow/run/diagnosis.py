@@ -112,8 +112,10 @@ class Diagnosis:
             # For one file, the plan is the cause; if the listing is refused as well, the keys are.
             refused = (await self.probe(error.side, "")).problem
             return refused if refused is not None and refused.handling.scope is not Scope.FILE else None
-        if not _may_be_the_side(error) or (_is_settled_by_others(error) and self._proved_s >= began_s):
-            # While other files succeed, some answers are the trouble of this file.
+        is_unsupported = error.side is Side.SOURCE and error.kind is Kind.UNSUPPORTED
+        is_settled_by_others = (error.kind.contradicts or is_unsupported) and self._proved_s >= began_s
+        if is_settled_by_others or not (is_unsupported or error.kind in _MAY_BE_THE_SIDE):
+            # While other files succeed, some answers are about this file; and a target may refuse one key, or one size.
             return None
         return await self._behind_failing(error, key, known)
 
@@ -154,15 +156,12 @@ class Diagnosis:
                 if is_same and loop_s() - when_s < self._fresh_s:
                     return probed
             probed = await self._ask(side, near)
-            if side is Side.SOURCE and probed.problem is not None and not conclusive and self._is_elsewhere(near):
+            proved_elsewhere = bool(near and self._proved_key) and _folder(self._proved_key) != _folder(near)
+            if side is Side.SOURCE and probed.problem is not None and not conclusive and proved_elsewhere:
                 # A whole dataset may fail while the others are read.
                 probed = await self._ask(side, self._proved_key)
             self._last = side, near, loop_s(), probed
             return probed
-
-    def _is_elsewhere(self, near: str) -> bool:
-        """Tell if a file of another folder succeeded, so that its neighbours can be asked as well."""
-        return bool(near and self._proved_key) and _folder(self._proved_key) != _folder(near)
 
     async def _ask(self, side: Side, near: str) -> Probed:
         try:
@@ -172,15 +171,6 @@ class Diagnosis:
             return Probed(error)
         except TimeoutError:
             return Probed(RemoteError(side, Kind.STALLED, f"no answer within {PROBE_TIMEOUT_S:.0f} s"))
-
-
-def _may_be_the_side(error: RemoteError) -> bool:
-    """Tell if it is worth asking whether other files meet the same; the target may well refuse one key, or one size."""
-    return error.kind in _MAY_BE_THE_SIDE or (error.side is Side.SOURCE and error.kind is Kind.UNSUPPORTED)
-
-
-def _is_settled_by_others(error: RemoteError) -> bool:
-    return error.kind.contradicts or error.kind is Kind.UNSUPPORTED
 
 
 def _folder(key: str) -> str:

@@ -116,7 +116,7 @@ class Pool:
     # -- claiming -----------------------------------------------------------------------------------------------------
 
     async def _dispatch(self) -> None:
-        while not self._limit_reached():
+        while self._limit is None or self.outcome.claimed < self._limit:
             if len(self._tasks) >= 2 * self._mirror.slots.total or not await self._breaker.admission(len(self._tasks)):
                 await self._wait()
                 continue
@@ -181,9 +181,6 @@ class Pool:
             self.outcome.completed += event is Event.COMPLETE
         else:
             self.outcome.unfinished[claim.key] = event
-
-    def _limit_reached(self) -> bool:
-        return self._limit is not None and self.outcome.claimed >= self._limit
 
     async def _is_finished(self) -> bool:
         """Tell if nothing is pending, waiting for a retry, in our hands or in another runner's."""

@@ -37,6 +37,7 @@ class Attempt:
         mirror: the state that all transfers of the process share.
         claim: the right to the row, and the revision that is sent.
         slot: held while bytes move, given back while the attempt waits.
+        dest_key: of the object in the target.
         progress: the file as progress displays see it.
         upload: the multipart upload under way; None before there is one, and for a single PUT.
         receipts: the confirmed parts of ``upload``, by number.
@@ -47,6 +48,7 @@ class Attempt:
         self.mirror = mirror
         self.claim = claim
         self.slot = slot
+        self.dest_key = mirror.target.prefix + claim.key
         self.progress = InFlight(claim.key, claim.dataset, claim.revision.size, claim.attempt)
         self._uploads_begun = 0
         self._use(None, ())
@@ -229,10 +231,6 @@ class Attempt:
         log.warning(words, self.claim.key, refused.error.found, extra=extra)
 
     # -- for the steps ------------------------------------------------------------------------------------------------
-
-    @property
-    def dest_key(self) -> str:
-        return self.mirror.target.prefix + self.claim.key
 
     @property
     def own_upload(self) -> Upload:

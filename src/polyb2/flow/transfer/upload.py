@@ -76,7 +76,8 @@ async def send_missing(attempt: Attempt, *, hash_all: bool = False) -> None:
         await sender.lane(attempt.slot)
         expansion.cancel()
         attempt.slot.release()
-    sender.raise_failure()
+    if sender.failure is not None:
+        raise sender.failure
 
 
 class _Sender:
@@ -88,7 +89,7 @@ class _Sender:
         self._hash_all = hash_all
         self._missing = _missing(self._upload.plan, frozenset(attempt.receipts))
         self._next = next(self._missing, None)
-        self._failure: Exception | None = None
+        self.failure: Exception | None = None
 
     async def lane(self, slot: Slot) -> None:
         """Send parts with one slot until none is left to take."""
@@ -97,7 +98,7 @@ class _Sender:
 
     async def expand(self, group: asyncio.TaskGroup) -> None:
         """Take further slots, as they are free, for one part each."""
-        while self._next and self._failure is None:
+        while self._next and self.failure is None:
             slot = await self._attempt.mirror.slots.for_part()
             if part := self._take():
                 sending = group.create_task(self._send(part, slot), name=f"part of {self._attempt.claim.key}")
@@ -108,14 +109,10 @@ class _Sender:
 
     def _take(self) -> Part | None:
         """The next part to send; None if none is left, or one failed."""
-        part = self._next if self._failure is None else None
+        part = self._next if self.failure is None else None
         if part is not None:
             self._next = next(self._missing, None)
         return part
-
-    def raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
 
     async def _send(self, part: Part, slot: Slot) -> None:
         attempt = self._attempt
@@ -125,8 +122,8 @@ class _Sender:
             await attempt.mirror.ledger.add_receipt(attempt.claim, self._upload, receipt)
         except Exception as error:  # noqa: BLE001 - kept, and raised when what is under way has ended
             # The result of part 1 explains the mismatches of other parts, and so do refusals of all parts.
-            if self._failure is None or isinstance(error, OpaqueTargetError | UploadRefusedError):
-                self._failure = error
+            if self.failure is None or isinstance(error, OpaqueTargetError | UploadRefusedError):
+                self.failure = error
             return
         attempt.receipts[part.number] = receipt
         attempt.mirror.meters.stored_bytes[attempt.claim.dataset] += part.length
