@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from polyb2.clock import loop_s
 from polyb2.core.compare import SOURCE_GONE
 from polyb2.core.status import Status
-from polyb2.flow.mirror import InFlight
+from polyb2.flow.mirror import DRAINING, InFlight
 from polyb2.ledger.status_report import FileAtWork, StatusReport, Tally
 from polyb2.web.failures import remedy_of
-from polyb2.web.overview import DRAINING, IN_FLIGHT_SHOWN, overview_of
+from polyb2.web.overview import IN_FLIGHT_SHOWN, overview_of
 from polyb2.web.rate import SAMPLE_S, Rates, chart_of
-from polyb2.web.single_flight import SingleFlight
-from polyb2.web.snapshot import FileInFlight, ProcessState, Snapshot
+from polyb2.web.snapshot import FileInFlight, ProcessState, SingleFlight, Snapshot
 from tests.conftest import key
 from tests.web.leaping import Leaping
 

@@ -22,6 +22,8 @@ from polyb2.remote.polygon import Source
 from polyb2.remote.relay import Relay
 
 OPAQUE = "opaque"
+DRAINING = "draining"
+"""The problem of a run that was asked to stop: a reason of ``/readyz``, and no fault."""
 
 
 class DrainedError(Polyb2Error):

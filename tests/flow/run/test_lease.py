@@ -10,7 +10,7 @@ import pytest
 
 from polyb2.core.errors import LeaseLostError, LedgerError
 from polyb2.flow.run.lease import RENEWALS_A_LEASE, Lease, LeaseState
-from polyb2.ledger.rows import IDLE, Load, Worker
+from polyb2.ledger.rows import Load, Worker
 from tests.virtual import VirtualLoop, play
 
 LEASE_S = 60.0
@@ -33,7 +33,7 @@ class Books:
         return Worker(len(self.workers), worker_id)
 
     async def renew(self, worker: Worker, load: Load) -> None:
-        assert load is IDLE
+        assert load == Load()
         await asyncio.sleep(self.renewing_s)
         if self.refuses_renewal:
             self.refuses_renewal = False
@@ -57,7 +57,7 @@ class Scene:
 
     async def begin(self) -> asyncio.Task[None]:
         await self.lease.take()
-        return asyncio.create_task(self.lease.keep(lambda: IDLE, self._on_lost))
+        return asyncio.create_task(self.lease.keep(Load, self._on_lost))
 
     async def _on_lost(self) -> None:
         self.lost += 1

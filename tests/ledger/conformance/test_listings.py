@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import date
+from unittest.mock import AsyncMock
 
 import pytest
 from typer.testing import CliRunner
@@ -118,7 +119,7 @@ async def test_a_new_revision_while_processing_queues_when_the_attempt_ends(book
         stop = Verdict(Event.RELEASE, "interrupted", charged=False, waits=False)
         assert await books.ledger.fail(claim, stop, "", 0) is Event.REVISE
     else:
-        await books.ledger.renew_revision(claim, NEWER)
+        assert await books.ledger.renew_revision(claim, NEWER) is ("before" in how)
     row = books.row(DAY)
     assert {name: row[name] for name in UNCHARGED} == UNCHARGED
     assert (row["status"], row["revision"], row["source_etag"], row["worker"]) == ("pending", 2, "b", None)
@@ -198,15 +199,19 @@ async def test_what_the_target_already_holds_is_adopted_and_not_queued(books: Bo
     row = books.row(DAY)
     assert (row["status"], row["verification"], row["dest_etag"], row["attempt"]) == ("completed", "etag", "dest", 0)
     assert (row["mirrored_revision"], row["mirrored_source_etag"], row["bytes_done"]) == (1, "a", SIZE)
-    assert await books.ledger.claim(await books.worker()) is None
+    assert await books.next_claim(await books.worker()) is None
 
 
-async def test_known_files_are_found_by_key_and_by_range_over_many_pages(books: Books) -> None:
+async def test_known_files_are_found_by_key_and_by_range_over_many_pages(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
     days = [f"{year}-{month:02}-{day:02}" for year in (2023, 2024) for month in range(1, 13) for day in range(1, 29)]
     await books.discover(*map(listed, days))
     assert len(days) > PAGE_ROWS
+    monkeypatch.setattr(store := books.ledger._store, "read", read := AsyncMock(wraps=store.read))
     between = [known.key async for known in books.ledger.known_between(key(days[0]), key(days[-2]))]
     assert between == list(map(key, days[1:-1]))
+    assert read.await_count == 2, "a page that is not full is the last"
     known = await books.ledger.known_files([key(days[3]), key("1999-01-01")])
     assert [(name, file.etag, file.status) for name, file in known.items()] == [(key(days[3]), "a", Status.PENDING)]
 

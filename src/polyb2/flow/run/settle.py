@@ -215,7 +215,8 @@ async def _queue_revision(attempt: Attempt, listed: ListedObject, agreed_bytes: 
     if agreed_bytes is not None and bytes_to_send(listed.size) > agreed_bytes:
         words = _asks(claim, listed)
         return _parked(claim, await mirror.ledger.hold_revision(claim, listed, HELD, words), HELD, words)
-    await mirror.ledger.renew_revision(claim, listed)
+    if await mirror.ledger.renew_revision(claim, listed):
+        mirror.on_revised(claim.key)
     log.info(
         "%s was replaced at the source; the newest revision is queued",
         claim.key,
