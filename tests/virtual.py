@@ -26,8 +26,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
-        if not self._ready and timers:  # type: ignore[attr-defined]
-            self._now_s = max(self._now_s, timers[0].when())
+        # A cancelled timer may be the first in line for long, and the loop would really wait for the one behind it.
+        live = (timer.when() for timer in timers if not timer.cancelled())
+        if not self._ready:  # type: ignore[attr-defined]
+            self._now_s = max(self._now_s, min(live, default=self._now_s))
         super()._run_once()  # type: ignore[misc]
 
 

@@ -75,6 +75,12 @@ def test_a_display_of_80_columns() -> None:
     )
 
 
+@pytest.mark.parametrize(("rate", "left_s"), [(1e6, 1000), (0.5, None), (0.0, None)], ids=["moves", "drips", "rests"])
+def test_a_time_left_that_is_no_estimate_is_not_shown(rate: float, left_s: float | None) -> None:
+    frame = Frame(bytes_done=0, bytes_left=1e9, rate=rate, files_done=0, files_left=1)
+    assert frame.eta_s == left_s
+
+
 def test_trouble_is_told_in_full() -> None:
     words = "paused: target: cap exceeded; raise the cap on Backblaze's Caps & Alerts page " * 2
     frame = Frame(bytes_done=0, bytes_left=1, rate=None, files_done=0, files_left=1, trouble=words.strip())

@@ -25,6 +25,8 @@ _BAR_COLUMNS = (8, 50)
 _ROW_BAR_COLUMNS = 10
 _ROW_FIGURES = _ROW_BAR_COLUMNS + len("  100 %   999.9 GB  ")
 _FRAME_LINES = 5
+_LEFT_MAX_S = 365 * 86400.0
+"""A longer time left is no estimate: the line drips, and will not for so long."""
 _DOTS = "…"
 
 
@@ -63,7 +65,8 @@ class Frame:
 
     @property
     def eta_s(self) -> float | None:
-        return self.bytes_left / self.rate if self.rate and self.bytes_left else None
+        seconds = self.bytes_left / self.rate if self.rate else 0.0
+        return seconds if 0 < seconds <= _LEFT_MAX_S else None
 
     def words(self) -> str:
         """The moment in one line, for logs."""

@@ -16,7 +16,7 @@ from polyb2.core.records import StoredObject, Upload
 from polyb2.core.recovery import is_ours
 from polyb2.core.units import format_duration
 from polyb2.flow.transfer.proof import mismatch
-from polyb2.flow.transfer.refusals import REFUSALS_MAX
+from polyb2.flow.transfer.upload import REFUSALS_MAX
 from polyb2.remote.retries import Tries
 
 if TYPE_CHECKING:
