@@ -39,8 +39,8 @@ from tests.swift import SwiftServer, swift_missing
 MIB = 1 << 20
 DAY_AGGS = "us_stocks_sip/day_aggs_v1"
 QUOTES = "us_options_opra/quotes_v1"
-QUICK = Timing(retry_first_s=0.01, retry_limit_s=0.1)
-"""The back-off of requests a hundred times faster, for the engine in process."""
+QUICK = Timing(retry_first_s=0.01, retry_limit_s=0.1, poll_s=0.05, listing_first_s=0.05)
+"""Back-off and polling many times faster, for the engine in process."""
 _NOT_THE_DEVELOPERS = (*forked.OURS, "AWS_")
 
 

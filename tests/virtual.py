@@ -25,9 +25,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._now_s += seconds
 
     def _run_once(self) -> None:
-        timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        # The first may have been cancelled; asyncio would wait for the next one in real time.
+        timers = [timer.when() for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
         if not self._ready and timers:  # type: ignore[attr-defined]
-            self._now_s = max(self._now_s, timers[0].when())
+            self._now_s = max(self._now_s, min(timers))
         super()._run_once()  # type: ignore[misc]
 
 
