@@ -21,7 +21,7 @@ from asyncio import AbstractEventLoop, get_running_loop
 from asyncio.base_subprocess import BaseSubprocessTransport
 from asyncio.subprocess import DEVNULL, PIPE, Process, SubprocessStreamProtocol
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
@@ -147,7 +147,6 @@ def main(descriptor: int) -> None:
     for module in pkgutil.walk_packages(polyb2.__path__, "polyb2."):
         importlib.import_module(module.name)
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=descriptor) as channel:
         while True:
@@ -158,6 +157,9 @@ def main(descriptor: int) -> None:
                 _wait_for_command(message, descriptors)
             for each in descriptors:
                 os.close(each)
+            with suppress(ChildProcessError):  # there are none
+                while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                    pass
 
 
 def _wait_for_command(message: bytes, descriptors: list[int]) -> None:
