@@ -102,9 +102,9 @@ class _Forked:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        # While its end is not reported, the process that waits for it may hold its number.
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
