@@ -10,7 +10,7 @@ LOCKED := $(PIP) --no-deps --require-hashes
 WORKERS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutants test-ceph faults bench check package image test-servers clean
+.PHONY: help demo test mutants coverage test-ceph faults bench check package image test-servers clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'

@@ -107,7 +107,8 @@ class Bench:
 
     def configured(self, **overrides: Any) -> Settings:
         given = {name.lower(): value for name, value in self.box.environment().items()}
-        return Settings(**(given | self.settings | overrides))
+        named = given | self.settings | overrides
+        return Settings(**{name: value for name, value in named.items() if value is not None})
 
     async def discover(self, selection: Selection = EVERYTHING, **overrides: Any) -> Report:
         async with self.open(**overrides) as mirror:

@@ -11,19 +11,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from polyb2.config.kinds import write_duration, write_size
 from polyb2.config.settings import Entry, Settings, entries
 from polyb2.core.exit_codes import ExitCode
 from polyb2.core.schedule import NO_LIMIT
+from polyb2.core.units import write_duration, write_size
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = 118
 HEAD = """\
 # Settings of polyb2. Copy this file to .env and fill in the first two groups; the rest is optional.
-# The command line wins over the environment, the environment over .env, .env over the default. Empty means not set.
-# A line like #NAME=value shows the default. Sizes: 64MiB (binary), 50M (decimal) or bytes. Durations: 500ms, 30s, 15m, 24h
-# or seconds. SSL_CERT_FILE, the usual variable for another CA bundle, and those of proxies (HTTPS_PROXY, NO_PROXY) are taken
-# from the environment and not from here. White space and one pair of quotes around a value are taken off.
+# The command line wins over the environment, the environment over .env, .env over the default. Empty means
+# not set, except where a setting says otherwise. A line like #NAME=value shows the default. Sizes: 64MiB (binary), 50M
+# (decimal) or bytes. Durations: 500ms, 30s, 15m, 24h or seconds. SSL_CERT_FILE, the usual variable for another CA bundle,
+# and those of proxies (HTTPS_PROXY, NO_PROXY) are taken from the environment and not from here. White space and one pair of
+# quotes around a value are taken off.
 """
 
 

@@ -11,7 +11,7 @@ from polyb2.cli.main import app
 from polyb2.config.settings import entries
 from polyb2.core.errors import AccountStoppedError, Polyb2Error, RemoteError, UsageError
 from polyb2.core.exit_codes import ExitCode
-from tests.reference import TABLES, files
+from tests.reference import ROOT, TABLES, files
 
 FILES = dict(files())
 
@@ -51,3 +51,9 @@ def test_exit_codes_of_errors_and_help_are_those_of_the_table() -> None:
     epilog = app.info.epilog or ""
     assert all(f"{code.value} {code.meaning}" in epilog for code in ExitCode)
     assert [code.value for code in ExitCode] == [0, 1, 2, 3, 4, 129, 130, 143]
+
+
+def test_no_target_of_make_is_taken_for_a_file_of_its_name() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
+    assert phony.split() == re.findall(r"^([a-z-]+):.*##", text, re.MULTILINE)

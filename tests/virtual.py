@@ -25,10 +25,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._now_s += seconds
 
     def _run_once(self) -> None:
-        # The first may have been cancelled; asyncio would wait for the next one in real time.
-        timers = [timer.when() for timer in self._scheduled if not timer.cancelled()]  # type: ignore[attr-defined]
-        if not self._ready and timers:  # type: ignore[attr-defined]
-            self._now_s = max(self._now_s, min(timers))
+        timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        # A cancelled timer may be the first in line for long, and the loop would really wait for the one behind it.
+        live = (timer.when() for timer in timers if not timer.cancelled())
+        if not self._ready:  # type: ignore[attr-defined]
+            self._now_s = max(self._now_s, min(live, default=self._now_s))
         super()._run_once()  # type: ignore[misc]
 
 

@@ -61,7 +61,7 @@ async def _work(ledger: Ledger, count: int) -> tuple[list[float], list[float]]:
     claiming, settling = [], []
     for _ in range(count):
         began_s = time.perf_counter()
-        claim = await ledger.claim(worker)
+        claim = next(iter(await ledger.claim_up_to(worker, 1)), None)
         claiming.append((time.perf_counter() - began_s) * 1000)
         if claim is None:
             raise RuntimeError("there is a row to claim")

@@ -45,14 +45,14 @@ def slots_that_fit(files: int) -> int:
 
 
 def problem(error: BaseException | None = None) -> str:
-    """The message if no descriptors are left, by an error or by trying; None otherwise."""
+    """The message if no descriptors are left, by an error or by trying; empty otherwise."""
     if any(number in _NONE_LEFT for number in _numbers(error)) or not _are_some_left():
         return f"hardly any of the {limit()} files that this process may have open is left"
     return ""
 
 
 def words(error: BaseException | None = None) -> str:
-    """The message of :func:`problem`, with what to do about it."""
+    """The message of :func:`problem` with what to do about it, if there is one."""
     found = problem(error)
     return f"{found}; {ADVICE}" if found else ""
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import Any
 
 from polyb2 import __version__, descriptors
@@ -30,14 +31,14 @@ from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.discover.findings import Report
 from polyb2.flow.discover.watch import Watch
 from polyb2.flow.inspect.entitlement import probe_listing, probe_reading
-from polyb2.flow.mirror import Mirror
+from polyb2.flow.mirror import DRAINING, Mirror
 from polyb2.flow.run.breaker import CircuitBreaker
 from polyb2.flow.run.diagnosis import Diagnosis, Probe
 from polyb2.flow.run.lease import Lease
 from polyb2.flow.run.pool import Outcome, Pool
 from polyb2.flow.run.settle import Settlement, SettlementRules
 from polyb2.flow.transfer.leftovers import abort_all_abandoned
-from polyb2.notify.run_notifier import ObservedRun, notifying
+from polyb2.notify.run_notifier import ObservedRun, RunNotifier, notifying
 from polyb2.process import spared_collector
 from polyb2.session import open_mirror
 from polyb2.signals import STOPPING, answering
@@ -88,10 +89,18 @@ async def run(
         AccountStoppedError: keys, cap, or an outage past ``POLYB2_GIVE_UP``.
         UsageError: settings, ledger or selection are unusable.
     """
-    settings = _fitting(settings)
-    async with open_mirror(settings, clock, timing=timing) as mirror:
+    settings, draining, revised = _fitting(settings), asyncio.Event(), list[str]()
+    retry = partial(_goes_on, draining, inf if options.watch else settings.run.give_up_s)
+    async with open_mirror(
+        settings, clock, timing=timing, draining=draining, retry=retry, on_revised=revised.append
+    ) as mirror:
         with spared_collector():
-            return await _Run(settings, options, mirror).supervise()
+            return await _Run(settings, options, mirror, revised).supervise()
+
+
+def _goes_on(draining: asyncio.Event, give_up_s: float, _error: LedgerError, waited_s: float) -> bool:
+    """Tell if the run goes on: a ledger that is busy or full ends it no sooner than an outage of a side does."""
+    return waited_s < (STOPPING_LEDGER_S if draining.is_set() else give_up_s)
 
 
 def _fitting(settings: Settings) -> Settings:
@@ -105,13 +114,13 @@ def _fitting(settings: Settings) -> Settings:
         "for all of them raise the limit (ulimit -n)",
         files, streams, wanted,
     )  # fmt: skip
-    return settings.changed(polyb2_concurrency=streams)
+    return settings.model_copy(update={"run": settings.run.model_copy(update={"concurrency": streams})})
 
 
 class _Run:
     """The root tasks of one process."""
 
-    def __init__(self, settings: Settings, options: RunOptions, mirror: Mirror) -> None:
+    def __init__(self, settings: Settings, options: RunOptions, mirror: Mirror, revised: list[str]) -> None:
         self._settings = settings
         self._options = options
         self._mirror = mirror
@@ -127,10 +136,16 @@ class _Run:
         diagnosis = Diagnosis(probes, timing)
         self._breaker = CircuitBreaker(diagnosis, timing, give_up_s=give_up_s, for_ever=options.watch)
         self._pool = self._new_pool(diagnosis)
+        self._observed = self._observed_run(revised)
+        self._notifier = RunNotifier(self._observed)
         self._watch = Watch(
-            mirror, self._datasets(), options.consent, settings.discovery.poll_interval_s, self._pool.wake.set
+            mirror,
+            self._datasets(),
+            options.consent,
+            settings.discovery.poll_interval_s,
+            on_queued=self._pool.wake.set,
+            on_cycle=self._notifier.cycle,
         )
-        mirror.ledger.retry_while(self._waits_for_ledger)
 
     def _datasets(self) -> tuple[str, ...]:
         """The datasets of the watch: those of the command line, which replace those of the settings."""
@@ -160,15 +175,14 @@ class _Run:
         extra = log_fields(LogEvent.RUN_STARTED, version=__version__, **started)
         log.info("polyb2 %s, %d streams, ledger %s", __version__, streams, self._mirror.ledger.place, extra=extra)
         began_s = asyncio.get_running_loop().time()
-        async with notifying(self._observed()) as notifier:
-            self._watch.on_cycle = notifier.cycle
+        async with notifying(self._observed, self._notifier):
             result = await self._supervise()
             # Here: the last notifications, which the block's end waits for, are no part of the work.
             result.seconds = asyncio.get_running_loop().time() - began_s
         return result
 
-    def _observed(self) -> ObservedRun:
-        observed = ObservedRun(
+    def _observed_run(self, revised: list[str]) -> ObservedRun:
+        return ObservedRun(
             settings=self._settings,
             ledger=self._mirror.ledger,
             breaker=self._breaker,
@@ -176,9 +190,8 @@ class _Run:
             stays_up=self._options.watch,
             problems=self._problems,
             signal=lambda: self._result.signal,
+            revised=revised,
         )
-        self._mirror.on_revised = observed.revised.append
-        return observed
 
     async def _supervise(self) -> RunResult:
         with _signals(self._on_signal):
@@ -263,12 +276,6 @@ class _Run:
         except RemoteError as error:
             log.warning("abandoned uploads could not be aborted yet: %s", error, extra=log_fields(LogEvent.UPLOAD_LEFT))
 
-    def _waits_for_ledger(self, _error: LedgerError, waited_s: float) -> bool:
-        """Tell if the run goes on: a ledger that is busy or full ends it no sooner than an outage of a side does."""
-        if self._mirror.draining.is_set():
-            return waited_s < STOPPING_LEDGER_S
-        return self._options.watch or waited_s < self._settings.run.give_up_s
-
     def _serving(self) -> AbstractAsyncContextManager[None]:
         """Serve health, metrics and the page; loading them takes 4 MB and a tenth of the start, saved if they are off."""
         settings = self._settings
@@ -286,7 +293,7 @@ class _Run:
         if self._watch.problem is not None:
             found.append(f"discovery: {self._watch.problem}")
         if self._mirror.draining.is_set():
-            found.append("draining")
+            found.append(DRAINING)
         return found
 
     def _on_signal(self, number: int) -> None:

@@ -22,7 +22,7 @@ FILE_BOUNDS_S = (0.25, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 43_
 LOST = "lost"
 
 
-class Passing(Protocol):
+class Counted(Protocol):
     """A body in transfer; ``seen`` are the bytes that came in so far."""
 
     seen: int
@@ -54,7 +54,8 @@ class Meters:
         errors: tries of requests that failed, by side and kind.
         retries: tries made after such a failure, by side.
         leases_lost: leases that ran out under their worker.
-        waited_for: by side the end of a wait that was logged, by the loop's clock; it is logged once.
+        wait_logged_until_s: by side the end of a wait that was logged, by the loop's clock: no figure, but the same for all
+            requests of a process, so that it is logged once.
     """
 
     def __init__(self) -> None:
@@ -67,10 +68,10 @@ class Meters:
         self.errors: Counter[tuple[Side, str]] = Counter()
         self.retries: Counter[Side] = Counter()
         self.leases_lost = 0
-        self.waited_for: dict[Side, float] = {}
+        self.wait_logged_until_s: dict[Side, float] = {}
 
     @contextmanager
-    def sending(self, dataset: str, body: Passing) -> Iterator[None]:
+    def sending(self, dataset: str, body: Counted) -> Iterator[None]:
         """Count a body as in transfer while the block runs; only a block that ends well is timed."""
         began_s = time.monotonic()
         try:

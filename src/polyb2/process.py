@@ -26,12 +26,11 @@ if TYPE_CHECKING:
 YOUNG_OBJECTS = 10_000
 """Objects beyond those that were freed before the collector of a run looks at the young ones: 0.5 MB or so."""
 _STREAMS = ("stdin", "stdout", "stderr")
-_STOPPING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
-def put_right() -> None:
+def put_right(*stopping: signal.Signals) -> None:
     """Open ``/dev/null`` for closed standard streams, outlive the terminal, and unblock the signals that stop a process."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping)
     for descriptor, name in enumerate(_STREAMS):
         try:
             os.fstat(descriptor)

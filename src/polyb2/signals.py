@@ -30,6 +30,29 @@ class Stopped(SystemExit):
         self.number = number
 
 
+class Deferred:
+    """Keeps the requests to stop that come before a command begins, as a run has an answer of its own; then raises each."""
+
+    def __init__(self) -> None:
+        self._kept: list[int] = []
+        self._is_over = False
+
+    def __call__(self, number: int) -> None:
+        if self._is_over:
+            raise Stopped(number)
+        self._kept.append(number)
+
+    def end(self) -> None:
+        """Begin to raise, at once where one was kept.
+
+        Raises:
+            Stopped: for the first of them.
+        """
+        self._is_over, kept, self._kept = True, self._kept, []
+        if kept:
+            raise Stopped(kept[0])
+
+
 class _Requests:
     """A signal handler that passes on a request and drops its echoes."""
 

@@ -10,18 +10,23 @@ from pathlib import Path
 from rich.console import Console
 
 from polyb2.cli.output import frame as display
-from polyb2.cli.output.frame import FileLine, Frame
+from polyb2.cli.output.frame import Frame
+from polyb2.flow.mirror import InFlight
 from tests.conftest import DAY_AGGS, QUOTES, key
 
 COLUMNS, LINES = 100, 12
 
 
+def in_flight(key: str, size: int, done: int, attempt: int) -> InFlight:
+    return InFlight(key, "", size, attempt, settled_bytes=done)
+
+
 def main() -> None:
     """Draw it."""
     flying = [
-        FileLine(key("2026-11-23", QUOTES), 171_900_000_000, 64_300_000_000, 1),
-        FileLine(key("2026-11-24", "us_stocks_sip/trades_v1"), 2_310_000_000, 1_940_000_000, 1),
-        FileLine(key("2026-11-24", DAY_AGGS), 412_000, 96_000, 2),
+        in_flight(key("2026-11-23", QUOTES), 171_900_000_000, 64_300_000_000, 1),
+        in_flight(key("2026-11-24", "us_stocks_sip/trades_v1"), 2_310_000_000, 1_940_000_000, 1),
+        in_flight(key("2026-11-24", DAY_AGGS), 412_000, 96_000, 2),
     ]
     frame = Frame(
         66_700_000_000, 121_200_000_000, 118_400_000, 41, 9, retrying=1, in_flight=flying, limit="at most 120 MB/s"

@@ -11,15 +11,16 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from polyb2.cli.output import frame as display
-from polyb2.cli.output.frame import FileLine, Frame, elided
+from polyb2.cli.output.frame import Frame, elided
 from polyb2.core.catalogue import DATASETS
+from tests.cli.screenshot import in_flight
 from tests.conftest import key
 
 SIZES = st.integers(0, 10**15)
 KEYS = st.one_of(
     st.sampled_from(DATASETS).map(lambda dataset: key("2024-01-02", dataset)), st.text(min_size=1, max_size=120)
 )
-FILES = st.builds(FileLine, KEYS, SIZES, SIZES, st.integers(1, 12))
+FILES = st.builds(in_flight, KEYS, SIZES, SIZES, st.integers(1, 12))
 FRAMES = st.builds(
     Frame,
     bytes_done=SIZES,
@@ -43,7 +44,7 @@ def drawn(frame: Frame, width: int, height: int = 24) -> list[str]:
 
 
 @given(FRAMES, st.integers(60, 220), st.integers(10, 60))
-@example(Frame(0, 0, None, 0, 1, in_flight=[FileLine("\x1e" * 40, 0, 0, 2)]), 60, 10)
+@example(Frame(0, 0, None, 0, 1, in_flight=[in_flight("\x1e" * 40, 0, 0, 2)]), 60, 10)
 def test_no_line_wraps_and_all_fit_on_the_screen(frame: Frame, width: int, height: int) -> None:
     lines = drawn(frame, width, height)
     assert max(map(cell_len, lines)) <= width
@@ -51,8 +52,8 @@ def test_no_line_wraps_and_all_fit_on_the_screen(frame: Frame, width: int, heigh
 
 
 def test_a_display_of_80_columns() -> None:
-    one = FileLine(key("2024-01-02", "us_options_opra/minute_aggs_v1"), 28_300_000, 7_075_000, 1)
-    two = FileLine(key("2024-01-03", "us_futures_comex/session_aggs_v1"), 20_000, 20_000, 3)
+    one = in_flight(key("2024-01-02", "us_options_opra/minute_aggs_v1"), 28_300_000, 7_075_000, 1)
+    two = in_flight(key("2024-01-03", "us_futures_comex/session_aggs_v1"), 20_000, 20_000, 3)
     frame = Frame(
         bytes_done=250e6,
         bytes_left=750e6,
@@ -72,6 +73,12 @@ def test_a_display_of_80_columns() -> None:
     assert frame.words() == (
         "3 of 12 files, 250.0 MB of 1.0 GB, 25.0 MB/s, 30s left, 2 to retry, 1 parked, limit 50.0 MB/s until 18:00"
     )
+
+
+@pytest.mark.parametrize(("rate", "left_s"), [(1e6, 1000), (0.5, None), (0.0, None)], ids=["moves", "drips", "rests"])
+def test_a_time_left_that_is_no_estimate_is_not_shown(rate: float, left_s: float | None) -> None:
+    frame = Frame(bytes_done=0, bytes_left=1e9, rate=rate, files_done=0, files_left=1)
+    assert frame.eta_s == left_s
 
 
 def test_trouble_is_told_in_full() -> None:
@@ -100,6 +107,11 @@ def test_a_key_is_shortened_where_nothing_is_lost_first(width: int, shown: str) 
 
 def test_a_key_may_hold_markup_and_is_text() -> None:
     frame = Frame(
-        bytes_done=0, bytes_left=1, rate=None, files_done=0, files_left=1, in_flight=[FileLine("[red]x[/red]", 1, 0, 1)]
+        bytes_done=0,
+        bytes_left=1,
+        rate=None,
+        files_done=0,
+        files_left=1,
+        in_flight=[in_flight("[red]x[/red]", 1, 0, 1)],
     )
     assert drawn(frame, 80)[2].endswith("[red]x[/red]")

@@ -26,6 +26,20 @@ def test_the_list_of_commands_is_cut_nowhere(
     assert "..." not in text.partition("Commands:")[2]
 
 
+@pytest.mark.parametrize("words", [[], ["--quiet"], ["--log-format", "json"]])
+def test_without_a_command_the_help_stands(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0
+    assert " ".join(capsys.readouterr().out.split()) == helped(capsys)
+
+
+def test_an_option_names_its_value_and_not_the_type_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert "<" not in helped(capsys, command.callback.__name__)
+
+
 @pytest.mark.parametrize("command", ["discover", "sync", "plan"])
 def test_what_lists_takes_the_last_days_by_default(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert "The last days, by US Eastern time (the default)." in helped(capsys, command)

@@ -129,6 +129,10 @@ def test_options_of_output_stand_before_and_after_a_command(words: list[str], qu
         ["files", "--lookback-days", "many", "--log-format", "json"],
         ["status", "unwanted", "--log-format", "json"],
         ["run", "--log-format", "json", "--limit"],
+        ["--no-such", "status", "--log-format", "json"],
+        ["nosuch", "--log-format", "json"],
+        ["status", "--debug=1", "--log-format", "json"],
+        ["status", "--debug=1", "-q", "unwanted", "--log-format=json"],
     ],
 )
 def test_a_wrong_command_line_is_reported_in_the_format_that_it_names(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from polyb2 import signals
 from polyb2.cli.loop import in_loop
 
 PROGRAM = """
@@ -98,6 +99,18 @@ async def closing_waits_for_a_wake_up() -> None:
         await asyncio.Event().wait()
     finally:
         await closed.wait()
+
+
+def test_a_second_signal_ends_a_wait_that_holds_up_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "ECHO_S", 0.0)
+
+    async def writing_to_a_reader_that_takes_nothing() -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("it goes on")
+
+    with pytest.raises(signals.Stopped):
+        in_loop(writing_to_a_reader_that_takes_nothing())
 
 
 def test_a_signal_does_not_take_the_wake_up_with_it_that_the_end_waits_for() -> None:

@@ -15,7 +15,7 @@ NAMES = [key(f"2024-01-{day:02}") for day in range(1, NAMED_MAX + 3)]
 
 
 def test_the_rest_of_a_list_is_where_the_words_say(capsys: pytest.CaptureFixture[str]) -> None:
-    print_outcome(Outcome(unfinished=dict.fromkeys(NAMES, Event.PARK)))
+    print_outcome(Outcome(unfinished=dict.fromkeys(NAMES, Event.PARK)), 1.0)
     assert "not completed: 2 more\n" in capsys.readouterr().out
     print_report(Report(not_published=NAMES))
     assert "nothing is listed for 2 more (polyb2 discover --json names them)\n" in capsys.readouterr().out

@@ -27,9 +27,33 @@ program.main()
 """The program, which gets a signal at the moment when it loads a module."""
 
 
+INTO_A_STALLED_READER = """
+import io, os, sys, time
+import polyb2.__main__ as program
+class Stalled(io.RawIOBase):
+    def writable(self):
+        return True
+    def fileno(self):
+        return 1
+    def write(self, data):
+        if not os.path.samestat(os.fstat(1), os.stat(os.devnull)):
+            os.kill(os.getpid(), {number})
+            time.sleep(60)
+        return len(data)
+sys.stdout = io.TextIOWrapper(io.BufferedWriter(Stalled()))
+sys.argv = ["polyb2", *sys.argv[1:]]
+program.main()
+"""
+"""The program, which gets a signal when it writes to stdout, whose reader takes nothing."""
+
+
 def ended(folder: Path, number: int, module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return _ended(folder, WHILE_LOADING.format(module=module, number=int(number)), *words)
+
+
+def _ended(folder: Path, program: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", WHILE_LOADING.format(module=module, number=int(number)), *words],
+        [sys.executable, "-c", program, *words],
         capture_output=True, text=True, check=False, cwd=folder, stdin=subprocess.DEVNULL,
         env={**os.environ, "DATABASE_URL": "sqlite:///ledger.db", "POLYB2_HTTP_ADDR": ""},
     )  # fmt: skip
@@ -56,6 +80,15 @@ def test_any_other_command_ends_with_the_signals_code_and_without_a_traceback(
     assert (end.returncode, end.stdout) == (128 + number, "")
     lines = end.stderr.splitlines()
     assert lines == [f"polyb2: stopped by {number.name}; nothing was under way"] * (words[0] != "status")
+
+
+@pytest.mark.parametrize("number", [TERM, INT])
+@pytest.mark.parametrize("words", [("--help",), ("run", "--help"), ("--version",), ("status",), ("coverage", "--json")])
+def test_a_reader_that_takes_nothing_does_not_keep_the_process(
+    tmp_path: Path, number: signal.Signals, words: tuple[str, ...]
+) -> None:
+    end = _ended(tmp_path, INTO_A_STALLED_READER.format(number=int(number)), *words)
+    assert (end.returncode, end.stdout, end.stderr) == (128 + number, "", "")
 
 
 def test_a_program_reads_of_the_stop_as_an_event_and_quiet_is_quiet(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ if it had never been.
 Wider than that, and why:
 
 - ``TO_FIND`` and the slots: a limit is not known before it refuses, and by then more is under way. In a short run that is
-  more than 2 %: of 512 parts against 12 a second 3 to 9 % are refused.
+  more than 2 %.
 - One slot or two have at most four files in flight. Where those back off nobody asks, and the bucket fills: the pace is
   then met above the limit, several times in a row (``NARROW_REFUSED``), the search for a low limit and each experiment
-  costs them long back-offs, a bucket of one request forgets what idle slots left (``NARROW``: 82 to 84 % were seen at 5
-  a second, 89.5 % at refusals of 5 % with Retry-After), and a limit that moved is followed more slowly (``NARROW_MOVED``).
+  costs them long back-offs (``NARROW``: 88 to 90 % were seen with seeds 0 to 3, at a limit of 0.9 a second, at refusals
+  of 5 % with Retry-After, and after a limit that goes), and a bucket of one request forgets what idle slots left
+  (``BUCKET_OF_ONE``: 82 % were seen at 5 a second).
 - Where 1 % are refused anyway, it takes a thousand requests at the old limit to see that it is gone.
 - A share is judged over all seeds together, as the verdict on a single one may be wrong (``CERTAIN``).
 - A limit and a large share at once are no law: the limiter takes one for the other, and the refusals may stay.
@@ -35,13 +36,15 @@ from tests.core.simulation import CLIENT_S, AtOnce, Both, Bucket, Fixed, Model, 
 LEAST = 0.9
 MOST_REFUSED = 0.02
 NARROW_REFUSED = 0.05
-NARROW = 0.8
-NARROW_MOVED = 0.6
+NARROW = 0.87
+BUCKET_OF_ONE = 0.8
 """With one slot or two; see above."""
 TO_FIND = 60
 """Requests, beside those that are under way together, that are refused while a limit is found."""
 SEEDS = 2
 """Of the large grid."""
+REVIEWED_S = 400
+"""A wrong verdict is noticed within this time at 50 requests a second."""
 REQUESTS = 1000
 MEASURED_S = 20
 """A rate is measured over so many seconds, or so many requests."""
@@ -63,6 +66,11 @@ class Place:
     def is_narrow(self) -> bool:
         """Tell if the files in flight, twice the slots, are so few that the back-off of a refused one leaves slots idle."""
         return self.slots <= 2
+
+    @property
+    def least(self) -> float:
+        """Share of the possible goodput."""
+        return NARROW if self.is_narrow else LEAST
 
     @property
     def most_refused(self) -> float:
@@ -131,7 +139,7 @@ def share_of_all(share: float, retry_after_s: float | None) -> Law:
             model = Share(share, random.Random(seed))
             with_it += place.play(model, seconds, seed, retry_after_s=retry_after_s).accepted.total()
             possible += without(place, share, seconds, seed, retry_after_s).accepted.total()
-        yield from too_little(with_it, possible, NARROW if place.is_narrow else LEAST)
+        yield from too_little(with_it, possible, place.least)
 
     return law
 
@@ -143,9 +151,8 @@ def requests_a_second(rate: float, burst: float, unit: float = 1.0) -> Law:
         for seed in seeds:
             seconds = place.seconds(rate, 60)
             played = place.play(Bucket(rate * unit, max(1.0, burst) * unit, unit), seconds, seed)
-            yield from too_little(
-                played.accepted.total(), knowing(place, rate, seconds, seed), NARROW if place.is_narrow else LEAST
-            )
+            least = place.least if burst > 1 or not place.is_narrow else BUCKET_OF_ONE
+            yield from too_little(played.accepted.total(), knowing(place, rate, seconds, seed), least)
             yield from too_many(place, played, seconds)
 
     return law
@@ -207,10 +214,25 @@ def limit_goes(rate: float, burst: float, share: float) -> Law:
             played = place.play(model, again_s + MEASURED_S, seed)
             free = without(place, share, again_s + MEASURED_S, seed)
             measured = again_s, again_s + MEASURED_S
-            least = NARROW_MOVED if place.is_narrow and share else LEAST
-            yield from too_little(played.rate(*measured), free.rate(*measured), least)
+            yield from too_little(played.rate(*measured), free.rate(*measured), place.least if share else LEAST)
 
     return law
+
+
+def limit_after_share(place: Place, seeds: Sequence[int]) -> Iterator[str]:
+    """60 % are refused at random for ten seconds; from then on, a limit of 50 requests a second.
+
+    Its refusals are as many as the share which is ordinary by then: only a review tells that they depend on the pace.
+    """
+    rate, begins_s = 50, 10
+    from_s = begins_s + REVIEWED_S
+    for seed in seeds:
+        limit = Bucket(1e9, 20, moves=((begins_s, rate),))
+        played = place.play(Both(Share(0.6, random.Random(seed), 0, begins_s), limit), from_s + MEASURED_S, seed)
+        yield from too_little(
+            played.rate(from_s, from_s + MEASURED_S), knowing(place, rate, MEASURED_S, seed) / MEASURED_S
+        )
+        yield from too_many_since(place, played, from_s)
 
 
 def limit_moves(place: Place, seeds: Sequence[int]) -> Iterator[str]:
@@ -219,8 +241,7 @@ def limit_moves(place: Place, seeds: Sequence[int]) -> Iterator[str]:
         played = place.play(Bucket(100, 20, moves=((30, 40), (60, 200))), 60 + 10 + MEASURED_S, seed)
         for from_s, rate in ((10, 100), (40, 40), (70, 200)):
             possible = knowing(place, rate, MEASURED_S, seed) / MEASURED_S
-            least = NARROW_MOVED if place.is_narrow else LEAST
-            yield from too_little(played.rate(from_s, from_s + MEASURED_S), possible, least)
+            yield from too_little(played.rate(from_s, from_s + MEASURED_S), possible)
         accepted, refused = played.accepted.total(), played.refused.total()
         if refused > place.most_refused * accepted + 3 * (TO_FIND + place.slots):
             yield f"{refused} refused, {accepted} accepted"
@@ -236,10 +257,14 @@ def too_many(place: Place, played: Result, seconds: int) -> Iterator[str]:
     refused, accepted = played.refused.total(), played.accepted.total()
     if refused > place.most_refused * accepted + TO_FIND + place.slots:
         yield f"{refused} refused, {accepted} accepted"
-    late = played.refusals(seconds // 2)
-    accepted_late = sum(count for second, count in played.accepted.items() if second >= seconds // 2)
-    if late > place.most_refused * accepted_late + FEW:
-        yield f"in the second half {late} refused, {accepted_late} accepted"
+    yield from too_many_since(place, played, seconds // 2)
+
+
+def too_many_since(place: Place, played: Result, from_s: int) -> Iterator[str]:
+    refused = played.refusals(from_s)
+    accepted = sum(count for second, count in played.accepted.items() if second >= from_s)
+    if refused > place.most_refused * accepted + FEW:
+        yield f"after {from_s} s {refused} refused, {accepted} accepted"
 
 
 FEW = 3
@@ -272,6 +297,8 @@ def limits(place: Place, *, whole: bool) -> Iterator[tuple[str, Law]]:
                 yield f"{rate} requests a second, {burst_s} s", requests_a_second(rate, rate * burst_s)
     if place.most > 60:
         yield "400 MB a second", requests_a_second(50.0, 25.0, 8e6)
+        if not place.is_narrow:
+            yield "a share that gives way to a limit", limit_after_share
     for limit in (1, 3, 8, 64):
         if 2 * limit < place.slots and 2 * limit / place.round_trip_s < 0.8 * place.most:
             yield f"{limit} at once", at_once(limit)
@@ -292,24 +319,24 @@ def sweep(seeds: Sequence[int]) -> Iterator[str]:
         for factor in (0.5, 2.0):
             moved = 1 - (1 - value) * factor if 0.5 < value < 1 else value * factor
             with patch.object(rate_limit, name, moved):
-                words = [line for line in broken(laws, seeds) if line not in before]
+                words = [line for law, line in broken(laws, seeds).items() if law not in before]
             yield f"{name} = {moved:g}: {len(words)} of {len(laws)} broken{'; ' * bool(words)}{' | '.join(words[:2])}"
 
 
-def broken(laws: Iterable[tuple[str, Law, Place]], seeds: Sequence[int]) -> list[str]:
-    """Each law that does not hold, with the place, the seeds and the figures."""
-    return [
-        f"{name}; {place}; seeds {seeds[0]} to {seeds[-1]}: {words}"
+def broken(laws: Iterable[tuple[str, Law, Place]], seeds: Sequence[int]) -> dict[tuple[str, Place], str]:
+    """Each law that does not hold, by its name and place; with the seeds and the figures."""
+    return {
+        (name, place): f"{name}; {place}; seeds {seeds[0]} to {seeds[-1]}: {', '.join(words)}"
         for name, law, place in laws
-        for words in law(place, seeds)
-    ]
+        if (words := list(law(place, seeds)))
+    }
 
 
 def large_grid(seeds: Sequence[int]) -> tuple[int, list[str]]:
     """Play every law from 1 to 128 slots and from 1 to 200 ms; return their number, and the failures."""
     places = [Place(slots, ms / 1000) for ms in (1, 30, 200) for slots in (1, 2, 4, 16, 32, 128)]
     laws = list(grid(places, whole=True))
-    return len(laws), broken(laws, seeds)
+    return len(laws), list(broken(laws, seeds).values())
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -95,9 +95,12 @@ def test_a_remote_error_says_whose_it_is_what_happened_and_what_to_do(kind: Kind
         (Side.TARGET, Kind.FORBIDDEN, "readFiles"),
         (Side.SOURCE, Kind.BAD_ANSWER, "POLYGON_S3_ENDPOINT_URL"),
         (Side.TARGET, Kind.BAD_ANSWER, "B2_ENDPOINT_URL"),
+        (Side.TARGET, Kind.STALLED, "HTTPS_PROXY"),
+        (Side.TARGET, Kind.NO_SUCH_UPLOAD, "lifecycle rule"),
+        (Side.TARGET, Kind.NOT_FOUND, "polyb2 retry"),
     ],
 )
-def test_the_advice_names_the_settings_of_the_side_that_answered(side: Side, kind: Kind, setting: str) -> None:
+def test_the_advice_names_what_to_look_at_on_the_side_that_answered(side: Side, kind: Kind, setting: str) -> None:
     assert setting in RemoteError(side, kind, "list was answered 403").advice
 
 

@@ -17,12 +17,12 @@ import pytest
 from polyb2.config import Settings
 from polyb2.core.retry import LOOKING
 from polyb2.doctor.canary import FOLDER
-from polyb2.doctor.checks import Check, Checkup, Level
+from polyb2.doctor.checks import Checkup
 from polyb2.doctor.examine import examine
 from polyb2.flow.inspect import entitlement
 from polyb2.flow.mirror import OPAQUE
 from polyb2.ledger.open import open_ledger
-from polyb2.ledger.rows import TARGET_ETAGS
+from polyb2.ledger.rows import TARGET_ETAGS, Check, Level
 from polyb2.sandbox import Answer, Fault, GeneratedGzip, Reset, Shape
 from polyb2.sandbox.exchange import Reply
 from polyb2.sandbox.multipart import Upload
@@ -301,6 +301,7 @@ async def _kept(bench: Bench) -> str | None:
 
 async def test_part_etags_that_are_no_md5s_are_kept_in_the_ledger_and_corrected(filled: Bench) -> None:
     filled.box.target.etags = "opaque"
+    await filled.discover()
     checkup = await examined(filled)
     assert named(checkup, "target.upload_part").level is Level.WARN
     assert (checkup.failure, await _kept(filled)) == (None, OPAQUE)
@@ -398,7 +399,7 @@ async def test_one_odd_check_hides_none_that_does_not_need_it(filled: Bench, ope
     checkup = await examined(filled)
     passed = {check.name for check in checkup.checks if check.level is Level.PASS}
     assert {f"target.{name}" for name in CANARYS - hidden} <= passed
-    assert "ledger.binding" in passed
+    assert "ledger.room" in passed
 
 
 async def test_a_target_that_lists_no_versions_is_left_as_it_was(filled: Bench) -> None:
@@ -456,6 +457,15 @@ async def test_leftovers_of_a_doctor_that_was_killed_are_removed(filled: Bench) 
 
 
 # -- the ledger ---------------------------------------------------------------------------------------------------------
+
+
+async def test_no_ledger_and_no_folder_is_made_and_nothing_is_bound(filled: Bench) -> None:
+    place = filled.folder / "data" / "polyb2.db"
+    checkup = await examined(filled, database_url=url_of(place), polyb2_datasets=[DAY_AGGS])
+    assert (checkup.failure, place.parent.exists()) == (None, False)
+    assert "is not there yet, and can be made" in named(checkup, "ledger.open").found
+    assert named(checkup, "ledger.room").level is Level.PASS
+    assert (named(checkup, "ledger.binding").level, checkup.count(Level.WARN)) == (Level.SKIP, 0)
 
 
 async def test_a_ledger_of_another_pair(filled: Bench) -> None:

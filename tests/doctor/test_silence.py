@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from polyb2.doctor.checks import Level
 from polyb2.doctor.examine import examine
+from polyb2.ledger.rows import Level
 from polyb2.sandbox import Delay, Fault, Stall
 from polyb2.sandbox.faults import Action
 from tests.conftest import DAY_AGGS, Bench, key

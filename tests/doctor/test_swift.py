@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from polyb2.config import Settings
-from polyb2.doctor.checks import Level
 from polyb2.doctor.examine import examine
+from polyb2.ledger.rows import Level
 from polyb2.remote.sessions import Account, open_client
 from tests.conftest import DAY_AGGS, key
 from tests.swift import SwiftServer

@@ -83,7 +83,7 @@ async def test_a_hundred_thousand_rows_are_queued_and_claimed_in_time(tmp_path: 
         claims_s = []
         for _ in range(100):
             began_s = time.perf_counter()
-            assert await ledger.claim(worker) is not None
+            assert await ledger.claim_up_to(worker, 1)
             claims_s.append(time.perf_counter() - began_s)
         # The quickest is what it takes; the others may have waited for a processor.
         assert min(claims_s) < 0.005

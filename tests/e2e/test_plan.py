@@ -94,7 +94,7 @@ async def test_prices_are_a_setting(bench: Bench) -> None:
     [
         ((), "storage=cheap", "POLYB2_PRICES: 'storage=cheap' is not a price: write storage=6.95,"),
         (("--rate", "fast"), "", "--rate: 'fast' is not a size"),
-        (("--rate", "0"), "", "--rate: 0 bytes per second never end"),
+        (("--rate", "0"), "", "--rate: '0' is out of range: write 1 to 1000PB"),
     ],
 )
 async def test_what_does_not_parse_is_one_line_before_anything_is_listed(

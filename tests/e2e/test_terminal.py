@@ -139,7 +139,10 @@ async def test_a_log_that_cannot_be_written_stops_no_run(bench: Bench, where: st
     assert (statuses["completed"]["files"], statuses["not_entitled"]["files"]) == (1, 1)
 
 
-@pytest.mark.parametrize("words", ["run", "verify", "coverage --require complete --dates 2024-01-02", "doctor"])
+@pytest.mark.parametrize(
+    "words",
+    ["run", "verify", "coverage --require complete --dates 2024-01-02", "doctor", f"files {key('2024-01-03')} unknown"],
+)
 async def test_a_reader_that_goes_away_changes_no_exit_code(bench: Bench, words: str) -> None:
     await _one_of_two_will_fail(bench)
     await bench.box.target.store(key("2024-01-09"), b"of another")

@@ -170,7 +170,7 @@ async def test_a_worker_without_its_lease_sends_no_further_request(bench: Bench)
     bench.box.source.put(SMALL, b"small")
     await bench.discover()
 
-    def fence() -> None:
+    def fence(_worker: int) -> None:
         if bench.box.source.count("get"):
             raise LeaseLostError("gone")
 

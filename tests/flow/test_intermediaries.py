@@ -9,7 +9,7 @@ import pytest
 
 from polyb2.core.errors import AccountStoppedError, Kind, RemoteError, Side
 from polyb2.core.status import Event
-from polyb2.flow.run import breaker, diagnosis, doubts
+from polyb2.flow.run import breaker, diagnosis
 from polyb2.flow.transfer import attempt
 from polyb2.sandbox import Answer, Cut, Fault, GeneratedGzip, Shape
 from polyb2.sandbox.exchange import Reply
@@ -152,7 +152,7 @@ async def test_a_file_that_alone_meets_a_stranger_holds_up_nobody_and_is_parked_
     assert (result.outcome.completed, result.outcome.unfinished) == (5, {SMALL: Event.PARK})
     row = await bench.row(SMALL)
     assert (row["status"], row["reason"], row["retry_count"]) == ("permanent_failure", "bad_answer", 0)
-    assert row["attempt"] == doubts.INTERMEDIARY_MAX
+    assert row["attempt"] == diagnosis.INTERMEDIARY_MAX
     assert "with a web page" in row["error_message"]
 
 
@@ -263,9 +263,9 @@ async def test_a_listed_file_that_is_refused_for_a_while_is_asked_again(bench: B
 @pytest.mark.parametrize(
     ("status", "code", "young", "ends", "tries"),
     [
-        (403, "AccessDenied", False, "not_entitled", doubts.TRIES + 1),
-        (403, "AccessDenied", True, "not_entitled", doubts.TRIES_YOUNG + 1),
-        (404, "NoSuchKey", False, "permanent_failure", doubts.TRIES + 2),
+        (403, "AccessDenied", False, "not_entitled", diagnosis.TRIES + 1),
+        (403, "AccessDenied", True, "not_entitled", diagnosis.TRIES_YOUNG + 1),
+        (404, "NoSuchKey", False, "permanent_failure", diagnosis.TRIES + 2),
     ],
 )
 async def test_a_refusal_of_one_file_is_believed_after_many_tries(

@@ -47,7 +47,8 @@ async def test_a_file_that_is_cancelled_before_it_begins_gives_its_slot_back(
     def lost_at_once(self: pool.Pool, claim: Claim, slot: Slot) -> None:
         start(self, claim, slot)
         if self.outcome.claimed == 1:
-            self._lease.lose()
+            assert self._lease.worker is not None
+            self._lease.lose(self._lease.worker)
             for task in self._tasks:
                 task.cancel()
 

@@ -10,7 +10,7 @@ import pytest
 
 from polyb2.core.concurrency import FEW, LineLimit, ThreadLimit
 from polyb2.flow.mirror import DrainedError
-from polyb2.flow.run.limit import ConcurrencyLimit
+from polyb2.flow.run.slots import ConcurrencyLimit
 from polyb2.flow.transfer.body import tried
 from polyb2.remote.pump import BUFFER_BYTES
 from polyb2.remote.traffic import Traffic

@@ -29,7 +29,7 @@ class Body:
         self.seen = seen
 
 
-def test_bytes_of_a_body_that_failed_before_are_not_counted() -> None:
+async def test_bytes_of_a_body_that_failed_before_are_not_counted() -> None:
     first, again = Body(30), Body(40)
     entry = InFlight("key", "dataset", size=1000, attempt=1, settled_bytes=100)
     entry.relays |= {first, again}  # type: ignore[arg-type]

@@ -10,8 +10,8 @@ import pytest
 
 from polyb2.core.logevents import LogEvent
 from polyb2.core.status import Event
-from polyb2.flow.transfer import refusals
-from polyb2.flow.transfer.refusals import REFUSALS_MAX, UPLOADS_MAX
+from polyb2.flow.transfer import upload
+from polyb2.flow.transfer.upload import REFUSALS_MAX, UPLOADS_MAX
 from polyb2.sandbox import Answer, Call, Fault, GeneratedGzip
 from polyb2.sandbox.exchange import Exchange, Reply
 from polyb2.sandbox.faults import Action
@@ -58,13 +58,15 @@ def awaited(caplog: pytest.LogCaptureFixture, event: LogEvent) -> list[str]:
 async def test_a_refused_upload_is_aborted_and_another_one_begun(
     bench: Bench, caplog: pytest.LogCaptureFixture, operation: str, taken: int, refusals_max: int
 ) -> None:
-    bench.box.source.put(LARGE, GeneratedGzip(15 * MIB - 100_000))
+    bench.box.source.put(LARGE, GeneratedGzip(15 * MIB - 100_000), part_bytes=5 * MIB)
     refusing = OfOneUpload(RETRY, taken)
     bench.box.target.inject(Fault(operation, refusing, times=0))
     result = await bench.mirror_all()
     assert (result.outcome.completed, result.outcome.unfinished) == (1, {})
     assert 0 < refusing.refused <= refusals_max
     assert (bench.box.target.count("create"), bench.box.target.count("abort")) == (2, 1)
+    # The source's part size is asked for once, whatever number of uploads is cut by it.
+    assert bench.box.source.count("head") == 1
     row = await bench.row(LARGE)
     assert (row["attempt"], row["retry_count"]) == (1, 0)
     assert len(awaited(caplog, LogEvent.UPLOAD_REFUSED)) == 1
@@ -77,7 +79,7 @@ async def test_much_that_is_stored_is_not_sent_again_on_the_first_suspicion(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, operation: str, taken: int
 ) -> None:
     """Alone, the upload is asked again by a second attempt; if that gets nowhere either, another one is begun."""
-    monkeypatch.setattr(refusals, "RESENT_BYTES_MAX", 0)
+    monkeypatch.setattr(upload, "RESENT_BYTES_MAX", 0)
     bench.box.source.put(LARGE, GeneratedGzip(15 * MIB))
     bench.box.target.inject(Fault(operation, OfOneUpload(RETRY, taken), times=0))
     assert (await bench.mirror_all()).outcome.completed == 1
@@ -90,7 +92,7 @@ async def test_much_that_is_stored_is_not_sent_again_on_the_first_suspicion(
 async def test_where_others_get_through_the_fault_is_the_uploads_own(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refusals, "RESENT_BYTES_MAX", 0)
+    monkeypatch.setattr(upload, "RESENT_BYTES_MAX", 0)
     bench.box.source.put(LARGE, GeneratedGzip(15 * MIB))
     bench.box.source.put(SMALL, b"small")
     gate = Gate()

@@ -76,9 +76,13 @@ class Books:
     async def worker(self, worker_id: str = "worker", lease_ms: int = LEASE_MS) -> Worker:
         return await self.ledger.register(worker_id, lease_ms)
 
+    async def next_claim(self, worker: Worker) -> Claim | None:
+        """The next row for ``worker``; None where nothing can be claimed now."""
+        return next(iter(await self.ledger.claim_up_to(worker, 1)), None)
+
     async def claim(self, worker: Worker | None = None) -> Claim:
         """A claim that must be possible."""
-        claim = await self.ledger.claim(worker or await self.worker())
+        claim = await self.next_claim(worker or await self.worker())
         assert claim is not None, "nothing could be claimed"
         return claim
 

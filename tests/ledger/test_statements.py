@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from inspect import getmembers, isfunction, signature
+from types import ModuleType
 
 import pytest
 
 from polyb2.ledger.sql.loader import StatementsError, combine, load_statements
+from polyb2.ledger.verbs import claims, days, facts, leases, listings, selection, settlements, status, uploads
 
 COMMON = """
 -- define: waiting
@@ -28,6 +31,16 @@ INDEXED BY {index}
 -- Differs: json_each.
 SELECT :now_ms AS now_ms FROM json_each(:keys);
 """
+
+
+VERBS = [claims, days, facts, leases, listings, selection, settlements, status, uploads]
+
+
+@pytest.mark.parametrize("module", VERBS, ids=lambda module: str(module.__name__).rpartition(".")[2])
+def test_no_verb_uses_its_parameters_up_as_a_transaction_may_run_again(module: ModuleType) -> None:
+    verbs = [verb for _, verb in getmembers(module, isfunction) if "tx" in signature(verb).parameters]
+    takes = [(verb.__name__, str(one)) for verb in verbs for one in signature(verb).parameters.values()]
+    assert [one for one in takes if re.search(r"\b(Iterable|Iterator)\b", one[1])] == []
 
 
 def test_common_and_dialect_make_one_set_with_everything_put_in() -> None:

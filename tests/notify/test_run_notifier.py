@@ -82,6 +82,16 @@ async def test_a_file_that_was_replaced_is_told(bench: Bench, mailbox: Mailbox) 
     assert f"revised at the source: {TUESDAY}" in message["message"].splitlines()
 
 
+async def test_a_file_that_a_worker_found_replaced_is_told(bench: Bench, mailbox: Mailbox) -> None:
+    bench.box.source.put(TUESDAY, b"x")
+    await bench.discover(CHOSEN)
+    bench.box.source.put(TUESDAY, b"xx")
+    await bench.run(None, polyb2_datasets=[DAY_AGGS], **mailbox.settings)
+    assert bench.stored(TUESDAY) == b"xx"
+    (message,) = mailbox.messages
+    assert message["message"].splitlines().count(f"revised at the source: {TUESDAY}") == 1
+
+
 async def test_files_that_failed_are_told_and_the_monitor_hears_of_them(bench: Bench, mailbox: Mailbox) -> None:
     bench.box.source.put(TUESDAY, b"x")
     bench.box.source.put(WEDNESDAY, b"y")

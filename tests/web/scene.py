@@ -73,29 +73,28 @@ async def mirror_at_work(folder: Path) -> AsyncIterator[tuple[str, Mirror, Sandb
     """The page's address, the mirror and its sandbox, after some history and while large files are on their way."""
     async with Sandbox(hashes_only=True) as box:
         fill(box)
-        given: dict[str, Any] = {name.lower(): value for name, value in box.environment().items()}
-        settings = Settings(
-            **given,
-            database_url=f"sqlite:///{folder / 'ledger.db'}",
-            worker_id="mirror-1",
-            polyb2_datasets=[STOCKS, OPTIONS, MINUTES, TRADES, INDICES],
-            polyb2_concurrency=12,
-            polyb2_part_size=8 * MIB,
-            polyb2_retry_base=1.0,
-            polyb2_http_addr="",
-        )
+        given: dict[str, Any] = {name.lower(): value for name, value in box.environment().items()} | {
+            "database_url": f"sqlite:///{folder / 'ledger.db'}",
+            "worker_id": "mirror-1",
+            "polyb2_datasets": [STOCKS, OPTIONS, MINUTES, TRADES, INDICES],
+            "polyb2_concurrency": 12,
+            "polyb2_part_size": 8 * MIB,
+            "polyb2_retry_base": 1.0,
+            "polyb2_http_addr": "",
+        }
+        settings = Settings(**given)
         everything = Selection(Mode.HISTORICAL, (STOCKS, OPTIONS, MINUTES, INDICES), (DateRange(FIRST, TODAY),))
         box.source.inject(
             Fault("get", Answer(500, "InternalError"), key=key(BROKEN[1].isoformat(), BROKEN[0]), times=0)
         )
-        await run(settings.changed(polyb2_part_tries=2), _options(everything))
+        await run(Settings(**given, polyb2_part_tries=2), _options(everything))
         box.source.put(key(REPLACED[1].isoformat(), REPLACED[0]), b"corrected figures")
         add_large_files(box)
         async with open_mirror(settings) as mirror:
             since = Selection(Mode.HISTORICAL, (STOCKS, TRADES), (DateRange(date(2026, 10, 1), TODAY),))
             await discover(Discovery(mirror, since), Consent(10**15, given=True))
         address = f"127.0.0.1:{free_port()}"
-        working = settings.changed(polyb2_http_addr=address, polyb2_max_bandwidth=Schedule(9_000_000))
+        working = Settings(**given | {"polyb2_http_addr": address, "polyb2_max_bandwidth": Schedule(9_000_000)})
         async with running(lambda start: run(working, _options(None, watch=True, on_start=start))) as mirror:
             yield f"http://{address}", mirror, box
 

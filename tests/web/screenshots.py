@@ -24,8 +24,8 @@ SHOTS = (
     ("page-dark", WIDE, True, "/"),
     ("page-phone", PHONE, False, "/"),
     ("page-phone-dark", PHONE, True, "/"),
-    ("story-light", WIDE, False, f"/file?key={key(REPLACED[1].isoformat(), REPLACED[0])}"),
-    ("story-phone-dark", PHONE, True, f"/file?key={key(BROKEN[1].isoformat(), BROKEN[0])}"),
+    ("history-light", WIDE, False, f"/file?key={key(REPLACED[1].isoformat(), REPLACED[0])}"),
+    ("history-phone-dark", PHONE, True, f"/file?key={key(BROKEN[1].isoformat(), BROKEN[0])}"),
 )
 
 

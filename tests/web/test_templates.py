@@ -20,7 +20,8 @@ from jinja2 import UndefinedError
 from polyb2.core.coverage import Day, DayState, FileOfDay, YearCalendar
 from polyb2.core.scrub import escape
 from polyb2.core.status import Status
-from polyb2.ledger.status_report import StatusReport, Tally
+from polyb2.ledger.rows import AttemptRow, FileRow, History, RevisionRow
+from polyb2.ledger.status_report import Failure, StatusReport, Tally
 from polyb2.web import render as rendering
 from polyb2.web.days import coverage_of
 from polyb2.web.history import history_of
@@ -34,10 +35,15 @@ FOLDER = Path(rendering.__file__).parent / "templates"
 SOURCES = {path.name: path.read_text(encoding="utf-8") for path in sorted(FOLDER.iterdir())}
 HOSTILE = "<b onclick=x>\"'&amp;\x1b[31m\u202e\u2066"
 NOW = datetime(2024, 1, 5, tzinfo=UTC)
-REVISION = {"revision": 1, "size": 5, "source_etag": HOSTILE, "first_seen_at": HOSTILE, "mirrored_at": None,
-            "dest_version_id": HOSTILE}  # fmt: skip
-ATTEMPT = {"attempt": 1, "revision": 1, "started_at": HOSTILE, "seconds": None, "outcome": HOSTILE, "reason": HOSTILE,
-           "error_message": None}  # fmt: skip
+REVISION = RevisionRow(1, HOSTILE, 5, 0, 0, None, HOSTILE, HOSTILE, HOSTILE)
+ATTEMPT = AttemptRow(1, 1, HOSTILE, 0, None, HOSTILE, HOSTILE, None)
+FILE = FileRow(
+    file_id=1, key=HOSTILE, dataset=HOSTILE, date=HOSTILE, status=Status.FAILED_UPLOAD, reason=HOSTILE, size=10,
+    source_etag=HOSTILE, source_last_modified_ms=0, dest_key=HOSTILE, dest_etag=HOSTILE, dest_version_id=HOSTILE,
+    revision=2, mirrored_revision=1, mirrored_source_etag=HOSTILE, attempt=1, retry_count=0, worker_id=HOSTILE,
+    bytes_done=5, parts_total=2, parts_done=1, verification="etag", error_message=HOSTILE, discovered_at_ms=0,
+    started_at_ms=0, completed_at_ms=0, next_attempt_ms=1,
+)  # fmt: skip
 
 
 def process(**changes: Any) -> ProcessState:
@@ -49,18 +55,9 @@ def process(**changes: Any) -> ProcessState:
 def snapshot(**changes: Any) -> Snapshot:
     tally = Tally(files=2, bytes=10, bytes_done=5, bytes_left=5)
     tally.by_status[Status.PERMANENT_FAILURE] = {"files": 1, "bytes": 5}
-    failure = dict.fromkeys(("key", "reason", "error_message", "failed_at", "next_attempt_at"), HOSTILE)
     report = StatusReport(tally, {HOSTILE: tally, "a/b": tally}, rate_bytes_per_s=1.0)
-    failures = [{**failure, "key": f"{HOSTILE}{number}", "status": Status.FAILED_UPLOAD} for number in (1, 1, 2)]
+    failures = [Failure(f"{HOSTILE}{number}", Status.FAILED_UPLOAD, HOSTILE, HOSTILE, 0, 1) for number in (1, 1, 2)]
     return replace(Snapshot(1000, report, {HOSTILE: 1}, 0, failures), **changes)
-
-
-def file_json(**changes: Any) -> dict[str, Any]:
-    names = ("key", "dataset", "date", "reason", "error_message", "next_attempt_at", "dest_key", "dest_version_id",
-             "discovered_at", "completed_at", "source_last_modified")  # fmt: skip
-    numbers = {"size": 10, "bytes_done": 5, "parts_done": 1, "parts_total": 2, "revision": 2, "mirrored_revision": 1}
-    file = dict.fromkeys(names, HOSTILE) | numbers | {"status": Status.FAILED_UPLOAD, "verification": "etag"}
-    return file | {"revisions": [REVISION], "attempts": [ATTEMPT]} | changes
 
 
 def calendar() -> YearCalendar:
@@ -76,7 +73,7 @@ def shown() -> dict[str, str]:
     now, nothing = overview_of(snapshot(), process()), overview_of(calm, process(problems=[], in_flight=[], points=[]))
     state, live = render("state.html", now=now), render("live.html", now=now)
     coverage = render("coverage.html", coverage=coverage_of(recent, {HOSTILE: range(2023, 2025)}, calendar()))
-    untroubled = file_json(status=Status.COMPLETED, error_message=None, attempts=[], reason=None)
+    untroubled = History(replace(FILE, status=Status.COMPLETED, error_message=None, reason=None), [REVISION], [])
     return {
         "the overview": render("overview.html", state=state, live=live, coverage=coverage),
         "the overview of nothing": render(
@@ -85,7 +82,7 @@ def shown() -> dict[str, str]:
             live=render("live.html", now=nothing),
             coverage=render("coverage.html", coverage=None),
         ),
-        "a history": render("history.html", history=history_of(file_json())),
+        "a history": render("history.html", history=history_of(History(FILE, [REVISION], [ATTEMPT]))),
         "a history without trouble": render("history.html", history=history_of(untroubled)),
         "an unknown key": render("unknown.html", key=HOSTILE, discover=HOSTILE),
         "no key": render("unknown.html", key="", discover=None),
@@ -153,9 +150,17 @@ def test_no_template_gets_round_the_escaping(name: str) -> None:
 
 
 def test_every_template_is_tried_here() -> None:
-    used = {match for source in SOURCES.values() for match in re.findall(r'(?:include|import|extends) "(\S+)"', source)}
-    rendered = set(re.findall(r'render\(\s*"(\S+)"', Path(__file__).read_text(encoding="utf-8")))
-    assert used | rendered == {*SOURCES}
+    """A part is tried with the page that takes it in."""
+    code = "".join(path.read_text(encoding="utf-8") for path in FOLDER.parent.glob("*.py"))
+    parts = {
+        match for source in SOURCES.values() for match in re.findall(r'(?:include|import|extends) "(\S+)"', source)
+    }
+    rendered, tried = (
+        set(re.findall(r'(?:render|page)\(\s*"(\S+\.html)"', text))
+        for text in (code, Path(__file__).read_text(encoding="utf-8"))
+    )
+    assert rendered | parts == {*SOURCES}, "one that nothing shows is left over"
+    assert rendered == tried
 
 
 def test_the_wheel_shows_pages(tmp_path: Path) -> None:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polyb2.clock import loop_s
 from polyb2.core.compare import SOURCE_GONE
 from polyb2.core.status import Status
-from polyb2.flow.mirror import InFlight
+from polyb2.flow.mirror import DRAINING, InFlight
 from polyb2.ledger.status_report import FileAtWork, StatusReport, Tally
 from polyb2.web.failures import remedy_of
-from polyb2.web.overview import DRAINING, IN_FLIGHT_SHOWN, overview_of
+from polyb2.web.overview import IN_FLIGHT_SHOWN, overview_of
 from polyb2.web.rate import SAMPLE_S, Rates, chart_of
-from polyb2.web.single_flight import SingleFlight
-from polyb2.web.snapshot import FileInFlight, ProcessState, Snapshot
+from polyb2.web.snapshot import FileInFlight, ProcessState, SingleFlight, Snapshot
 from tests.conftest import key
 from tests.web.leaping import Leaping
 
@@ -99,11 +98,11 @@ def test_fewer_than_two_samples_make_no_chart(points: list[tuple[float, float]])
     assert chart_of(points) is None
 
 
-def test_the_time_left_is_by_what_this_attempt_sent() -> None:
+async def test_the_time_left_is_by_what_this_attempt_sent() -> None:
     """An earlier attempt's bytes came at no rate of this one."""
     entry = InFlight("key", "dataset", size=100, attempt=2, kept_bytes=40, settled_bytes=40)
     assert entry.left_s is None
-    entry.settled_bytes, entry.began_s = 60, time.monotonic() - 10
+    entry.settled_bytes, entry.began_s = 60, loop_s() - 10
     assert entry.left_s == pytest.approx(20, rel=0.1)
 
 

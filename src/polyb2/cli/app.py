@@ -6,11 +6,16 @@ Imports nothing heavy, so that ``--help`` and the completion of a shell answer a
 from __future__ import annotations
 
 import inspect
+import json
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from copy import copy
+from dataclasses import is_dataclass
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -18,15 +23,17 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from polyb2 import __version__
-from polyb2.cli.logs import FORMATS, OUTPUT, print_stop, print_warning, set_up_logging
+from polyb2.cli.logs import OUTPUT, print_stop, print_warning, set_up_logging
 from polyb2.core.errors import UsageError
 from polyb2.core.exit_codes import ExitCode
-from polyb2.signals import STOPPING, Stopped, answering
+from polyb2.core.logevents import FORMATS
+from polyb2.signals import Stopped
 
 if TYPE_CHECKING:
     from polyb2.config import Settings
     from polyb2.ledger.ledger import Ledger
 
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 _ORDER = (
     *("discover", "run", "sync", "plan", "status", "files", "retry", "unqueue", "verify", "coverage", "datasets"),
@@ -36,31 +43,44 @@ _RUNNERS = frozenset({"run", "sync"})
 _OUTPUT = frozenset({"quiet", "debug", "log_format"})
 
 
+@contextmanager
+def _parsing(ctx: Any, args: list[str]) -> Iterator[None]:  # noqa: ANN401 - the library's
+    """Take the options of output even off a command line that is wrong, wherever they stand: they say how to report that."""
+    words = list(args)
+    try:
+        yield
+    except TyperException:
+        ctx.resilient_parsing = ctx.ignore_unknown_options = True
+        parser = ctx.command.make_parser(ctx)
+        # The parser ends at the first wrong word: it gets each with the one behind it, which may be its value.
+        for number in range(len(words)):
+            given, _, _ = parser.parse_args(words[number : number + 2])
+            OUTPUT.set(**{name: given[name] for name in _OUTPUT & given.keys()})
+        raise
+
+
 class _Parsed:
-    """Takes the options of output even off a command line that is wrong, as they say how to report that."""
+    """What commands and their group have in common."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - the library's
-        words = list(args)
-        try:
+        with _parsing(ctx, args):
             return super().parse_args(ctx, args)  # type: ignore[misc, no-any-return]
-        except TyperException:
-            ctx.resilient_parsing = ctx.ignore_unknown_options = True
-            given, _, _ = ctx.command.make_parser(ctx).parse_args(words)
-            OUTPUT.set(**{name: given[name] for name in _OUTPUT & given.keys()})
-            raise
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - the library's
+        ctx.obj.end()  # no command follows that would have an answer to a signal
+        super().format_help(ctx, formatter)  # type: ignore[misc]
 
 
 class _Command(_Parsed, TyperCommand):
-    """A command; a signal ends it."""
+    """A command; a signal ends it, and what is open is closed. A run drains, see the engine."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the library's
         """Run the command. The library would make its own exit code of an interrupt."""
         try:
-            with answering(_terminate, *STOPPING):
-                for number in ctx.obj or ():
-                    _terminate(number)
-                return super().invoke(ctx)
+            ctx.obj.end()
+            return super().invoke(ctx)
         except (Stopped, KeyboardInterrupt) as stop:
+            give_up_stdout()
             number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
             if ctx.info_name not in _RUNNERS:
                 return ExitCode.of_signal(number)
@@ -68,9 +88,10 @@ class _Command(_Parsed, TyperCommand):
             return ExitCode.DONE if ctx.params["watch"] else ExitCode.of_signal(number)
 
 
-def _terminate(number: int) -> None:
-    """End a command by SIGTERM or SIGHUP: what is open is closed, and the code shows it. A run drains, see the engine."""
-    raise Stopped(number)
+def give_up_stdout() -> None:
+    """Send what is still buffered nowhere, instead of failing or waiting again at the end of the process."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 class _Commands(_Parsed, TyperGroup):
@@ -83,6 +104,15 @@ class _Commands(_Parsed, TyperGroup):
             shared.expose_value = False
             for item in self.commands.values():
                 item.params.append(shared)
+        for item in self.commands.values():
+            for argument in item.params:
+                if argument.param_type_name == "argument":
+                    # The library would put its type, in Python's words, behind its name.
+                    argument.display_type_rich = lambda ctx: None  # type: ignore[attr-defined]  # noqa: ARG005
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - the library's
+        with _parsing(ctx, args):
+            return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: Any, formatter: Any) -> None:  # noqa: ANN401 - the library's
         """List the commands, with all of their first sentence: the library cuts it to one line."""
@@ -103,55 +133,51 @@ app = typer.Typer(
 )
 
 
-def _version(value: bool) -> None:
+def _version(ctx: typer.Context, value: bool) -> None:
     if value:
+        ctx.obj.end()
         typer.echo(f"polyb2 {__version__}")
         raise typer.Exit
 
 
-def _quiet(value: bool) -> None:
-    OUTPUT.set(quiet=value)
+def _output(param: typer.CallbackParam, value: Any) -> None:  # noqa: ANN401 - of an option
+    OUTPUT.set(**{str(param.name): value})
 
 
-def _log_format(value: str | None) -> None:
-    OUTPUT.set(log_format=value)
-
-
-def _debug(value: bool) -> None:
-    OUTPUT.set(debug=value)
-
-
-@app.callback()
+@app.callback(invoke_without_command=True)
 def options(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     quiet: Annotated[
         bool,
         typer.Option(
-            "--quiet", "-q", callback=_quiet, is_eager=True,
+            "--quiet", "-q", callback=_output, is_eager=True,
             help="Nothing but errors, and what was asked for (status, --json ...).",
         ),
     ] = False,
     log_format: Annotated[
         str | None,
         typer.Option(
-            "--log-format", metavar="text|json", callback=_log_format, is_eager=True,
+            "--log-format", metavar="|".join(FORMATS), callback=_output, is_eager=True,
             help="Log lines for people, or an object a line for programs.", autocompletion=lambda: list(FORMATS),
         ),
     ] = None,
     debug: Annotated[
         bool,
-        typer.Option("--debug", callback=_debug, is_eager=True, help="Show a traceback when something fails."),
+        typer.Option("--debug", callback=_output, is_eager=True, help="Show a traceback when something fails."),
     ] = False,
 ) -> None:  # fmt: skip
-    """Options of every command, before or after it."""
+    """Options of every command, before or after it; without one, the help."""
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 
 def command(example: str) -> Callable[[F], F]:
     """Declare a command: its name, options and help are the function's, and ``example`` stands below them.
 
-    A parameter ``choice``, whose type is a bundle of options (``cli/options.py``), stands for those options.
+    A parameter whose type is a bundle of options, a dataclass of ``cli/options.py``, stands for those options.
     """
 
     def declare(function: F) -> F:
@@ -162,20 +188,24 @@ def command(example: str) -> Callable[[F], F]:
 
 
 def _unbundled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with the options of its bundle as parameters of its own, from which the library makes options."""
+    """The function with the options of its bundles as parameters of its own, from which the library makes options."""
     signature = inspect.signature(function, eval_str=True)
-    bundle = signature.parameters.get("choice")
-    if bundle is None:
-        return function
-    bundled = inspect.signature(bundle.annotation, eval_str=True).parameters
+    parameters = signature.parameters
+    bundles: dict[str, Any] = {
+        name: item.annotation for name, item in parameters.items() if is_dataclass(item.annotation)
+    }
+    bundled = {name: inspect.signature(bundle, eval_str=True).parameters for name, bundle in bundles.items()}
 
     @wraps(function)
     def unbundled(**given: Any) -> Any:  # noqa: ANN401 - of any command
-        choice = bundle.annotation(**{name: given.pop(name) for name in bundled})
-        return function(choice=choice, **given)
+        made = {
+            name: bundle(**{option: given.pop(option) for option in bundled[name]}) for name, bundle in bundles.items()
+        }
+        return function(**made, **given)
 
-    others = [parameter for name, parameter in signature.parameters.items() if name != "choice"]
-    unbundled.__signature__ = signature.replace(parameters=[*bundled.values(), *others])  # type: ignore[attr-defined]
+    others = [item for name, item in parameters.items() if name not in bundles]
+    options = [option for found in bundled.values() for option in found.values()]
+    unbundled.__signature__ = signature.replace(parameters=[*options, *others])  # type: ignore[attr-defined]
     return unbundled
 
 
@@ -216,6 +246,10 @@ async def opened_ledger(settings: Settings, *, read_only: bool = True) -> AsyncI
         await ledger.close()
 
 
+def write_json(result: dict[str, Any]) -> None:
+    typer.echo(json.dumps(result, indent=2))
+
+
 @contextmanager
 def ending_with(code: ExitCode) -> Iterator[None]:
     """Print the outcome within the block; the command then ends with ``code``.
@@ -234,3 +268,13 @@ def ending_with(code: ExitCode) -> Iterator[None]:
             raise
     if code:
         raise typer.Exit(code)
+
+
+def outliving_reader(show: Callable[[T], object]) -> Callable[[T], None]:
+    """Print, or not where the reader went away: the rest is found out, mended or aborted all the same."""
+
+    def show_or_not(found: T) -> None:
+        with suppress(BrokenPipeError):
+            show(found)
+
+    return show_or_not

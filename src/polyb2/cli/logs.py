@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from polyb2.core.errors import UsageError
-from polyb2.core.logevents import EVENT, FIELDS, LogEvent, log_fields
+from polyb2.core.logevents import EVENT, FIELDS, FORMATS, LogEvent, log_fields
 from polyb2.core.scrub import scrub, shown
 from polyb2.core.units import iso_utc
 from polyb2.variables import tidy
@@ -28,7 +28,6 @@ from polyb2.variables import tidy
 if TYPE_CHECKING:
     from rich.console import Console
 
-FORMATS = ("text", "json")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _CLOCK = "%H:%M:%SZ"
 _FOR_PROGRAMS = {LogEvent.FILE_COMPLETED}

@@ -68,9 +68,10 @@ def _uvloop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _terminable(work: Coroutine[Any, Any, T], terminated: list[int]) -> T:
-    """Let SIGTERM and SIGHUP cancel the work, as ``asyncio.Runner`` does for SIGINT.
+    """Let SIGTERM and SIGHUP cancel the work, as ``asyncio.Runner`` does for SIGINT; a second one ends it where it stands.
 
-    Raised out of whatever the loop is about to do, an exit can take with it the very wake-up that closing waits for.
+    Raised out of whatever the loop is about to do, an exit can take with it the very wake-up that closing waits for. Output
+    whose reader takes nothing, however, holds up the loop itself, and only a raise ends the wait for that.
     """
     import asyncio
 
@@ -78,6 +79,8 @@ async def _terminable(work: Coroutine[Any, Any, T], terminated: list[int]) -> T:
     task = loop.create_task(work)
 
     def cancel(number: int) -> None:
+        if terminated:
+            raise Stopped(number)
         terminated.append(number)
         task.cancel()
         loop.call_soon_threadsafe(lambda: None)

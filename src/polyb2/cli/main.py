@@ -3,50 +3,51 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import traceback
-from pathlib import Path
 from typing import Any
 
 from typer.exceptions import Abort, TyperException
 
 from polyb2 import descriptors
-from polyb2.cli.app import app
+from polyb2.cli.app import app, give_up_stdout
 from polyb2.cli.commands import checking, demo, looking, mirroring, queueing
 from polyb2.cli.logs import OUTPUT, print_failure, say
 from polyb2.core.errors import Polyb2Error
 from polyb2.core.exit_codes import ExitCode
 from polyb2.core.scrub import scrub
-from polyb2.signals import STOPPING, answering
+from polyb2.signals import STOPPING, Deferred, Stopped, answering
 
 __all__ = ["app", "checking", "demo", "looking", "main", "mirroring", "queueing"]
 _UNEXPECTED_MAX = 300
 
 
-def main(arguments: list[str] | None = None, stops: list[int] | None = None) -> None:
+def main(arguments: list[str] | None = None, stops: Deferred | None = None) -> None:
     """Run the command line and exit with its code.
 
     Args:
         arguments: the command line; None takes the process's own.
-        stops: signals that asked to stop while the program was loaded; those that come before the command are added.
+        stops: requests to stop that came while the program was loaded; those that come before the command are added.
     """
     words = sys.argv[1:] if arguments is None else arguments
-    stops = [] if stops is None else stops
+    stops = stops or Deferred()
     OUTPUT.reset()
-    with answering(stops.append, *STOPPING):
-        code = _flushed(_run(words, stops))
+    with answering(stops, *STOPPING):
+        code = _flushed(_run(words, stops), stops)
     sys.exit(code)
 
 
-def _run(words: list[str], stops: list[int]) -> int:
+def _run(words: list[str], stops: Deferred) -> int:
     try:
-        code: Any = app(words or ["--help"], prog_name="polyb2", standalone_mode=False, obj=stops)
+        code: Any = app(words, prog_name="polyb2", standalone_mode=False, obj=stops)
     except (Polyb2Error, TyperException) as error:
         _show(error)
         return _print_error(error)
     except (KeyboardInterrupt, Abort):
         return ExitCode.INTERRUPTED
+    except Stopped as stop:
+        give_up_stdout()
+        return ExitCode.of_signal(stop.number)
     except SystemExit as end:
         # The library's answer to a broken pipe; the reader, such as head, has what it wanted.
         code = ExitCode.DONE if isinstance(end.__context__, BrokenPipeError) else end.code
@@ -78,7 +79,7 @@ def _unexpected(error: Exception) -> str:
     """Words for an error that no part of the program expected."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         # Only the output is written outside the ledger.
-        _give_up_stdout()
+        give_up_stdout()
         return _unwritten(error)
     if isinstance(error, MemoryError):
         return "this process may have no more memory; raise its limit (ulimit -v, or the container's)"
@@ -92,20 +93,21 @@ def _unwritten(error: OSError) -> str:
     return f"the output could not be written: {error.strerror}; make room, and run it again"
 
 
-def _flushed(code: int) -> int:
-    """The exit code, once the output is out: a reader that went away is no error, a full disk is one."""
+def _flushed(code: int, stops: Deferred) -> int:
+    """The exit code, once the output is out: a reader that went away is no error, a full disk is one.
+
+    A reader may take nothing for as long as it likes: a signal ends the wait for it.
+    """
     try:
+        stops.end()
         sys.stdout.flush()
-    except BrokenPipeError:
-        _give_up_stdout()
-    except OSError as error:
-        _give_up_stdout()
-        code = code or ExitCode.UNEXPECTED
-        print_failure(_unwritten(error), code)
+    except (OSError, KeyboardInterrupt, Stopped) as end:
+        give_up_stdout()
+        if isinstance(end, Stopped):
+            code = ExitCode.of_signal(end.number)
+        elif isinstance(end, KeyboardInterrupt):
+            code = ExitCode.INTERRUPTED
+        elif not isinstance(end, BrokenPipeError):
+            code = code or ExitCode.UNEXPECTED
+            print_failure(_unwritten(end), code)
     return code
-
-
-def _give_up_stdout() -> None:
-    """Send what is still buffered nowhere, instead of failing again at the interpreter's end."""
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from polyb2.clock import Clock
 from polyb2.core.errors import UsageError
 from polyb2.core.selection import (
     EVERYTHING,
+    LOOKBACK_DAYS,
     Mode,
     Selection,
     daily,
@@ -21,92 +22,84 @@ from polyb2.core.selection import (
     split_datasets,
 )
 from polyb2.core.status import Status
+from polyb2.core.units import OneOf, Within, parse_whole
 
-LOOKBACK_DAYS = 7
-_SHOWN_MAX = 100
-_DIGITS_MAX = 10
-
-
-def _number(option: str, least: int) -> Callable[[str], int]:
-    """Reads a whole number; the library would refuse a wrong one in words that are not for users."""
-
-    def read(text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and len(text) < _DIGITS_MAX and int(text) >= least):
-            raise UsageError(f"{option}: {text[:_SHOWN_MAX]!r} is not allowed: write a whole number, {least} or more")
-        return int(text)
-
-    return read
+_MOST = 10**9
 
 
-def _require(text: str) -> str:
-    if text != "complete":
-        raise UsageError(f"--require: {text[:_SHOWN_MAX]!r} is not known: write complete")
-    return text
+def read(option: str, parse: Callable[[str], object]) -> Callable[[str], Any]:
+    """Parse the value of an option; the library would refuse a wrong one in words that are not for users."""
+
+    def parsed(text: str) -> object:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise UsageError(f"{option}: {error}") from None
+
+    return parsed
 
 
-Dates = Annotated[
-    list[str] | None,
-    typer.Option("--dates", help="Dates in the files' names: 2024-01-02, comma-separated, 2024-01-02..2024-01-31."),
-]
-Historical = Annotated[bool, typer.Option("--historical", help="All dates, or those from --start-date to --end-date.")]
-Daily = Annotated[bool, typer.Option("--daily", help="The last days, by US Eastern time (the default).")]
-DailyOfRows = Annotated[
-    bool, typer.Option("--daily", help="The last days, by US Eastern time. Without any of these: all dates.")
-]
-StartDate = Annotated[str | None, typer.Option("--start-date", "--start_date", help="First date of --historical.")]
-EndDate = Annotated[str | None, typer.Option("--end-date", "--end_date", help="Last date of --historical, included.")]
-Lookback = Annotated[
-    int | None,
-    typer.Option(
-        "--lookback-days",
-        parser=_number("--lookback-days", 0),
-        metavar="N",
-        help=f"Days that --daily looks back ({LOOKBACK_DAYS}).",
-    ),
-]
+def _whole(option: str, least: int) -> Callable[[str], int]:
+    return read(option, Within(least, _MOST, parse_whole, name="a whole number"))
+
+
 Datasets = Annotated[
     list[str] | None,
-    typer.Option("--dataset", help="us_stocks_sip/day_aggs_v1, comma-separated, or a glob like 'us_stocks_sip/*'."),
+    typer.Option(
+        "--dataset",
+        metavar="DATASETS",
+        help="us_stocks_sip/day_aggs_v1, comma-separated, or a glob like 'us_stocks_sip/*'.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Queue even more than POLYB2_MAX_PLAN_BYTES.")]
-Statuses = Annotated[list[str] | None, typer.Option("--status", help="Only rows with this status; repeatable.")]
-Keys = Annotated[list[str] | None, typer.Argument(help="Keys of files; none means all that the options choose.")]
-Concurrency = Annotated[
-    str | None, typer.Option("--concurrency", metavar="N", help="Streams of this process, 1 to 1024 (32).")
-]
-MaxBandwidth = Annotated[
-    str | None,
-    typer.Option("--max-bandwidth", help="Bytes per second of all streams: 50M, 08:00-18:00=50M,*=0; 0 is no limit."),
-]
-Limit = Annotated[
-    int | None,
-    typer.Option("--limit", parser=_number("--limit", 1), metavar="N", help="Claim that many files, then end."),
-]
 Require = Annotated[
     str | None,
     typer.Option(
         "--require",
-        parser=_require,
+        parser=read("--require", OneOf(("complete",))),
         metavar="complete",
         autocompletion=lambda: ["complete"],
         help="Exit 3 unless the mirror has these dates of all chosen datasets.",
     ),
 ]
-Watch = Annotated[bool, typer.Option("--watch", help="Stay up: discover on a schedule, never exit by itself.")]
+
+
+# Tables: a line for the kind and one for the meaning.
+# fmt: off
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The options of a command that carries files."""
+
+    concurrency: Annotated[str | None, typer.Option("--concurrency", metavar="N",
+        help="Streams of this process, 1 to 1024 (32).")] = None
+    max_bandwidth: Annotated[str | None, typer.Option("--max-bandwidth", metavar="RATE",
+        help="Bytes per second of all streams: 50M, 08:00-18:00=50M,*=0; 0 is no limit.")] = None
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", parser=_whole("--limit", 1),
+        help="Claim that many files, then end.")] = None
+    watch: Annotated[bool, typer.Option("--watch",
+        help="Stay up: discover on a schedule, never exit by itself.")] = False
+    yes: Yes = False
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The options by which a command that lists chooses files."""
 
-    dates: Dates = None
-    historical: Historical = False
-    daily: Daily = False
-    start_date: StartDate = None
-    end_date: EndDate = None
-    lookback_days: Lookback = None
+    dates: Annotated[list[str] | None, typer.Option("--dates", metavar="DATES",
+        help="Dates in the files' names: 2024-01-02, comma-separated, 2024-01-02..2024-01-31.")] = None
+    historical: Annotated[bool, typer.Option("--historical",
+        help="All dates, or those from --start-date to --end-date.")] = False
+    daily: Annotated[bool, typer.Option("--daily",
+        help="The last days, by US Eastern time (the default).")] = False
+    start_date: Annotated[str | None, typer.Option("--start-date", "--start_date", metavar="DATE",
+        help="First date of --historical.")] = None
+    end_date: Annotated[str | None, typer.Option("--end-date", "--end_date", metavar="DATE",
+        help="Last date of --historical, included.")] = None
+    lookback_days: Annotated[int | None, typer.Option("--lookback-days", metavar="N",
+        parser=_whole("--lookback-days", 0), help=f"Days that --daily looks back ({LOOKBACK_DAYS}).")] = None
     dataset: Datasets = None
+    # fmt: on
 
     def selection(self, defaults: tuple[str, ...] | None = None) -> Selection:
         """The selection that the options name.
@@ -122,8 +115,8 @@ class Choice:
         if self.dates:
             return named_dates(self.dates, patterns)
         if self.historical:
-            first = parse_date(self.start_date, "--start-date") if self.start_date else None
-            last = parse_date(self.end_date, "--end-date") if self.end_date else None
+            named = ((self.start_date, "--start-date"), (self.end_date, "--end-date"))
+            first, last = (None if text is None else parse_date(text, option) for text, option in named)
             return historical(first, last, patterns)
         if defaults is None and not self.daily and self.lookback_days is None:
             return Selection(Mode.EVERYTHING, patterns) if patterns else EVERYTHING
@@ -134,7 +127,7 @@ class Choice:
         chosen = [name for name, on in modes.items() if on]
         if len(chosen) > 1:
             raise UsageError(f"{' and '.join(chosen)} exclude each other: choose one")
-        if (self.start_date or self.end_date) and not self.historical:
+        if (self.start_date, self.end_date) != (None, None) and not self.historical:
             raise UsageError("--start-date and --end-date go with --historical: add it, or write --dates FIRST..LAST")
         if self.lookback_days is not None and (self.dates or self.historical):
             raise UsageError("--lookback-days goes with --daily: leave --dates and --historical out")
@@ -144,15 +137,21 @@ class Choice:
 class Filter(Choice):
     """The same as a filter of what is known: no option means everything."""
 
-    daily: DailyOfRows = False
+    daily: Annotated[
+        bool, typer.Option("--daily", help="The last days, by US Eastern time. Without any of these: all dates.")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True)
 class RowFilter(Filter):
     """A filter of the ledger's rows, with their statuses and keys."""
 
-    keys: Keys = None
-    status: Statuses = None
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY", help="Keys of files; none means all that the options choose.")
+    ] = None
+    status: Annotated[
+        list[str] | None, typer.Option("--status", metavar="STATUS", help="Only rows with this status; repeatable.")
+    ] = None
 
     def statuses(self) -> frozenset[Status]:
         """The statuses that are named.

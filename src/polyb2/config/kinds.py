@@ -7,20 +7,27 @@ no value that may hold a key.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from ipaddress import ip_address
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from polyb2.clock import time_zone
-from polyb2.core.hosts import is_loopback
+from polyb2.core.hosts import is_address, is_loopback
 from polyb2.core.keys import check_pattern
+from polyb2.core.logevents import FORMATS, LEVELS
 from polyb2.core.schedule import Schedule, parse_schedule
-from polyb2.core.units import parse_duration, parse_size
+from polyb2.core.units import (
+    OneOf,
+    Within,
+    parse_duration,
+    parse_number,
+    parse_size,
+    parse_whole,
+    write_duration,
+    write_size,
+)
 from polyb2.ledger.open import check_url
 
 _ENDPOINT = re.compile(
@@ -32,81 +39,19 @@ _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _REGION = re.compile(r"(?![0-9]+$)(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 _HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*", re.IGNORECASE)
 _PORT = re.compile(r"[0-9]{1,5}")
-_WHOLE = re.compile(r"[+-]?[0-9]{1,20}")
 _HOST_MAX = 253
 _SHOWN_MAX = 100
 _NAME_MAX = 1024
 _WORKER_ID_MAX = 200
 _PREFIX_BYTES_MAX = 800
-_SIZE_UNITS = (("PB", 10**15), ("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("GiB", 1 << 30), ("MiB", 1 << 20))
-_DURATION_UNITS = (("d", 2 * 86_400, 86_400), ("h", 3600, 3600), ("m", 120, 60), ("s", 1, 1))
-
-
-def write_size(size: float) -> str:
-    """Bytes as a setting has them, exactly: ``64MiB``, ``1TB``."""
-    unit, factor = next(((unit, factor) for unit, factor in _SIZE_UNITS if size and size % factor == 0), ("", 1))
-    return f"{int(size) // factor}{unit}"
-
-
-def write_duration(seconds: float) -> str:
-    """Seconds as a setting has them: ``500ms``, ``60s``, ``15m``."""
-    for unit, least, factor in _DURATION_UNITS:
-        if seconds >= least and seconds % factor == 0:
-            return f"{seconds / factor:.0f}{unit}"
-    return f"{seconds * 1000:g}ms" if seconds else "0s"
-
-
-def _whole(text: str) -> int:
-    return int(text) if _WHOLE.fullmatch(text) else int("")
-
-
-def _number(text: str) -> float:
-    return float(text) if text.isascii() else float("")
-
-
-@dataclass(frozen=True, slots=True)
-class Within:
-    """Numbers between two limits, which are allowed too.
-
-    Attributes:
-        name: of what has no unit; its ``read`` is a library's, whose words are not for a user.
-        read: makes a number of text.
-        write: the text of a number.
-        zero: the meaning of a zero below ``least``; nothing where that is not allowed.
-    """
-
-    least: float
-    most: float
-    read: Callable[[str], float]
-    write: Callable[[float], str] = "{:.10g}".format
-    name: str = ""
-    zero: str = ""
-
-    @property
-    def words(self) -> str:
-        """The range, as a person writes it."""
-        span = f"{self.write(self.least)} to {self.write(self.most)}"
-        return f"{span}, or 0 for {self.zero}" if self.zero else span
-
-    def __call__(self, value: float | str) -> float:
-        try:
-            number = self.read(value) if isinstance(value, str) else value
-        except ValueError:
-            if not self.name:
-                raise
-            raise ValueError(f"{str(value)[:_SHOWN_MAX]!r} is not {self.name}: write {self.words}") from None
-        # Not a number is in no range.
-        if not (self.least <= number <= self.most or (self.zero and number == 0)):
-            raise ValueError(f"{str(value)[:_SHOWN_MAX]!r} is out of range: write {self.words}")
-        return number
 
 
 def whole(least: int, most: int) -> BeforeValidator:
-    return BeforeValidator(Within(least, most, _whole, name="a whole number"))
+    return BeforeValidator(Within(least, most, parse_whole, name="a whole number"))
 
 
 def number(least: float, most: float, zero: str) -> BeforeValidator:
-    return BeforeValidator(Within(least, most, _number, name="a number", zero=zero))
+    return BeforeValidator(Within(least, most, parse_number, name="a number", zero=zero))
 
 
 def size(least: int, most: int) -> BeforeValidator:
@@ -115,23 +60,6 @@ def size(least: int, most: int) -> BeforeValidator:
 
 def duration(least_s: float, most_s: float) -> BeforeValidator:
     return BeforeValidator(Within(least_s, most_s, parse_duration, write_duration))
-
-
-@dataclass(frozen=True, slots=True)
-class OneOf:
-    """A word of a few, in upper or lower case."""
-
-    choices: tuple[str, ...]
-
-    @property
-    def words(self) -> str:
-        return " or ".join([", ".join(self.choices[:-1]), self.choices[-1]])
-
-    def __call__(self, value: str) -> str:
-        found = next((choice for choice in self.choices if choice.lower() == value.lower()), None)
-        if found is None:
-            raise ValueError(f"{value[:_SHOWN_MAX]!r} is not known: write {self.words}")
-        return found
 
 
 def _endpoint(value: str) -> str:
@@ -151,7 +79,7 @@ def _is_host(host: str) -> bool:
     """A host that both HTTP stacks take: an address of either family, or a name of the domain system."""
     labels = host.removesuffix(".").split(".")
     if host.startswith("[") or labels[-1].isdecimal():
-        return _is_address(host)
+        return is_address(host)
     return len(host) <= _HOST_MAX and all(_HOST_LABEL.fullmatch(label) for label in labels)
 
 
@@ -226,19 +154,12 @@ def _patterns(value: tuple[str, ...]) -> tuple[str, ...]:
 def _address(value: str) -> str:
     """``host:port`` to listen on, where the host is a name, an address of either family, or ``*``; or nothing."""
     host, _, port = value.rpartition(":")
-    is_host = host == "*" or (len(host) <= _HOST_MAX and (_HOST_NAME.fullmatch(host) or _is_address(host)))
+    is_host = host == "*" or (len(host) <= _HOST_MAX and (_HOST_NAME.fullmatch(host) or is_address(host)))
     if value and not (is_host and _PORT.fullmatch(port) and int(port) < 1 << 16):
         raise ValueError(
             f"{value[:_SHOWN_MAX]!r} is not an address: write 127.0.0.1:9750, or leave it empty to turn it off"
         )
     return value
-
-
-def _is_address(host: str) -> bool:
-    with suppress(ValueError):
-        ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
-        return True
-    return False
 
 
 def _host_names(value: list[str]) -> list[str]:
@@ -256,10 +177,8 @@ def _bandwidth(value: object) -> object:
     return value
 
 
-LogLevel = Annotated[
-    Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(OneOf(("DEBUG", "INFO", "WARNING", "ERROR")))
-]
-LogFormat = Annotated[Literal["text", "json"], BeforeValidator(OneOf(("text", "json")))]
+LogLevel = Annotated[str, BeforeValidator(OneOf(LEVELS))]
+LogFormat = Annotated[str, BeforeValidator(OneOf(FORMATS))]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 Name = Annotated[str, AfterValidator(_name)]
 WorkerId = Annotated[str, AfterValidator(lambda value: _name(value, _WORKER_ID_MAX))]

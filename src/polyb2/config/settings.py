@@ -15,9 +15,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from polyb2.config import groups
-from polyb2.config.kinds import OneOf, Within
 from polyb2.core.errors import UsageError
 from polyb2.core.scrub import hide
+from polyb2.core.units import OneOf, Within
 from polyb2.variables import notices, of_dotenv, of_environment
 
 
@@ -45,24 +45,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        layers = (init_settings(), of_environment(), of_dotenv().values)
-        return tuple(_Layer(settings_cls, layer) for layer in layers)
+        return tuple(_Layer(settings_cls, layer) for layer in (_by_lower_name(init_settings()), *_outside()))
 
     @model_validator(mode="after")
     def _keys_are_never_shown(self) -> Settings:
         secrets = (self.source.secret_access_key, self.target.application_key)
         hide(self.source.access_key_id, self.target.key_id, *(secret.get_secret_value() for secret in secrets))
         return self
-
-    def changed(self, **values: Any) -> Settings:  # noqa: ANN401 - of any setting
-        """A copy with other values, by the names of their variables in lower case; they are taken as they are."""
-        copy = self.model_copy()
-        for entry in entries():
-            name = entry.variable.name.lower()
-            if name in values:
-                group = getattr(copy, entry.group).model_copy(update={entry.field: values[name]})
-                copy = copy.model_copy(update={entry.group: group})
-        return copy
 
     def require_remote(self, *, source: bool = True, target: bool = True) -> None:
         """Check that the keys a command needs are there.
@@ -115,7 +104,7 @@ class _Layer(PydanticBaseSettingsSource):
 
     def __init__(self, settings_cls: type[BaseSettings], values: Mapping[str, Any]) -> None:
         super().__init__(settings_cls)
-        self._values = _by_lower_name(values)
+        self._values = values
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the library's
         return None, field_name, False
@@ -133,12 +122,16 @@ def _by_lower_name(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name.lower(): values[name] for name in sorted(values, key=str.isupper)}
 
 
+def _outside() -> Iterator[dict[str, str]]:
+    """The values of the environment and of ``.env``, by name in lower case; an empty one is as if it were not there."""
+    may_be_empty = {entry.variable.name.lower() for entry in entries() if entry.variable.may_be_empty}
+    for values in (of_environment(), of_dotenv().values):
+        yield {name: value for name, value in _by_lower_name(values).items() if value or name in may_be_empty}
+
+
 def _name_given(variable: groups.Variable, values: Mapping[str, Any]) -> str | None:
-    """The name by which a place has the setting, in lower case; an empty value is like none."""
-    for name in filter(None, (variable.name.lower(), variable.alias.lower())):
-        if name in values and (values[name] not in ("", None) or variable.may_be_empty):
-            return name
-    return None
+    """The name by which a place has the setting, in lower case."""
+    return next((name for name in (variable.name.lower(), variable.alias.lower()) if name in values), None)
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -163,7 +156,7 @@ def setting_notices() -> list[str]:
 
 def _lines(error: ValidationError, overrides: Mapping[str, object]) -> Iterator[str]:
     """A line for each wrong setting, by the name that the user wrote."""
-    places = [_by_lower_name(place) for place in (of_environment(), of_dotenv().values)]
+    places = [*_outside()]
     known = {(entry.group, entry.field): entry.variable for entry in entries()}
     for item in error.errors(include_url=False, include_input=False):
         group, field, *_ = item["loc"]

@@ -98,7 +98,8 @@ class Handling:
 
 
 _NETWORK = (
-    "check the network between this machine and the endpoint; a run continues by itself, run other commands again"
+    "check the network between this machine and the endpoint, and the proxy if HTTPS_PROXY names one; a run continues by "
+    "itself, run other commands again"
 )
 _INTERMEDIARY = (
     "this is not an answer of the service: check {}, the proxy (HTTPS_PROXY), and whether the network wants a login; "
@@ -130,8 +131,19 @@ HANDLING: dict[Kind, Handling] = {
         "your plan may not have this dataset or date: see polyb2 datasets --probe; polyb2 retry --status not_entitled asks "
         "again",
     ),
-    Kind.NOT_FOUND: Handling(1, Scope.FILE, True, "the object is not there; polyb2 verify compares source and bucket"),
-    Kind.NO_SUCH_UPLOAD: Handling(1, Scope.FILE, True, "polyb2 starts the upload again"),
+    Kind.NOT_FOUND: Handling(
+        1,
+        Scope.FILE,
+        True,
+        "it is not there any more; polyb2 tries again, and if the file is parked, polyb2 retry sends it from the start",
+    ),
+    Kind.NO_SUCH_UPLOAD: Handling(
+        1,
+        Scope.FILE,
+        True,
+        "polyb2 starts the upload again a few times; if the file is parked, see that no other program or lifecycle rule ends "
+        "unfinished uploads of the bucket, then polyb2 retry",
+    ),
     Kind.CHANGED: Handling(1, Scope.FILE, True, "the source replaced the file; polyb2 takes the newest revision"),
     Kind.KEYS_REFUSED: Handling(2, Scope.ACCOUNT, True, "check the access key and its secret"),
     Kind.NOT_PERMITTED: Handling(

@@ -1,4 +1,4 @@
-"""The exit codes of every command: a promise to scripts. The help and ``docs/reference.md`` are made of this table."""
+"""The exit codes of every command: a promise to scripts. The help, README and ``docs/`` are made of this table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ class ExitCode(IntEnum):
             "coverage --require a lack, cleanup left an upload, or a key that was named is not in the ledger"
         ),
     )
-    STOPPED = 4, "the account or the other side stops everything: keys, a cap, or an outage longer than POLYB2_GIVE_UP"
+    STOPPED = (
+        4,
+        (
+            "the account or the other side stops everything: keys, a cap, or an outage longer than POLYB2_GIVE_UP, "
+            "or a check of doctor failed"
+        ),
+    )
     HANGUP = 129, "interrupted by SIGHUP"
     INTERRUPTED = 130, "interrupted by SIGINT"
     TERMINATED = 143, "interrupted by SIGTERM"

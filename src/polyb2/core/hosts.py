@@ -1,8 +1,17 @@
-"""Host names: which of them are this machine itself."""
+"""Host names: which of them are addresses, and which are this machine itself."""
 
 from __future__ import annotations
 
 import ipaddress
+
+
+def is_address(host: str) -> bool:
+    """Tell if the host is an IP address; one of version 6 may stand in brackets."""
+    try:
+        ipaddress.ip_address(host[1:-1] if host.startswith("[") and host.endswith("]") else host)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

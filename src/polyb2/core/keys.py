@@ -13,6 +13,8 @@ from fnmatch import fnmatchcase
 
 _LAYOUT = re.compile(r"(?P<dataset>[^/]+/[^/]+)/(?P<year>\d{4})/(?P<month>\d{2})/(?P<date>\d{4}-\d{2}-\d{2})\.csv\.gz")
 DATASET_SEGMENTS = 2
+END = "\U0010ffff"
+"""Sorts after every key that begins with the text before it."""
 SEGMENT_BYTES_MAX = 200
 """Of a dataset's prefix or type, so that the whole key has room in the target beside ``B2_KEY_PREFIX``."""
 _SHOWN_MAX = 120

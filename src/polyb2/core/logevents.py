@@ -10,6 +10,8 @@ from enum import StrEnum
 
 EVENT = "event"
 FIELDS = "fields"
+FORMATS = ("text", "json")
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 class LogEvent(StrEnum):

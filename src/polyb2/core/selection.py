@@ -12,6 +12,8 @@ from enum import StrEnum
 from polyb2.core.errors import UsageError
 from polyb2.core.keys import check_pattern, matches
 
+LOOKBACK_DAYS = 7
+"""Days before today that ``--daily`` and the watch take."""
 MONTH_PREFIXES_MAX = 24
 """A selection over more months is cheaper to list as the whole dataset: 1,000 keys a page are four years of days."""
 

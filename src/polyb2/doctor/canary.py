@@ -38,7 +38,7 @@ class Canary:
     Attributes:
         leavings: the objects it wrote; to be removed at the end.
         etags_are_md5s: property of its parts' ETags; None until they were sent.
-        may_delete: the key was not refused to.
+        may_delete: a deletion was tried and not refused, so that what is stored can be removed again.
     """
 
     def __init__(self, notes: Notes, target: Target) -> None:

@@ -7,32 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from polyb2.core.classification import refused_by_proxy
 from polyb2.core.errors import HANDLING, Kind, LedgerError, RemoteError, UsageError
-from polyb2.ledger.rows import Finding
-
-
-class Level(StrEnum):
-    """``skip``: the check does not apply, or could not be made because an earlier one failed."""
-
-    PASS = "pass"  # noqa: S105 - not a password
-    WARN = "warn"
-    FAIL = "fail"
-    SKIP = "skip"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line: its name (stable, for scripts), how it ended, what was found, and what to do."""
-
-    name: str
-    level: Level
-    found: str
-    advice: str = ""
+from polyb2.ledger.rows import Check, Level
 
 
 @dataclass(slots=True)
@@ -40,9 +20,6 @@ class Checkup:
     """All checks, in the order in which they were made."""
 
     checks: list[Check] = field(default_factory=list)
-
-    def add(self, name: str, level: Level, found: str, advice: str = "") -> None:
-        self.checks.append(Check(name, level, found, advice))
 
     @property
     def failure(self) -> Check | None:
@@ -57,10 +34,7 @@ class Checkup:
         return {
             "ok": self.failure is None,
             **{level.value: self.count(level) for level in Level},
-            "checks": [
-                {"name": item.name, "level": item.level, "found": item.found, "advice": item.advice}
-                for item in self.checks
-            ],
+            "checks": [asdict(check) for check in self.checks],
         }
 
 
@@ -87,17 +61,17 @@ class Notes:
     def skipped(self, name: str, why: str) -> None:
         self._add(name, Level.SKIP, why, "")
 
-    def add_all(self, findings: Iterable[Finding]) -> None:
+    def add_all(self, checks: Iterable[Check]) -> None:
         """Add what the ledger found of itself, under this subject."""
-        for finding in findings:
-            self._add(finding.name, Level(finding.level), finding.found, finding.advice)
+        for check in checks:
+            self._add(check.name, check.level, check.found, check.advice)
 
     def _passed(self, name: str) -> bool:
         wanted = f"{self._subject}.{name}"
         return any(check.name == wanted and check.level is Level.PASS for check in self._checkup.checks)
 
     def _add(self, name: str, level: Level, found: str, advice: str) -> None:
-        self._checkup.add(f"{self._subject}.{name}", level, found, advice)
+        self._checkup.checks.append(Check(f"{self._subject}.{name}", level, found, advice))
 
     @contextmanager
     def checking(self, name: str, capability: str = "") -> Iterator[None]:

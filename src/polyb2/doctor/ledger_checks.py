@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from polyb2.doctor.checks import Notes
 from polyb2.flow.mirror import OPAQUE
-from polyb2.ledger.open import examine_place, open_ledger
+from polyb2.ledger.open import check_makeable, examine_place, open_ledger
 from polyb2.ledger.rows import TARGET_ETAGS, Binding
 
 
 async def examine_ledger(notes: Notes, url: str, binding: Binding | None, *, part_etags_are_md5s: bool | None) -> None:
-    """Check the ledger's place, create it if it does not exist, and store the results.
+    """Check the ledger's place and binding, and store the results in a ledger that exists; none is made.
 
     Args:
         notes: where the checks go.
@@ -22,10 +22,17 @@ async def examine_ledger(notes: Notes, url: str, binding: Binding | None, *, par
     """
     notes.add_all(examine_place(url))
     with notes.checking("open"):
-        ledger = await open_ledger(url)
+        ledger = await open_ledger(url, make_new=False)
     try:
-        notes.passed("open", f"{ledger.place} can be written")
+        if not ledger.exists:
+            with notes.checking("open"):
+                check_makeable(url)
+        words = "can be written" if ledger.exists else "is not there yet, and can be made"
+        notes.passed("open", f"{ledger.place} {words}")
         notes.add_all(await ledger.examine())
+        if not ledger.exists:
+            notes.skipped("binding", "there is no ledger yet")
+            return
         if binding is None:
             notes.skipped("binding", "the settings are incomplete")
             return

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from polyb2.clock import loop_s
 from polyb2.core.errors import Polyb2Error
 from polyb2.core.retry import TIMING, Timing
 from polyb2.flow.run.slots import Slots
@@ -22,6 +22,8 @@ from polyb2.remote.polygon import Source
 from polyb2.remote.relay import Relay
 
 OPAQUE = "opaque"
+DRAINING = "draining"
+"""The problem of a run that was asked to stop: a reason of ``/readyz``, and no fault."""
 
 
 class DrainedError(Polyb2Error):
@@ -39,7 +41,7 @@ class InFlight:
         again: those of them whose bytes are sent again after a failure.
         is_refusal_logged: the refusal of its parts has been logged.
         is_sent_again: an upload of this attempt was refused, so that all its bytes are sent again.
-        began_s: when this attempt began, on the monotonic clock.
+        began_s: when this attempt began, by the loop's clock.
     """
 
     key: str
@@ -52,11 +54,7 @@ class InFlight:
     again: set[Relay] = field(default_factory=set)
     is_refusal_logged: bool = False
     is_sent_again: bool = False
-    began_s: float = field(default_factory=time.monotonic)
-
-    def keep(self, length: int) -> None:
-        """Note how many bytes have receipts before parts are sent."""
-        self.kept_bytes = self.settled_bytes = length
+    began_s: float = field(default_factory=loop_s)
 
     @contextmanager
     def carrying(self, relay: Relay, *, again: bool) -> Iterator[None]:
@@ -84,7 +82,7 @@ class InFlight:
     def left_s(self) -> float | None:
         """Seconds to its end at the rate of this attempt so far; None before there is a rate."""
         gained = self.bytes_done - self.kept_bytes
-        return (time.monotonic() - self.began_s) * (self.size - self.bytes_done) / gained if gained > 0 else None
+        return (loop_s() - self.began_s) * (self.size - self.bytes_done) / gained if gained > 0 else None
 
 
 class PartEtags:
@@ -102,8 +100,8 @@ class PartEtags:
     async def note(self, *, are_opaque: bool) -> None:
         """Record the evidence of an upload."""
         if are_opaque != self.are_opaque:
-            self.are_opaque = are_opaque
             await self._ledger.remember(TARGET_ETAGS, OPAQUE if are_opaque else None)
+            self.are_opaque = are_opaque
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
 """Retry while the database is busy: another process holds the ledger, or its disk is full. Wait, say so once, go on.
 
-A command waits half a minute for another process and for nothing else; a run sets a rule of its own.
+A command waits half a minute for another process and for nothing else; a run has a rule of its own.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def while_busy(error: LedgerError, waited_s: float) -> bool:
 class BusyRetry:
     """Tries again what the state of the ledger prevented."""
 
-    def __init__(self) -> None:
-        self.rule: Rule = while_busy
+    def __init__(self, rule: Rule | None = None) -> None:
+        self._rule = rule or while_busy
         self._waiting: dict[object, LedgerError] = {}
 
     @property
@@ -53,7 +53,7 @@ class BusyRetry:
                 except LedgerError as error:
                     now_s = time.monotonic()
                     first_s = first_s or now_s
-                    if not (error.may_pass and self.rule(error, now_s - first_s)):
+                    if not (error.may_pass and self._rule(error, now_s - first_s)):
                         raise
                     if not self._waiting:
                         log.warning("waiting: %s", error, extra=log_fields(LogEvent.LEDGER_WAITING))

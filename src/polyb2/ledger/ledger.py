@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from functools import partial
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from polyb2.clock import Clock
 from polyb2.core.coverage import YearCalendar
 from polyb2.core.errors import LedgerError, LedgerGoneError
 from polyb2.core.records import Claim, KnownFile, Mirrored, Upload
 from polyb2.core.selection import Selection
-from polyb2.ledger.busy_retry import Rule
-from polyb2.ledger.rows import FileRow, Filter, Finding, Worker
+from polyb2.ledger.rows import FileRow, Filter
 from polyb2.ledger.store import Store, Transaction
 from polyb2.ledger.verbs import claims, days, facts, leases, listings, selection, settlements, uploads
 from polyb2.ledger.verbs import status as reports
@@ -51,33 +50,25 @@ def read(verb: Verb[P, T]) -> Method[P, T]:
 
 
 class Ledger:
-    """An open ledger; :func:`~polyb2.ledger.open.open_ledger` makes one."""
+    """An open ledger; :func:`~polyb2.ledger.open.open_ledger` makes one.
+
+    Attributes:
+        clock: of this host.
+        place, exists, close, watch, examine: those of the store.
+    """
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self.clock = clock
-
-    async def close(self) -> None:
-        await self._store.close()
+        self.place, self.exists = store.place, store.exists
+        self.close, self.watch, self.examine = store.close, store.watch, store.examine
 
     async def reader(self) -> Ledger:
         """The same ledger through a connection that cannot write, for observers; it is closed before this one.
 
         A question to it does not wait for a ledger that cannot be read just now.
         """
-        store = await self._store.reader()
-        store.busy_retry.rule = lambda _error, _waited_s: False
-        return Ledger(store, self.clock)
-
-    @property
-    def place(self) -> str:
-        """The place of the ledger in words for people."""
-        return self._store.place
-
-    @property
-    def exists(self) -> bool:
-        """False where there is no ledger and none was made: this is an empty one that is gone when it is closed."""
-        return self._store.exists
+        return Ledger(await self._store.reader(), self.clock)
 
     @property
     def gone(self) -> LedgerGoneError | None:
@@ -87,19 +78,7 @@ class Ledger:
     @property
     def trouble(self) -> LedgerError | None:
         """The error that writes or reads wait for now."""
-        return self._store.busy_retry.problem
-
-    def retry_while(self, rule: Rule) -> None:
-        """Set how long to try again while the ledger cannot be used."""
-        self._store.busy_retry.rule = rule
-
-    async def watch(self) -> NoReturn:
-        """Watch the ledger as long as it is there (LedgerGoneError)."""
-        await self._store.watch()
-
-    async def examine(self) -> list[Finding]:
-        """The state of the place, for ``doctor``."""
-        return await self._store.examine()
+        return self._store.trouble
 
     # -- facts --------------------------------------------------------------------------------------------------------
 
@@ -122,10 +101,6 @@ class Ledger:
     claim_up_to = write("claim", claims.claim_up_to)
     queue_state = read(claims.queue_state)
 
-    async def claim(self, worker: Worker) -> Claim | None:
-        """The next row for ``worker``; None where nothing can be claimed now."""
-        return next(iter(await self.claim_up_to(worker, 1)), None)
-
     # -- uploads ------------------------------------------------------------------------------------------------------
 
     has_progressed = read(uploads.has_progressed)
@@ -133,7 +108,7 @@ class Ledger:
     disown_upload = write("disown", uploads.disown)
     add_receipt = write("receipt", uploads.add_receipt)
     drop_receipts = write("drop", uploads.drop_receipts)
-    note_state = write("note", uploads.note_state)
+    note_completing = write("note", uploads.note_completing)
     note_proof = write("proof", uploads.note_proof)
     abandon_upload = write("abandon", uploads.abandon)
     forget_upload = write("forget", uploads.forget)
@@ -149,7 +124,7 @@ class Ledger:
 
     fail = write("fail", settlements.fail)
     renew_revision = write("revise", settlements.renew_revision)
-    hold_revision = write("hold", settlements.hold_revision)
+    hold_revision = write("hold_revision", settlements.hold_revision)
 
     async def complete(self, claim: Claim, mirrored: Mirrored, new_bytes: int = 0) -> bool:
         """Settle a proven transfer; False if a newer revision is listed meanwhile and queued."""
@@ -236,9 +211,12 @@ class Ledger:
         self, page_of: Callable[..., list[T]], place_of: Callable[[T], int | str], after: int | str
     ) -> AsyncIterator[T]:
         """The rows behind ``after``, a page a transaction."""
-        while page := await self._store.read(partial(page_of, after=after, limit=PAGE_ROWS)):
+        while True:
+            page = await self._store.read(partial(page_of, after=after, limit=PAGE_ROWS))
             for row in page:
                 yield row
+            if len(page) < PAGE_ROWS:
+                return
             after = place_of(page[-1])
 
 

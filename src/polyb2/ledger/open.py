@@ -12,8 +12,9 @@ from polyb2.clock import Clock
 from polyb2.core.scrub import escape
 
 if TYPE_CHECKING:
+    from polyb2.ledger.busy_retry import Rule
     from polyb2.ledger.ledger import Ledger
-    from polyb2.ledger.rows import Finding
+    from polyb2.ledger.rows import Check
 
 _SQLITE = "sqlite:///"
 _EXAMPLE = "write sqlite:///data/polyb2.db"
@@ -21,7 +22,12 @@ _SHOWN_MAX = 100
 
 
 async def open_ledger(
-    url: str, clock: Clock | None = None, *, read_only: bool = False, make_new: bool = True
+    url: str,
+    clock: Clock | None = None,
+    *,
+    read_only: bool = False,
+    make_new: bool = True,
+    retry: Rule | None = None,
 ) -> Ledger:
     """Open the ledger that a URL names; the one way in, and once in a process.
 
@@ -30,6 +36,7 @@ async def open_ledger(
         clock: of this host.
         read_only: cannot write, and makes no ledger.
         make_new: make a ledger where there is none; else that is an empty one that is gone when it is closed.
+        retry: tells how long to try again while the open ledger cannot be used; None for the rule of a command.
 
     Raises:
         UsageError: the place is unusable, or holds something that is not a ledger for this version.
@@ -39,14 +46,26 @@ async def open_ledger(
     from polyb2.ledger.sqlite.store import open_store  # noqa: PLC0415
 
     clock = clock or Clock()
-    return Ledger(await open_store(_path(url), clock, read_only=read_only, make_new=make_new), clock)
+    return Ledger(await open_store(_path(url), clock, read_only=read_only, make_new=make_new, retry=retry), clock)
 
 
-def examine_place(url: str) -> list[Finding]:
+def examine_place(url: str) -> list[Check]:
     """The checks of ``doctor`` that come before the ledger is opened."""
     from polyb2.ledger.sqlite.checks import check_place  # noqa: PLC0415 - see above
 
     return check_place(_path(url))
+
+
+def check_makeable(url: str) -> None:
+    """Check that a ledger can be made where there is none yet, and make none.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    from polyb2.ledger.sqlite.file_system import find  # noqa: PLC0415 - see above
+    from polyb2.ledger.sqlite.files import check_makeable as check  # noqa: PLC0415
+
+    check(find(_path(url)))
 
 
 def check_url(url: str) -> str:

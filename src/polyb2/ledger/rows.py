@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from enum import StrEnum
 from functools import cache
 from typing import Any
 
@@ -58,12 +59,21 @@ class Binding:
     target_prefix: str
 
 
+class Level(StrEnum):
+    """``skip``: the check does not apply, or could not be made because an earlier one failed."""
+
+    PASS = "pass"  # noqa: S105 - not a password
+    WARN = "warn"
+    FAIL = "fail"
+    SKIP = "skip"
+
+
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """A line of ``doctor`` on the place of the ledger: ``level`` is pass, warn or skip, ``advice`` what to do."""
+class Check:
+    """A line of ``doctor``: its name (stable, for scripts), how it ended, what was found, and what to do."""
 
     name: str
-    level: str
+    level: Level
     found: str
     advice: str = ""
 
@@ -84,9 +94,6 @@ class Load:
     streams_allowed: int = 0
     source_rps: float | None = None
     target_rps: float | None = None
-
-
-IDLE = Load()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,21 +6,30 @@ functions over a :class:`Transaction` and name statements of ``sql/``, so that t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn, Protocol, TypeVar
 
-from polyb2.core.errors import LedgerGoneError
-from polyb2.ledger.busy_retry import BusyRetry
-from polyb2.ledger.rows import Finding
+from polyb2.core.errors import LedgerError, LedgerGoneError
+from polyb2.ledger.rows import Check
 
 T = TypeVar("T")
 Item = TypeVar("Item")
-Row = Mapping[str, Any]
-"""A row as the verbs read it; what leaves the ledger is typed (``rows.py``)."""
+
+
+class Row(Protocol):
+    """A row as the verbs read it; what leaves the ledger is typed (``rows.py``)."""
+
+    def __getitem__(self, name: str, /) -> Any: ...  # noqa: ANN401 - of any column
+
+    def keys(self) -> Collection[str]: ...
 
 
 class Transaction(Protocol):
-    """Named statements within one transaction. Lists among the parameters are passed as arrays."""
+    """Named statements within one transaction.
+
+    Lists among the parameters are passed as arrays; one that was passed is not changed before the transaction ends, so that
+    a list that several statements take is put into the database's words once.
+    """
 
     @property
     def now_ms(self) -> int:
@@ -32,7 +41,10 @@ class Transaction(Protocol):
     def row(self, name: str, /, **parameters: object) -> Row | None:
         """The first row of a statement, or None."""
 
-    def rows(self, name: str, /, **parameters: object) -> list[Row]:
+    def one(self, name: str, /, **parameters: object) -> Row:
+        """The first row of a statement that always has one: an aggregate, or what RETURNING tells of an insert."""
+
+    def rows(self, name: str, /, **parameters: object) -> Sequence[Row]:
         """All rows of a statement."""
 
 
@@ -48,8 +60,8 @@ class Store(Protocol):
         """False where there is no ledger and none was made: this is an empty one that is gone when it is closed."""
 
     @property
-    def busy_retry(self) -> BusyRetry:
-        """The rule for a ledger that cannot be used just now."""
+    def trouble(self) -> LedgerError | None:
+        """The error that writes or reads wait for now."""
 
     @property
     def gone(self) -> LedgerGoneError | None:
@@ -58,8 +70,8 @@ class Store(Protocol):
     async def write(self, name: str, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` as one write; all of it or nothing is in the ledger afterwards, and all of it is durable on return.
 
-        ``work`` may be run again from the beginning, so it changes nothing but the ledger. A cancelled caller withdraws a
-        write that has not begun; else the write ends before the cancellation goes on.
+        ``work`` may be run again from the beginning, so it changes nothing but the ledger, and uses nothing up. A cancelled
+        caller withdraws a write that has not begun; else the write ends before the cancellation goes on.
         """
 
     async def write_shared(self, name: str, work: Callable[[Transaction, Sequence[Item]], list[T]], item: Item) -> T:
@@ -69,12 +81,15 @@ class Store(Protocol):
         """Run ``work`` as one short read transaction on one state of the ledger."""
 
     async def reader(self) -> Store:
-        """A second store on the same ledger that cannot write; it is closed before this one."""
+        """A second store on the same ledger that cannot write, and never waits for one that cannot be used just now.
+
+        It is closed before this one.
+        """
 
     async def watch(self) -> NoReturn:
         """Look again and again whether the ledger is still there (LedgerGoneError)."""
 
-    async def examine(self) -> list[Finding]:
+    async def examine(self) -> list[Check]:
         """The state of the place, for ``doctor``."""
 
     async def close(self) -> None:

@@ -22,8 +22,7 @@ UNSENT_MAX = 1000
 class Notifier:
     """Sends news through the sender, and remembers it in the ledger."""
 
-    def __init__(self, settings: Settings, ledger: Ledger | None) -> None:
-        """Without a ``ledger`` nothing is remembered, and every item is new."""
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
         urls = [url.get_secret_value() for url in settings.notify.urls]
         self._sender = AppriseSender(urls) if urls else None
         self._ledger = ledger
@@ -51,18 +50,17 @@ class Notifier:
             self._unsent = pieces[-UNSENT_MAX:]
             return False
         self._unsent = []
-        if self._ledger is not None:
-            await self._ledger.note_notices([piece.name for piece in pieces if piece.name])
+        await self._ledger.note_notices([piece.name for piece in pieces if piece.name])
         return True
 
     async def forget(self, state: str) -> None:
         """Forget a state that is over: it is sent again if it comes back."""
-        if self._sender is not None and self._ledger is not None:
+        if self._sender is not None:
             await self._ledger.forget_notices(state)
 
     async def _fresh(self, news: Sequence[News]) -> list[News]:
         named = {piece.name: piece for piece in news if piece.name}
-        unsent = set(named) if self._ledger is None else await self._ledger.new_notices(list(named))
+        unsent = await self._ledger.new_notices(list(named))
         return [piece for piece in news if not piece.name] + [named[name] for name in named if name in unsent]
 
 

@@ -11,12 +11,13 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from polyb2.config import Settings
 from polyb2.core.errors import Kind, Scope
 from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.news import News
+from polyb2.flow.mirror import DRAINING
 from polyb2.flow.run.breaker import CircuitBreaker
 from polyb2.flow.run.pool import Outcome
 from polyb2.ledger.ledger import Ledger
@@ -44,7 +45,7 @@ class ObservedRun:
         stays_up: it is a watch, whose end is no news.
         problems: returns the present problems, in words.
         signal: returns the signal that ended it, once there is one.
-        revised: keys that were replaced at the source since the last message.
+        revised: keys that were replaced at the source since the last message, which empties it.
     """
 
     settings: Settings
@@ -54,7 +55,7 @@ class ObservedRun:
     stays_up: bool
     problems: Callable[[], list[str]]
     signal: Callable[[], int | None]
-    revised: list[str] = field(default_factory=list)
+    revised: list[str]
 
 
 class RunNotifier:
@@ -115,7 +116,7 @@ class RunNotifier:
             self._may_be_over = False
             await self._notifier.forget("stopped ")
         if ended and self._heartbeat is not None:
-            problems = [words for words in self._run.problems() if words != "draining"]
+            problems = [words for words in self._run.problems() if words != DRAINING]
             await self._heartbeat.ping("; ".join(problems) or None)
 
     async def _end(self, error: BaseException | None) -> None:
@@ -161,14 +162,13 @@ class RunNotifier:
 
 
 @asynccontextmanager
-async def notifying(run: ObservedRun) -> AsyncIterator[RunNotifier]:
+async def notifying(run: ObservedRun, notifier: RunNotifier) -> AsyncIterator[None]:
     """Notify about a run while the block lasts, in the log and to the owner."""
     began_s = time.monotonic()
-    notifier = RunNotifier(run)
     watcher = asyncio.create_task(notifier.watch(), name="notifier") if notifier.is_on else None
     error: BaseException | None = None
     try:
-        yield notifier
+        yield
     except Exception as caught:
         error = caught
         raise

@@ -33,30 +33,30 @@ class AppriseSender:
 
     async def check(self) -> None:
         """Report what is wrong with the URLs, or with this installation, before there is a message."""
-        found: dict[str, str] = {}
 
-        def look() -> None:
-            for url in self._urls:
-                loaded = _load(url)
-                if isinstance(loaded, str):
-                    found[url] = loaded
+        def problem_of(url: str) -> str | None:
+            loaded = _load(url)
+            return loaded if isinstance(loaded, str) else None
 
-        await _in_a_thread(look)
-        for url, problem in dict(found).items():
-            self._log(url, problem)
+        await self._tried(problem_of)
 
     async def send(self, message: Digest) -> bool:
         """Send a message; True if it reached at least one URL within the time limit."""
+        return None in await self._tried(lambda url: _send(url, message))
+
+    async def _tried(self, act: Callable[[str], str | None]) -> list[str | None]:
+        """Act on each URL, and log the problems; those that the time limit cut off have one, too."""
         problems: dict[str, str | None] = dict.fromkeys(self._urls, f"no answer within {TIMEOUT_S:.0f} s")
 
-        def send() -> None:
+        def body() -> None:
             for url in self._urls:
-                problems[url] = _send(url, message)
+                problems[url] = act(url)
 
-        await _in_a_thread(send)
-        for url, problem in dict(problems).items():
+        await _in_a_thread(body)
+        found = dict(problems)
+        for url, problem in found.items():
             self._log(url, problem)
-        return None in problems.values()
+        return [*found.values()]
 
     def _log(self, url: str, problem: str | None) -> None:
         if problem is None:

@@ -62,8 +62,8 @@ class Tries:
             self._began_s = now_s
         if now_s + delay_s - self._began_s < WAIT_LOGGED_S:
             return
-        logged_until_s = self._meters.waited_for.get(error.side, 0.0)
-        self._meters.waited_for[error.side] = max(logged_until_s, now_s + delay_s + WAIT_APART_S)
+        logged_until_s = self._meters.wait_logged_until_s.get(error.side, 0.0)
+        self._meters.wait_logged_until_s[error.side] = max(logged_until_s, now_s + delay_s + WAIT_APART_S)
         if now_s < logged_until_s:
             return
         extra = log_fields(LogEvent.REQUEST_RETRIED, seconds=delay_s, side=error.side, reason=error.kind)

@@ -7,9 +7,9 @@ time would keep a person waiting for three stall time-outs, and a run learns soo
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
+from polyb2.clock import loop_s
 from polyb2.core.errors import Kind, RemoteError, Side
 
 LEAST_SHARE = 1 / 16
@@ -72,12 +72,12 @@ class Silence:
             self._silent[operation] = waited_s
             self._left_s -= waited_s
         if self._since is None or self._since[1] != self._moved():
-            self._since = _now_s() - waited_s, self._moved()
+            self._since = loop_s() - waited_s, self._moved()
 
     def is_lasting(self, error: RemoteError) -> bool:
         """Tell if the side was silent for so long that the request which met ``error`` is not retried."""
         is_silent = error.kind is Kind.STALLED and error.side is self._side and self._since is not None
-        return is_silent and _now_s() - self._since[0] >= LASTING * self._stall_timeout_s  # type: ignore[index]
+        return is_silent and loop_s() - self._since[0] >= LASTING * self._stall_timeout_s  # type: ignore[index]
 
     def explained(self, operation: str, error: RemoteError) -> RemoteError:
         """The error of a connection, in context: if the other end hung up on all so far, it may not be the service."""
@@ -85,7 +85,3 @@ class Silence:
             return error
         words = f"{operation}: the other end closes its connections without an answer"
         return RemoteError(self._side, Kind.UNREACHABLE, words, advice=_HUNG_UP)
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()

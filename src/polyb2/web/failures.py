@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from polyb2.core.compare import SOURCE_GONE
 from polyb2.core.keys import parse_key
 from polyb2.core.status import FAILED, Status
+from polyb2.ledger.status_report import Failure
 from polyb2.web.signs import STATUS_SIGNS, Sign
 
 ALL_FAILURES = f"polyb2 files --status {','.join(sorted(FAILED))}"
@@ -37,38 +37,37 @@ class Remedy:
 class FailureKind:
     """Failures of the same dataset, status and reason: the newest, how many others there are, and what helps.
 
-    Times are ISO 8601; ``message`` may be cut; ``next_attempt_at`` is None where there is no next attempt.
+    Times are epoch milliseconds; ``message`` may be cut; ``next_attempt_ms`` is None where there is no next attempt.
     """
 
     key: str
     sign: Sign
     others: int
     message: str
-    failed_at: str | None
-    next_attempt_at: str | None
+    failed_ms: int | None
+    next_attempt_ms: int | None
     remedy: Remedy
 
 
-def kinds_of(failures: Sequence[Mapping[str, Any]]) -> list[FailureKind]:
-    """The newest kinds of the failures, which are objects of ``status --json``, newest first."""
-    kinds: dict[tuple[str, str, str | None], list[Mapping[str, Any]]] = {}
+def kinds_of(failures: Sequence[Failure]) -> list[FailureKind]:
+    """The newest kinds of the failures, which come newest first."""
+    kinds: dict[tuple[str, str, str | None], list[Failure]] = {}
     for item in failures:
-        name = parse_key(item["key"])
-        kinds.setdefault((name.dataset if name else item["key"], item["status"], item["reason"]), []).append(item)
+        name = parse_key(item.key)
+        kinds.setdefault((name.dataset if name else item.key, item.status, item.reason), []).append(item)
     return [_kind(*found) for found in list(kinds.values())[:KINDS_SHOWN]]
 
 
-def _kind(newest: Mapping[str, Any], *others: Mapping[str, Any]) -> FailureKind:
-    key, status, reason = newest["key"], Status(newest["status"]), newest["reason"]
-    message = newest["error_message"] or reason or "no reason is known"
+def _kind(newest: Failure, *others: Failure) -> FailureKind:
+    message = newest.error_message or newest.reason or "no reason is known"
     return FailureKind(
-        key,
-        STATUS_SIGNS[status],
+        newest.key,
+        STATUS_SIGNS[Status(newest.status)],
         len(others),
         message if len(message) <= MESSAGE_MAX else f"{message[:MESSAGE_MAX]} ...",
-        newest["failed_at"],
-        newest["next_attempt_at"],
-        remedy_of(key, status, reason, several=bool(others)),
+        newest.failed_ms,
+        newest.next_attempt_ms,
+        remedy_of(newest.key, newest.status, newest.reason, several=bool(others)),
     )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from typing import Any
 from urllib.parse import quote
 
 from polyb2.core.keys import parse_key
 from polyb2.core.status import Status
+from polyb2.ledger import rows
 from polyb2.web.failures import Remedy, remedy_of
 from polyb2.web.signs import STATUS_SIGNS, Sign
 
@@ -24,9 +23,9 @@ _UNTROUBLED = {Status.COMPLETED, Status.PENDING, Status.PROCESSING}
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The object that ``files KEY --json`` prints, and what to say of it; ``done`` is the share of an upload under way."""
+    """What the ledger has of a file, and what to say of it; ``done`` is the share of an upload under way."""
 
-    file: Mapping[str, Any]
+    record: rows.History
     sign: Sign
     remedy: Remedy | None
     in_bucket: str
@@ -34,16 +33,17 @@ class History:
     proof: str | None
 
 
-def history_of(file: Mapping[str, Any]) -> History:
-    status, is_untroubled = Status(file["status"]), file["status"] in _UNTROUBLED and not file["error_message"]
-    is_under_way = status is not Status.COMPLETED and file["bytes_done"] and file["size"]
+def history_of(record: rows.History) -> History:
+    file = record.file
+    is_untroubled = file.status in _UNTROUBLED and not file.error_message
+    is_under_way = file.status != Status.COMPLETED and file.bytes_done and file.size
     return History(
-        file=file,
-        sign=STATUS_SIGNS[status],
-        remedy=None if is_untroubled else remedy_of(file["key"], status, file["reason"]),
-        in_bucket=_in_bucket(file["mirrored_revision"], file["revision"]),
-        done=file["bytes_done"] / file["size"] if is_under_way else None,
-        proof=_PROOFS.get(file["verification"] or ""),
+        record=record,
+        sign=STATUS_SIGNS[Status(file.status)],
+        remedy=None if is_untroubled else remedy_of(file.key, file.status, file.reason),
+        in_bucket=_in_bucket(file.mirrored_revision, file.revision),
+        done=file.bytes_done / file.size if is_under_way else None,
+        proof=_PROOFS.get(file.verification or ""),
     )
 
 

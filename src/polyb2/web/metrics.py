@@ -21,8 +21,7 @@ from polyb2 import __version__
 from polyb2.core.errors import LedgerError, Side
 from polyb2.core.status import Status
 from polyb2.meters import Histogram
-from polyb2.web.single_flight import SingleFlight
-from polyb2.web.snapshot import Recent, Snapshot, Snapshots
+from polyb2.web.snapshot import Recent, SingleFlight, Snapshot, Snapshots
 
 FORMATS_MAX = 16
 """Formats that are kept for a second; a scraper asks for one of two."""
@@ -54,7 +53,8 @@ class Metrics:
 
     async def _scrape(self) -> Scrape:
         with suppress(LedgerError):
-            return Scrape(self._snapshots, await self._snapshots.current(), await self._snapshots.recent())
+            current, recent = await self._snapshots.current.get(), await self._snapshots.recent.get_stale()
+            return Scrape(self._snapshots, current, recent)
         return Scrape(self._snapshots, None, Recent())
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from polyb2.core.status import WAITING, Status
+from polyb2.flow.mirror import DRAINING
 from polyb2.ledger.status_report import Tally
 from polyb2.web.failures import FailureKind, kinds_of
 from polyb2.web.rate import Chart, chart_of
@@ -14,8 +15,6 @@ from polyb2.web.signs import STATUS_SIGNS, Sign
 from polyb2.web.snapshot import FileInFlight, ProcessState, Snapshot
 
 IN_FLIGHT_SHOWN = 12
-DRAINING = "draining"
-"""The reason of ``/readyz`` that is a state here, and not in the way."""
 _FAR_S = 5 * 86_400
 _ALWAYS = frozenset({Status.COMPLETED, Status.PROCESSING, Status.PENDING})
 

@@ -18,8 +18,7 @@ from polyb2.web.failures import discover_command
 from polyb2.web.history import history_of
 from polyb2.web.overview import overview_of
 from polyb2.web.render import ASSETS, asset, page, render
-from polyb2.web.single_flight import SingleFlight
-from polyb2.web.snapshot import Recent, Snapshots
+from polyb2.web.snapshot import Recent, SingleFlight, Snapshots
 
 KEY_MAX = 1024
 _Facts = tuple[Recent, Mapping[str, range], YearCalendar | None]
@@ -39,10 +38,10 @@ class Pages:
                 web.get("/file/{prefix}/{type}/{date}", self.file), *assets]  # fmt: skip
 
     async def overview(self, request: web.Request) -> web.Response:
-        years = await self._snapshots.years()
+        years = await self._snapshots.years.get()
         calendar = await self._chosen_calendar(request.query, years)
         state, live = await self._live.get()
-        coverage = self._render_coverage((await self._snapshots.recent(), years, calendar))
+        coverage = self._render_coverage((await self._snapshots.recent.get_stale(), years, calendar))
         return page("overview.html", state=state, live=live, coverage=coverage)
 
     async def live(self, _request: web.Request) -> web.Response:
@@ -58,7 +57,7 @@ class Pages:
         return page("history.html", history=history_of(found))
 
     async def _render_live(self) -> tuple[Markup, Markup]:
-        now = overview_of(await self._snapshots.current(), self._snapshots.process())
+        now = overview_of(await self._snapshots.current.get(), self._snapshots.process())
         return render("state.html", now=now), render("live.html", now=now)
 
     def _render_coverage(self, facts: _Facts) -> Markup:
@@ -71,7 +70,7 @@ class Pages:
 
     async def _chosen_calendar(self, query: Mapping[str, str], years: Mapping[str, range]) -> YearCalendar | None:
         """The calendar that the query asks for; without a dataset the newest year of the first that is selected."""
-        recent = await self._snapshots.recent()
+        recent = await self._snapshots.recent.get_stale()
         dataset = query.get("dataset") or next(iter([*recent.days, *years]), None)
         if dataset is None:
             return None

@@ -19,7 +19,7 @@ from polyb2 import __version__
 from polyb2.core.keys import parse_key
 from polyb2.core.scrub import escape
 from polyb2.core.status import PARKED
-from polyb2.core.units import format_duration, format_size
+from polyb2.core.units import format_duration, format_size, iso_utc
 from polyb2.web.failures import ALL_FAILURES
 from polyb2.web.history import file_url
 from polyb2.web.signs import STATUS_SIGNS
@@ -71,6 +71,7 @@ def _environment() -> Environment:
         "size": format_size,
         "duration": lambda seconds: None if seconds is None else format_duration(seconds),
         "percent": lambda share, digits=0: f"{100 * share:.{digits}f} %",
+        "iso": iso_utc,
         "thousands": lambda number: f"{number:,}",
         "file_name": parse_key,
         "file_url": file_url,

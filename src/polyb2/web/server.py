@@ -9,7 +9,6 @@ with a page: no other command loads jinja2, prometheus_client or aiohttp's serve
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from aiohttp.typedefs import Handler, Middleware
 from yarl import URL
 
 from polyb2.core.errors import LedgerError
+from polyb2.core.hosts import is_address
 from polyb2.web.connections import Connections, Timing
 from polyb2.web.metrics import Metrics
 from polyb2.web.pages import Pages
@@ -156,12 +156,4 @@ def is_ours(named: str | None, names: Collection[str]) -> bool:
         name = (URL(f"http://{named}").host or "").lower().removesuffix(".")
     except ValueError:
         return False
-    return _is_address(name) or name == "localhost" or name.endswith(".localhost") or name in names
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return is_address(name) or name == "localhost" or name.endswith(".localhost") or name in names

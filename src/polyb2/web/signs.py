@@ -36,11 +36,11 @@ DAY_SIGNS = {
     DayState.QUEUED: Sign("q", "…", "queued"),
     DayState.FAILED: Sign("f", "✕", "failed"),
     DayState.NOT_ENTITLED: Sign("n", "⊘", "not in your plan"),
-    DayState.AVAILABLE: Sign("a", "+", "listed, not chosen"),
+    DayState.AVAILABLE: Sign("a", "+", "available, not selected"),
     DayState.LATE: Sign("l", "!", "late"),
     DayState.MISSING: Sign("x", "?", "missing at the source"),
     DayState.EXPECTED: Sign("e", "○", "not due yet"),
-    DayState.UNKNOWN: Sign("u", "·", "nobody looked yet"),
+    DayState.UNKNOWN: Sign("u", "·", "not looked for yet"),
     DayState.CLOSED: Sign("c", "\N{EN DASH}", "no trading"),
     DayState.BEFORE: Sign("b", "", "before the first file"),
 }

@@ -7,35 +7,79 @@ ask. Nothing else in ``web/`` reads the ledger.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
-from typing import Any
+from typing import Generic, TypeVar
 
 from polyb2.core.coverage import Day, YearCalendar, lag_s
-from polyb2.core.errors import UsageError
+from polyb2.core.errors import LedgerError, UsageError
 from polyb2.core.selection import DateRange
 from polyb2.flow.inspect.completeness import RECENT_DAYS, days_of, resolve_known
 from polyb2.flow.mirror import Mirror
 from polyb2.ledger.ledger import Ledger
-from polyb2.ledger.rows import DISCOVERED
-from polyb2.ledger.status_report import StatusReport
+from polyb2.ledger.rows import DISCOVERED, History
+from polyb2.ledger.status_report import Failure, StatusReport
 from polyb2.web.rate import POINTS_MAX, Rates
-from polyb2.web.single_flight import SingleFlight
 
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 RECENT_FRESH_S = 30.0
 CALENDAR_FRESH_S = 5.0
 CALENDARS_MAX = 16
 FAILURES_MAX = 200
 
 
+class SingleFlight(Generic[T]):
+    """Single-flight cache of one value with a TTL of ``fresh_s``: who asks while it is made waits for that."""
+
+    def __init__(self, make: Callable[[], Awaitable[T]], fresh_s: float = 1.0) -> None:
+        self._make = make
+        self._fresh_s = fresh_s
+        self._turn = asyncio.Lock()
+        self._made: tuple[float, T] | None = None
+        self._renewal: asyncio.Task[T] | None = None
+
+    async def get(self) -> T:
+        """The value, at most ``fresh_s`` old."""
+        async with self._turn:
+            now_s = asyncio.get_running_loop().time()
+            if self._made is None or now_s - self._made[0] >= self._fresh_s:
+                self._made = now_s, await self._make()
+            return self._made[1]
+
+    async def get_stale(self) -> T:
+        """The value at once, however old, while a newer one is made for later calls; only the first call waits."""
+        if self._made is None:
+            return await self.get()
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self.get(), name="renewal")
+            self._renewal.add_done_callback(_log_failure)
+        return self._made[1]
+
+    async def close(self) -> None:
+        """Cancel a renewal that is under way."""
+        if self._renewal is not None:
+            self._renewal.cancel()
+            with suppress(asyncio.CancelledError, LedgerError):
+                await self._renewal
+
+
+def _log_failure(task: asyncio.Task[T]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.debug("not renewed: %s", error)
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
     """The run that is observed: its shared state, the selected datasets and patterns, and two questions to the engine.
 
-    ``discovers``: does this process list the source? ``problems``: what keeps the run from its work? None means ready.
+    ``discovers``: does this process list the source? ``problems``: what keeps the run from its work; an empty list means
+    ready.
     """
 
     mirror: Mirror
@@ -52,7 +96,7 @@ class Snapshot:
     report: StatusReport
     waiting_since_ms: Mapping[str, int]
     discovered_ms: int
-    failures: Sequence[Mapping[str, Any]]
+    failures: Sequence[Failure]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,34 +132,30 @@ class Recent:
 
 
 class Snapshots:
-    """Takes snapshots of what is observed, and keeps them while they are fresh; every method may raise LedgerError."""
+    """Takes snapshots of what is observed, and keeps them while they are fresh; whatever reads may raise LedgerError.
+
+    Attributes:
+        observed: the run.
+        rates: the samples of its rate.
+        current: the ledger as it was at most a second ago.
+        recent: the last days; stale, they are those of half a minute ago or of the request before this one.
+        years: the years of each dataset that the ledger knows.
+    """
 
     def __init__(self, observed: Observed) -> None:
         self.observed = observed
         self.rates = Rates(lambda: self.read_bytes().total())
         self._ledger: Ledger | None = None
         self._opening = asyncio.Lock()
-        self._current = SingleFlight(self._read_current)
-        self._recent = SingleFlight(self._read_recent, RECENT_FRESH_S)
-        self._years = SingleFlight(self._read_years, CALENDAR_FRESH_S)
+        self.current = SingleFlight(self._read_current)
+        self.recent = SingleFlight(self._read_recent, RECENT_FRESH_S)
+        self.years = SingleFlight(self._read_years, CALENDAR_FRESH_S)
         self._calendars: dict[tuple[str, int], SingleFlight[YearCalendar]] = {}
 
     async def close(self) -> None:
-        await self._recent.close()
+        await self.recent.close()
         if self._ledger is not None:
             await self._ledger.close()
-
-    async def current(self) -> Snapshot:
-        """The ledger as it was at most a second ago."""
-        return await self._current.get()
-
-    async def recent(self) -> Recent:
-        """The last days, as they were half a minute ago or at the request before this one."""
-        return await self._recent.get_stale()
-
-    async def years(self) -> Mapping[str, range]:
-        """The years of each dataset that the ledger knows, at most some seconds old."""
-        return await self._years.get()
 
     async def calendar(self, dataset: str, year: int) -> YearCalendar:
         """The state of each day of a year, at most some seconds old."""
@@ -124,10 +164,9 @@ class Snapshots:
         make = partial(self._read_calendar, dataset, year)
         return await self._calendars.setdefault((dataset, year), SingleFlight(make, CALENDAR_FRESH_S)).get()
 
-    async def history(self, key: str) -> Mapping[str, Any] | None:
-        """The object of ``files KEY --json``, read at once; None for a key that the ledger does not have."""
-        history = await (await self._reader()).history(key)
-        return None if history is None else history.as_json()
+    async def history(self, key: str) -> History | None:
+        """The record of a file, read at once; None for a key that the ledger does not have."""
+        return await (await self._reader()).history(key)
 
     def today(self) -> date:
         """The day in US Eastern."""
@@ -165,9 +204,7 @@ class Snapshots:
         report = await ledger.status()
         discovered = await ledger.fact(DISCOVERED)
         waiting, failures = await ledger.waiting_since(), await ledger.last_errors(FAILURES_MAX)
-        return Snapshot(
-            ledger.clock.wall_ms(), report, waiting, int(discovered or 0), [item.as_json() for item in failures]
-        )
+        return Snapshot(ledger.clock.wall_ms(), report, waiting, int(discovered or 0), failures)
 
     async def _read_recent(self) -> Recent:
         ledger = await self._reader()

@@ -28,6 +28,7 @@ class Sides:
         self.problem: RemoteError | None = AWAY
         self.troubled = AWAY.side
         self.probed_s: list[float] = []
+        self.answers_after_s = 0.0
 
     def proved(self, key: str) -> None:
         del key
@@ -37,6 +38,7 @@ class Sides:
         assert near == "a file"
         assert side is self.troubled
         self.probed_s.append(now_s())
+        await asyncio.sleep(self.answers_after_s)
         return Probed(self.problem)
 
 
@@ -153,3 +155,62 @@ def test_a_run_gives_up_in_time_and_a_watch_never(error: RemoteError, after_s: f
 
     scene(gives_up)
     scene(waits, for_ever=True)
+
+
+def test_refused_keys_end_a_run_that_waits_for_a_side_at_once() -> None:
+    async def reported(breaker: CircuitBreaker, sides: Sides) -> None:
+        del sides
+        breaker.report(AWAY, "a file", 0)
+
+        def two_files() -> None:
+            for error in (REFUSED, AWAY):
+                breaker.report(error, "another", 0)
+
+        # The probes are a minute apart by then.
+        asyncio.get_running_loop().call_later(100, two_files)
+        with pytest.raises(AccountStoppedError, match="the keys are refused"):
+            await breaker.admission(0)
+        assert now_s() == 100
+
+    async def probed(breaker: CircuitBreaker, sides: Sides) -> None:
+        breaker.report(AWAY, "a file", 0)
+        sides.problem = REFUSED
+        with pytest.raises(AccountStoppedError, match="the keys are refused"):
+            await breaker.admission(0)
+        assert now_s() == TIMING.probe_first_s
+
+    async def between_a_probe_and_its_answer(breaker: CircuitBreaker, sides: Sides) -> None:
+        breaker.report(AWAY, "a file", 0)
+        sides.problem, sides.answers_after_s = None, 5.0
+        asyncio.get_running_loop().call_later(2, breaker.report, REFUSED, "another", 0)
+        with pytest.raises(AccountStoppedError, match="the keys are refused"):
+            await breaker.admission(0)
+
+    for act in (reported, probed, between_a_probe_and_its_answer):
+        scene(act)
+
+
+def test_a_probe_that_fails_after_the_side_was_proven_well_slows_nothing_down() -> None:
+    async def act(breaker: CircuitBreaker, sides: Sides) -> None:
+        breaker.report(AWAY, "a file", 0)
+        sides.answers_after_s = 5.0
+        asyncio.get_running_loop().call_later(2, breaker.proved, "a file", 2.0)
+        assert await breaker.admission(0)
+        assert breaker.state is BreakerState.CLOSED
+        sides.probed_s.clear()
+        sides.problem, began_s = None, now_s()
+        breaker.report(AWAY, "a file", sides.proofs)
+        await breaker.admission(0)
+        assert sides.probed_s == [began_s + TIMING.probe_first_s]
+
+    scene(act)
+
+
+def test_a_breaker_that_closes_ends_the_wait_for_the_next_probe() -> None:
+    async def act(breaker: CircuitBreaker, sides: Sides) -> None:
+        breaker.report(AWAY, "a file", 0)
+        asyncio.get_running_loop().call_later(100, breaker.proved, "a file", 100.0)
+        assert await breaker.admission(0)
+        assert (now_s(), sides.problem) == (100, AWAY)
+
+    scene(act)

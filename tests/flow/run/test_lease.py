@@ -10,7 +10,7 @@ import pytest
 
 from polyb2.core.errors import LeaseLostError, LedgerError
 from polyb2.flow.run.lease import RENEWALS_A_LEASE, Lease, LeaseState
-from polyb2.ledger.rows import IDLE, Load, Worker
+from polyb2.ledger.rows import Load, Worker
 from tests.virtual import VirtualLoop, play
 
 LEASE_S = 60.0
@@ -33,7 +33,7 @@ class Books:
         return Worker(len(self.workers), worker_id)
 
     async def renew(self, worker: Worker, load: Load) -> None:
-        assert load is IDLE
+        assert load == Load()
         await asyncio.sleep(self.renewing_s)
         if self.refuses_renewal:
             self.refuses_renewal = False
@@ -57,7 +57,7 @@ class Scene:
 
     async def begin(self) -> asyncio.Task[None]:
         await self.lease.take()
-        return asyncio.create_task(self.lease.keep(lambda: IDLE, self._on_lost))
+        return asyncio.create_task(self.lease.keep(Load, self._on_lost))
 
     async def _on_lost(self) -> None:
         self.lost += 1
@@ -76,7 +76,7 @@ def test_without_a_lease_nothing_may_begin() -> None:
         assert scene.lease.state is LeaseState.NONE
         assert scene.lease.worker is None
         with pytest.raises(LeaseLostError):
-            scene.lease.check()
+            scene.lease.check(1)
 
     scene(act)
 
@@ -85,7 +85,7 @@ def test_a_lease_that_is_renewed_is_held_for_ever() -> None:
     async def act(scene: Scene) -> None:
         keeping = await scene.begin()
         await asyncio.sleep(100 * LEASE_S + 1)
-        scene.lease.check()
+        scene.lease.check(1)
         assert scene.lease.worker == Worker(1, "a worker")
         assert (scene.lost, scene.books.renewals) == (0, 100 * RENEWALS_A_LEASE)
         keeping.cancel()
@@ -101,7 +101,7 @@ def test_after_a_loss_a_new_worker_begins(loss: str) -> None:
         if loss == "refused by the ledger":
             scene.books.refuses_renewal = True
         elif loss == "refused to a claim":
-            scene.lease.lose()
+            scene.lease.lose(Worker(1, "a worker"))
         else:
             loop = asyncio.get_running_loop()
             assert isinstance(loop, VirtualLoop)
@@ -109,10 +109,15 @@ def test_after_a_loss_a_new_worker_begins(loss: str) -> None:
         if loss != "refused by the ledger":
             assert scene.lease.state is LeaseState.LOST
             with pytest.raises(LeaseLostError):
-                scene.lease.check()
+                scene.lease.check(1)
         await asyncio.sleep(LEASE_S / RENEWALS_A_LEASE)
         assert (scene.lost, len(scene.books.workers)) == (1, 2)
+        # What was claimed under the lost lease may still come in: it neither begins nor costs the new lease.
+        scene.lease.lose(Worker(1, "a worker"))
         assert scene.lease.worker == Worker(2, "a worker")
+        scene.lease.check(2)
+        with pytest.raises(LeaseLostError):
+            scene.lease.check(1)
         keeping.cancel()
 
     scene(act)
@@ -125,7 +130,7 @@ def test_a_lease_that_was_lost_while_it_was_renewed_stays_lost() -> None:
         scene.books.renewing_s = 1.0
         keeping = await scene.begin()
         await asyncio.sleep(LEASE_S / RENEWALS_A_LEASE + 0.5)
-        scene.lease.lose()
+        scene.lease.lose(Worker(1, "a worker"))
         await asyncio.sleep(1)
         assert (scene.lost, len(scene.books.workers)) == (1, 2)
         keeping.cancel()
@@ -142,10 +147,10 @@ def test_a_renewal_counts_from_before_the_ledger_was_asked() -> None:
         assert scene.books.renewals == 1
         keeping.cancel()
         await asyncio.sleep(LEASE_S - 21 - 0.1)
-        scene.lease.check()
+        scene.lease.check(1)
         await asyncio.sleep(0.2)
         with pytest.raises(LeaseLostError):
-            scene.lease.check()
+            scene.lease.check(1)
 
     scene(act)
 
@@ -153,7 +158,7 @@ def test_a_renewal_counts_from_before_the_ledger_was_asked() -> None:
 def test_given_back_once(caplog: pytest.LogCaptureFixture) -> None:
     async def act(scene: Scene) -> None:
         await scene.lease.take()
-        scene.lease.lose()
+        scene.lease.lose(Worker(1, "a worker"))
         await scene.lease.give_back()
         await scene.lease.give_back()
         assert scene.books.ended == [1]

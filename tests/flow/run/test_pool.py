@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
 from polyb2.core.errors import Kind, LeaseLostError, RemoteError, Side
 from polyb2.core.records import Claim, KnownFile, Revision
+from polyb2.core.retry import TIMING
 from polyb2.core.status import Event
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.run.breaker import CircuitBreaker
@@ -45,9 +47,11 @@ class Books:
     def __init__(self, files: int) -> None:
         self.waiting = [_claim(number) for number in range(files)]
         self.asked: list[int] = []
+        self.asked_s: list[float] = []
         self.workers = 0
         self.ended: list[str] = []
-        self.refuses_claims = False
+        self.refuses_claims = self.refuses_renewal = False
+        self.claiming_s = 0.0
         self.held_by_others = 0
 
     async def register(self, worker_id: str, lease_ms: int) -> Worker:
@@ -57,19 +61,24 @@ class Books:
 
     async def renew(self, worker: Worker, load: Load) -> None:
         del worker, load
+        if self.refuses_renewal:
+            self.refuses_renewal = False
+            raise LeaseLostError("the lease ran out")
 
     async def end_worker(self, worker: Worker, reason: str) -> None:
         del worker
         self.ended.append(reason)
 
     async def claim_up_to(self, worker: Worker, count: int) -> list[Claim]:
-        del worker
+        self.asked_s.append(asyncio.get_running_loop().time())
+        seconds, self.claiming_s = self.claiming_s, 0.0
+        await asyncio.sleep(seconds)
         if self.refuses_claims:
             self.refuses_claims = False
             raise LeaseLostError("the lease ran out")
         self.asked.append(count)
         claims, self.waiting = self.waiting[:count], self.waiting[count:]
-        return claims
+        return [replace(claim, worker=worker.row) for claim in claims]
 
     async def queue_state(self, worker: Worker) -> QueueState:
         del worker
@@ -96,18 +105,26 @@ class Sides:
 class Work:
     """Settles each claim after a while."""
 
-    def __init__(self, seconds: float = 1.0) -> None:
-        self.seconds = seconds
+    def __init__(self, fence: Callable[[int], None]) -> None:
+        self.fence = fence
+        self.seconds = 1.0
+        self.backs_off = False
         self.at_work = 0
         self.most = 0
         self.error: Exception | None = None
 
-    async def work(self, claim: Claim, slot: Slot) -> Event:
-        del claim, slot
+    async def work(self, claim: Claim, slot: Slot) -> Event | None:
+        try:
+            self.fence(claim.worker)
+        except LeaseLostError:
+            return None
+        if self.backs_off:
+            slot.release()
         self.at_work += 1
         self.most = max(self.most, self.at_work)
         try:
-            await asyncio.sleep(self.seconds)
+            # Those that back off end one by one, while all slots are free.
+            await asyncio.sleep(self.seconds + self.backs_off * claim.file_id / 100)
         finally:
             self.at_work -= 1
         if self.error is not None:
@@ -123,12 +140,13 @@ class Scene:
     """A pool and its collaborators."""
 
     def __init__(self, files: int, *, slots: int = 4, limit: int | None = None, drain_s: float = 10.0) -> None:
-        self.books, self.work = Books(files), Work()
+        self.books = Books(files)
         self.more_to_come = False
         place = cast("Any", Place())
         books, etags = cast("Any", self.books), cast("Any", None)
         self.mirror = Mirror(place, cast("Any", Place()), books, etags, Slots(slots), Bandwidth(), Meters())
         self.lease = Lease(self.books, "a worker", LEASE_S, lambda: asyncio.get_running_loop().time())
+        self.work = Work(self.lease.check)
         self.breaker = CircuitBreaker(Sides(), give_up_s=60.0, for_ever=False)
         self.pool = Pool(
             self.mirror,
@@ -177,6 +195,31 @@ def test_claims_never_more_than_it_has_slots_for_nor_than_the_limit() -> None:
     scene.play(act)
 
 
+def test_of_files_that_back_off_no_more_are_in_flight_than_twice_the_slots() -> None:
+    scene = Scene(50)
+
+    async def act() -> None:
+        scene.work.backs_off = True
+        await scene.run()
+        assert scene.work.most == 8
+        assert scene.pool.outcome.completed == 50
+
+    scene.play(act)
+
+
+@pytest.mark.parametrize("are_refused", [False, True])
+def test_claims_that_come_in_after_their_lease_was_lost_are_dropped_and_the_new_lease_stays(are_refused: bool) -> None:
+    scene = Scene(1)
+
+    async def act() -> None:
+        scene.books.claiming_s, scene.books.refuses_claims, scene.books.refuses_renewal = LEASE_S, are_refused, True
+        await scene.run()
+        assert (scene.books.workers, scene.mirror.meters.leases_lost) == (2, 1)
+        assert scene.pool.outcome.completed == int(are_refused)
+
+    scene.play(act)
+
+
 @pytest.mark.parametrize("why", ["discovery", "another runner"])
 def test_waits_for_what_may_still_come(why: str) -> None:
     scene = Scene(0)
@@ -218,7 +261,7 @@ def test_while_the_breaker_is_open_nothing_is_claimed_and_then_one_file() -> Non
         scene.breaker.report(AWAY, "a file", 0)
         asyncio.get_running_loop().call_later(1.5, lambda: scene.breaker.proved("a file", 1.5))
         await scene.run()
-        assert scene.books.asked[0] == 1
+        assert (scene.books.asked_s[0], scene.books.asked[0]) == (TIMING.probe_first_s, 1)
         assert scene.pool.outcome.completed == 5
 
     scene.play(act)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.core.errors import Kind, LedgerError, RemoteError, Side
 from polyb2.core.integrity import ProofMark
 from polyb2.core.parts import PartPlan
 from polyb2.core.records import (
@@ -57,6 +57,7 @@ class Bucket:
         unseen: the number of HEADs that do not show the object yet.
         survives: the number of aborts that leave the upload in place.
         asked: requests by name.
+        order: requests, and the writes of the ledger, in their order.
     """
 
     guard: Guard = field(default_factory=lambda: Guard(Side.TARGET))
@@ -68,10 +69,15 @@ class Bucket:
     uploads: set[str] = field(default_factory=lambda: {UPLOAD.upload_id})
     stored: StoredObject | None = None
     asked: Counter[str] = field(default_factory=Counter)
+    order: list[str] = field(default_factory=list)
+
+    def note(self, name: str) -> None:
+        self.asked[name] += 1
+        self.order.append(name)
 
     async def complete(self, upload: Upload, receipts: list[Receipt]) -> None:
         del receipts
-        self.asked["complete"] += 1
+        self.note("complete")
         error = self.answers.popleft() if self.answers else None
         if error is None or self.takes_effect:
             self.uploads.discard(upload.upload_id)
@@ -81,19 +87,19 @@ class Bucket:
 
     async def head(self, dest_key: str) -> StoredObject | None:
         assert dest_key == KEY
-        self.asked["head"] += 1
+        self.note("head")
         if self.unseen and self.stored is not None:
             self.unseen -= 1
             return None
         return self.stored
 
     async def list_parts(self, upload: Upload) -> tuple[StoredPart, ...] | None:
-        self.asked["list_parts"] += 1
+        self.note("list_parts")
         return () if upload.upload_id in self.uploads else None
 
     async def abort(self, dest_key: str, upload_id: str) -> None:
         assert dest_key == KEY
-        self.asked["abort"] += 1
+        self.note("abort")
         if self.survives:
             self.survives -= 1
         else:
@@ -107,14 +113,19 @@ class Bucket:
 
 @dataclass
 class Books:
-    """The upload operations of a ledger; ``written`` has its writes, in order."""
+    """The upload operations of a ledger, and its facts; ``written`` has its writes, in order."""
 
     abandoned: list[Upload] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
+    is_broken: bool = False
 
-    async def note_state(self, claim: Claim, upload: Upload, state: UploadState) -> None:
+    async def note_completing(self, claim: Claim, upload: Upload) -> None:
         del claim, upload
-        self.written.append(state)
+        self.written.append("completing")
+
+    async def drop_receipts(self, claim: Claim, upload: Upload, numbers: list[int]) -> None:
+        del claim, upload
+        self.written.append(f"dropped {numbers}")
 
     async def abandon_upload(self, claim: Claim) -> None:
         del claim
@@ -129,6 +140,11 @@ class Books:
         self.written.append("forgotten")
         self.abandoned.remove(upload)
 
+    async def remember(self, name: str, value: str | None) -> None:
+        if self.is_broken:
+            raise LedgerError("the disk is full")
+        self.written.append(f"{name}: {value}")
+
     async def all_abandoned_uploads(self) -> AsyncIterator[Upload]:
         for upload in list(self.abandoned):
             yield upload
@@ -138,7 +154,8 @@ class Scene:
     """An attempt whose upload has all its parts."""
 
     def __init__(self) -> None:
-        self.bucket, self.books = Bucket(), Books()
+        self.bucket = Bucket()
+        self.books = Books(written=self.bucket.order)
         source = type("Nothing", (), {"guard": Guard(Side.SOURCE)})()
         books = cast("Any", self.books)
         etags = PartEtags(books, are_opaque=False)

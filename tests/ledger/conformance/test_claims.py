@@ -13,7 +13,7 @@ import pytest
 from polyb2.clock import Clock, Moment
 from polyb2.config import Settings
 from polyb2.core.errors import Kind, LeaseLostError, Side
-from polyb2.ledger.rows import QueueState
+from polyb2.ledger.rows import Load, QueueState
 from tests.conftest import DAY_AGGS, QUOTES, key
 from tests.ledger.conftest import LEASE_MS, SENT, SIZE, Books, listed, python
 
@@ -72,7 +72,7 @@ async def test_a_failed_file_is_claimed_when_its_back_off_is_over_and_not_before
     due = books.clock.wall_ms() + 30_000
     assert await books.ledger.queue_state(worker) == QueueState(pending=False, next_attempt_ms=due, held=0)
     books.clock.go_on(29.999)
-    assert await books.ledger.claim(worker) is None
+    assert await books.next_claim(worker) is None
     books.clock.go_on(0.001)
     again = await books.claim(worker)
     assert (again.key, again.attempt, again.retry_count, again.is_first) == (claim.key, 2, 1, False)
@@ -82,7 +82,7 @@ async def test_a_failed_file_is_claimed_when_its_back_off_is_over_and_not_before
 async def test_a_back_off_that_lies_impossibly_far_ahead_is_due(books: Books) -> None:
     await books.fail(await books.claimed(listed("2024-01-02")), delay_s=30)
     books.clock.step(-7000)
-    assert await books.ledger.claim(await books.worker()) is None  # it may have been set so
+    assert await books.next_claim(await books.worker()) is None  # it may have been set so
     books.clock.step(-1000)
     await books.claim()
 
@@ -126,7 +126,7 @@ async def test_only_the_newest_attempts_are_kept(books: Books) -> None:
 async def test_many_claimers_at_once_get_each_row_once(books: Books) -> None:
     await books.discover(*(listed(f"2024-01-{day:02}") for day in range(1, 31)))
     workers = [await books.worker(f"w{number}") for number in range(3)]
-    claims = await asyncio.gather(*(books.ledger.claim(worker) for worker in workers * 12))
+    claims = await asyncio.gather(*(books.next_claim(worker) for worker in workers * 12))
     claimed = Counter(claim.key for claim in claims if claim)
     assert (len(claimed), set(claimed.values()), claims.count(None)) == (30, {1}, 6)
 
@@ -140,7 +140,7 @@ async def main():
     worker = await ledger.register(sys.argv[2], int(sys.argv[3]))
     print("ready", flush=True)
     sys.stdin.readline()
-    while claim := await ledger.claim(worker):
+    while claim := next(iter(await ledger.claim_up_to(worker, 1)), None):
         print(claim.key, flush=True)
     sys.stdin.readline()
     await ledger.close()
@@ -176,7 +176,7 @@ async def test_ancestor_a_crash_leaves_no_row_in_processing(books: Books) -> Non
     await process.communicate()
     books.clock.moment = Clock().now()  # that of the process
     survivor = await books.worker("survivor", 10 * LEASE_MS)
-    assert await books.ledger.claim(survivor) is None
+    assert await books.next_claim(survivor) is None
     assert books.status("2024-01-02") == "processing"
     books.clock.go_on(LEASE_S)
     assert (await books.claim(survivor)).attempt == 2
@@ -194,11 +194,11 @@ async def test_a_lease_lasts_its_time_whatever_the_wall_clock_does(books: Books,
     books.clock.step(step_s)
     second = await books.worker("second", 10 * LEASE_MS)
     books.clock.go_on(LEASE_S - 1)
-    assert await books.ledger.claim(second) is None
+    assert await books.next_claim(second) is None
     await books.ledger.has_progressed(claim)
-    await books.ledger.renew(first)
+    await books.ledger.renew(first, Load())
     books.clock.go_on(LEASE_S)
-    assert await books.ledger.claim(second) is None
+    assert await books.next_claim(second) is None
     books.clock.go_on(0.001)
     assert (await books.claim(second)).attempt == 2
 
@@ -209,7 +209,7 @@ async def test_a_lease_of_another_boot_goes_by_the_wall_clock(books: Books) -> N
     books.clock.go_on(LEASE_S - 2)
     books.clock.reboot()
     after = await books.worker("after", 10 * LEASE_MS)
-    assert await books.ledger.claim(after) is None
+    assert await books.next_claim(after) is None
     books.clock.go_on(2.001)
     await books.claim(after)
 
@@ -239,7 +239,7 @@ async def test_a_lease_that_ran_out_is_lost_even_if_nobody_took_the_row(books: B
     if taken:
         await books.claim()
     with pytest.raises(LeaseLostError):
-        await books.ledger.renew(worker)
+        await books.ledger.renew(worker, Load())
     with pytest.raises(LeaseLostError):
         await books.ledger.complete(claim, SENT)
     assert books.status("2024-01-02") == "processing"
@@ -250,7 +250,7 @@ async def test_a_worker_without_its_lease_claims_nothing(books: Books) -> None:
     worker = await books.worker()
     books.clock.go_on(LEASE_S + 0.001)
     with pytest.raises(LeaseLostError):
-        await books.ledger.claim(worker)
+        await books.next_claim(worker)
 
 
 async def test_a_takeover_knows_what_the_dead_attempt_left(books: Books) -> None:
@@ -276,7 +276,7 @@ async def test_a_worker_that_ends_gives_its_rows_back_uncharged(books: Books) ->
     rows: list[dict[str, Any]] = books.sql("SELECT * FROM files ORDER BY date DESC")
     assert [row["status"] for row in rows] == ["pending", "pending", "processing"]
     assert [(row["reason"], row["retry_count"], row["worker_id"]) for row in rows[:2]] == [("interrupted", 0, None)] * 2
-    for call in (books.ledger.complete(claims[0], SENT), books.ledger.renew(worker)):
+    for call in (books.ledger.complete(claims[0], SENT), books.ledger.renew(worker, Load())):
         with pytest.raises(LeaseLostError):
             await call
     assert (await books.claim(other)).attempt == 2
@@ -289,4 +289,4 @@ async def test_workers_long_gone_are_forgotten_and_living_ones_are_not(books: Bo
     books.clock.go_on(2 * 3600)
     await books.worker("new")
     assert [row["worker_id"] for row in books.sql("SELECT worker_id FROM workers")] == ["holder", "living", "new"]
-    await books.ledger.renew(living)
+    await books.ledger.renew(living, Load())

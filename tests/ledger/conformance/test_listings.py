@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import date
+from unittest.mock import AsyncMock
 
 import pytest
 from typer.testing import CliRunner
@@ -20,6 +21,7 @@ from polyb2.core.verdict import Verdict
 from polyb2.ledger.ledger import PAGE_ROWS
 from polyb2.ledger.open import open_ledger
 from polyb2.ledger.rows import Discovered, Filter
+from polyb2.signals import Deferred
 from tests.conftest import DAY_AGGS, QUOTES, key
 from tests.ledger.conftest import LEASE_MS, SENT, SIZE, Books, SetClock, listed
 from tests.ledger.places import Place
@@ -118,7 +120,7 @@ async def test_a_new_revision_while_processing_queues_when_the_attempt_ends(book
         stop = Verdict(Event.RELEASE, "interrupted", charged=False, waits=False)
         assert await books.ledger.fail(claim, stop, "", 0) is Event.REVISE
     else:
-        await books.ledger.renew_revision(claim, NEWER)
+        assert await books.ledger.renew_revision(claim, NEWER) is ("before" in how)
     row = books.row(DAY)
     assert {name: row[name] for name in UNCHARGED} == UNCHARGED
     assert (row["status"], row["revision"], row["source_etag"], row["worker"]) == ("pending", 2, "b", None)
@@ -198,15 +200,19 @@ async def test_what_the_target_already_holds_is_adopted_and_not_queued(books: Bo
     row = books.row(DAY)
     assert (row["status"], row["verification"], row["dest_etag"], row["attempt"]) == ("completed", "etag", "dest", 0)
     assert (row["mirrored_revision"], row["mirrored_source_etag"], row["bytes_done"]) == (1, "a", SIZE)
-    assert await books.ledger.claim(await books.worker()) is None
+    assert await books.next_claim(await books.worker()) is None
 
 
-async def test_known_files_are_found_by_key_and_by_range_over_many_pages(books: Books) -> None:
+async def test_known_files_are_found_by_key_and_by_range_over_many_pages(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
     days = [f"{year}-{month:02}-{day:02}" for year in (2023, 2024) for month in range(1, 13) for day in range(1, 29)]
     await books.discover(*map(listed, days))
     assert len(days) > PAGE_ROWS
+    monkeypatch.setattr(store := books.ledger._store, "read", read := AsyncMock(wraps=store.read))
     between = [known.key async for known in books.ledger.known_between(key(days[0]), key(days[-2]))]
     assert between == list(map(key, days[1:-1]))
+    assert read.await_count == 2, "a page that is not full is the last"
     known = await books.ledger.known_files([key(days[3]), key("1999-01-01")])
     assert [(name, file.etag, file.status) for name, file in known.items()] == [(key(days[3]), "a", Status.PENDING)]
 
@@ -303,7 +309,7 @@ def test_a_bare_retry_leaves_not_entitled_out(
 
     asyncio.run(arrange())
     monkeypatch.setenv("DATABASE_URL", place.url)
-    result = CliRunner().invoke(app, ["retry", *words])
+    result = CliRunner().invoke(app, ["retry", *words], obj=Deferred())
     assert result.output == f"{len(revived)} files put back into the queue\n"
     rows = place.sql("SELECT date FROM files WHERE status = 'pending'")
     assert {row["date"] for row in rows} == revived
@@ -407,7 +413,7 @@ def test_a_named_key_that_the_ledger_does_not_have_is_said_and_the_others_are_ac
 
     asyncio.run(arrange())
     monkeypatch.setenv("DATABASE_URL", place.url)
-    result = CliRunner().invoke(app, [command, key("2024-01-03"), key(DAY)])
+    result = CliRunner().invoke(app, [command, key("2024-01-03"), key(DAY)], obj=Deferred())
     assert result.exit_code == 3
     assert f"the ledger has no {key('2024-01-03')}: run polyb2 discover" in result.stderr
     assert result.stdout.startswith("1 files ")
@@ -419,7 +425,7 @@ def test_a_filter_that_is_empty_as_of_an_unset_variable_never_means_everything(
     place: Place, monkeypatch: pytest.MonkeyPatch, command: str, option: str
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", place.url)
-    result = CliRunner().invoke(app, [command, option, ""], standalone_mode=False)
+    result = CliRunner().invoke(app, [command, option, ""], standalone_mode=False, obj=Deferred())
     assert f"{option} is empty" in str(result.exception)
 
 

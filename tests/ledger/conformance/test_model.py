@@ -26,7 +26,7 @@ from polyb2.core.errors import Kind, LeaseLostError, Side
 from polyb2.core.records import Claim
 from polyb2.core.status import FAILED, PARKED, WAITING, Status, allowed_pairs
 from polyb2.ledger.open import open_ledger
-from polyb2.ledger.rows import Worker
+from polyb2.ledger.rows import Load, Worker
 from tests.conftest import QUOTES, key
 from tests.ledger.conftest import LEASE_MS, SENT, Books, SetClock, listed
 from tests.ledger.places import PLACES
@@ -138,7 +138,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.workers[number] = self.do(self.books.worker())
             self.leases[number] = self.clock.now().mono_ms + LEASE_MS
             self.held = {name: held for name, held in self.held.items() if held.worker != number}
-        claim = self.do(self.books.ledger.claim(self.workers[number]))
+        claim = self.do(self.books.next_claim(self.workers[number]))
         if claim is None:
             assert not [row for row in self.rows() if row["status"] == Status.PENDING]
             return
@@ -150,7 +150,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def renew(self, number: int) -> None:
         lives = self.clock.now().mono_ms <= self.leases[number]
         try:
-            self.do(self.books.ledger.renew(self.workers[number]))
+            self.do(self.books.ledger.renew(self.workers[number], Load()))
         except LeaseLostError:
             assert not lives
         else:

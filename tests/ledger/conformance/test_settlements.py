@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from polyb2.core.errors import Kind, LeaseLostError, Side
-from polyb2.core.records import Claim, Mirrored, PartProof, Receipt, Upload, UploadState
+from polyb2.core.records import Claim, Mirrored, PartProof, Receipt, Upload
 from polyb2.core.status import Event
 from polyb2.core.verdict import Verdict
 from tests.conftest import key
@@ -21,7 +21,7 @@ STOPPED = Verdict(Event.RELEASE, "interrupted", charged=False, waits=False)
 async def to_permanent_failure(books: Books, kind: Kind, side: Side, max_retries: int = 2) -> list[Event]:
     """Claim and fail until the row no longer comes back."""
     worker, events = await books.worker(lease_ms=10**9), list[Event]()
-    while (claim := await books.ledger.claim(worker)) and len(events) < 20:
+    while (claim := await books.next_claim(worker)) and len(events) < 20:
         events.append(await books.fail(claim, kind, side, max_retries=max_retries))
         books.clock.go_on(30)
     return events
@@ -125,7 +125,7 @@ async def test_two_403_a_back_off_apart_make_a_file_not_entitled(books: Books) -
     row = books.row(DAY)
     assert (row["status"], row["reason"], row["retry_count"]) == ("failed_download", "forbidden", 0)
     assert row["next_attempt_ms"] == books.clock.wall_ms() + 30_000
-    assert await books.ledger.claim(await books.worker()) is None
+    assert await books.next_claim(await books.worker()) is None
     books.clock.go_on(30)
     again = await books.claim()
     assert again.forbidden_before
@@ -226,7 +226,7 @@ ACTS: dict[str, Act] = {
     "begin": lambda b, c, u: b.begin(c, "late"),
     "receipt": lambda b, c, u: b.ledger.add_receipt(c, u, Receipt(u.plan.part(2), "late", None)),
     "drop": lambda b, c, u: b.ledger.drop_receipts(c, u, [1]),
-    "note": lambda b, c, u: b.ledger.note_state(c, u, UploadState.COMPLETING),
+    "note": lambda b, c, u: b.ledger.note_completing(c, u),
     "proof": lambda b, c, u: b.ledger.note_proof(c, u, PartProof.READBACK),
     "abandon": lambda b, c, u: b.ledger.abandon_upload(c),
     "progress": lambda b, c, u: b.ledger.has_progressed(c),

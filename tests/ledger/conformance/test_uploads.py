@@ -80,8 +80,8 @@ async def test_progress_is_more_receipts_than_any_failed_attempt_left(books: Boo
 async def test_the_successor_knows_whether_a_complete_was_sent(books: Books, state: UploadState) -> None:
     claim = await books.claimed(listed(DAY))
     upload = await books.begin(claim)
-    await books.ledger.note_state(claim, upload, UploadState.COMPLETING)
-    await books.ledger.note_state(claim, upload, state)
+    if state is UploadState.COMPLETING:
+        await books.ledger.note_completing(claim, upload)
     await books.ledger.note_proof(claim, upload, PartProof.READBACK)
     found = (await books.take_over()).upload
     assert found is not None

@@ -64,6 +64,14 @@ async def open_to_read(_ledger: SqliteStore, path: Path) -> None:
     await (await open_store(path, Clock(), read_only=True)).close()
 
 
+async def read_beside_a_reader(_ledger: SqliteStore, path: Path) -> None:
+    only = await open_store(path, Clock(), read_only=True)
+    reader = await only.reader()
+    assert await reader.read(lambda tx: fact(tx, "a")) == await only.read(lambda tx: fact(tx, "a")) == "1"
+    await reader.close()
+    await only.close()
+
+
 async def fail_to_open(_ledger: SqliteStore, path: Path) -> None:
     link = path.with_name("second.db")
     link.hardlink_to(path)
@@ -72,7 +80,7 @@ async def fail_to_open(_ledger: SqliteStore, path: Path) -> None:
     link.unlink()
 
 
-@pytest.mark.parametrize("look", [read_page, open_again, open_to_read, fail_to_open])
+@pytest.mark.parametrize("look", [read_page, open_again, open_to_read, read_beside_a_reader, fail_to_open])
 async def test_whoever_opens_it_too_leaves_the_locks_of_the_process(
     opened: SqliteStore, path: Path, look: Callable[[SqliteStore, Path], Awaitable[None]]
 ) -> None:
@@ -440,11 +448,12 @@ async def test_the_lock_is_not_followed_either_when_it_is_swapped_later(opened: 
 
 
 @pytest.mark.skipif(not lock.has_wal_reset_bug(), reason="this SQLite needs no lock file")
-async def test_a_process_without_descriptors_is_told_its_limit(opened: SqliteStore) -> None:
-    opened.busy_retry.rule = lambda _error, _waited_s: False
+async def test_a_process_without_descriptors_is_told_its_limit(path: Path) -> None:
+    opened = await open_store(path, Clock(), retry=lambda _error, _waited_s: False)
     with no_descriptors_left(), pytest.raises(LedgerError, match=r"\(ulimit -n\), or lower --concurrency"):
         await written(opened)
     await written(opened)
+    await opened.close()
 
 
 # -- files that go ----------------------------------------------------------------------------------------------------
@@ -581,20 +590,15 @@ async def test_a_wal_that_was_cut_is_not_written_on_before_sqlite_begins_it_anew
     await opened.close()
 
 
-async def test_the_reader_goes_with_its_ledger(books_path: Path) -> None:
-    ledger = await open_ledger(f"sqlite:///{books_path}")
+async def test_the_reader_goes_with_its_ledger(path: Path) -> None:
+    ledger = await open_ledger(f"sqlite:///{path}")
     reader = await ledger.reader()
     assert (await reader.status()).totals.files == 0
     await reader.close()
-    books_path.unlink()
+    path.unlink()
     with pytest.raises(LedgerGoneError):
         await ledger.reader()
     await ledger.close()
-
-
-@pytest.fixture
-def books_path(path: Path) -> Path:
-    return path
 
 
 async def test_the_idle_watch_looks_within_seconds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from polyb2.ledger.sqlite.open import APPLICATION_ID, FIRST_VERSION, load_migrat
 from polyb2.ledger.sqlite.store import open_store
 from polyb2.ledger.sqlite.transaction import SqliteTransaction
 from polyb2.ledger.verbs.facts import fact, remember
+from polyb2.signals import Deferred
 from tests.conftest import url_of
 from tests.ledger.places import read_sql
 
@@ -266,14 +267,14 @@ async def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(
     await ledger.write("test", lambda tx: remember(tx, "a", "1"))
     await ledger.close()
     monkeypatch.setattr(opening, "load_migrations", lambda: [*load_migrations(), "CREATE TABLE later (a TEXT) STRICT;"])
-    reader = await open_store(path, Clock(), read_only=True)
-    assert await reader.read(lambda tx: fact(tx, "a")) == "1"
-    await reader.close()
+    with pytest.raises(UsageError, match=r"older polyb2.*: run polyb2 doctor once"):
+        await open_store(path, Clock(), read_only=True)
     assert read_sql(path, "PRAGMA user_version") == [{"user_version": FIRST_VERSION}]
-    ledger = await open_store(path, Clock())
-    assert await ledger.read(lambda tx: fact(tx, "a")) == "1"
-    assert await ledger.read(pragma("user_version")) == FIRST_VERSION + 1
-    await ledger.close()
+    for read_only in (False, True):
+        ledger = await open_store(path, Clock(), read_only=read_only)
+        assert await ledger.read(lambda tx: fact(tx, "a")) == "1"
+        assert await ledger.read(pragma("user_version")) == FIRST_VERSION + 1
+        await ledger.close()
 
 
 async def test_two_processes_may_make_the_ledger_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +294,7 @@ async def test_two_processes_may_make_the_ledger_at_once(path: Path, monkeypatch
 
 @pytest.mark.parametrize("words", [["status", "--json"], ["files", "--json"]])
 def test_without_a_ledger_nothing_is_shown_and_no_file_is_made(path: Path, words: list[str]) -> None:
-    result = CliRunner().invoke(app, words)
+    result = CliRunner().invoke(app, words, obj=Deferred())
     assert result.exit_code == 0
     assert list(path.parent.iterdir()) == []
     if words[0] == "status":
@@ -303,10 +304,26 @@ def test_without_a_ledger_nothing_is_shown_and_no_file_is_made(path: Path, words
         assert result.stdout == ""
 
 
-async def test_a_ledger_whose_making_was_cut_off_counts_nothing(path: Path) -> None:
-    path.touch()  # what kill -9 leaves between making the file and its schema
-    database = await open_store(path, Clock(), read_only=True)
+def make_header(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+@pytest.mark.parametrize(
+    ("make", "read_only"), [(Path.touch, True), (Path.touch, False), (make_header, True)], ids=["r", "w", "header"]
+)
+async def test_a_ledger_whose_making_was_cut_off_counts_nothing(
+    path: Path, make: Callable[[Path], None], read_only: bool
+) -> None:
+    make(path)  # what kill -9 leaves between making the file and its schema
+    before = path.stat().st_size
+    database = await open_store(path, Clock(), read_only=read_only, make_new=False)
+    reader = await database.reader()
     try:
-        assert await database.read(lambda tx: tx.rows("counts")) == []
+        assert not database.exists
+        for opened in (database, reader):
+            assert list(await opened.read(lambda tx: tx.rows("counts"))) == []
     finally:
+        await reader.close()
         await database.close()
+    assert path.stat().st_size == before

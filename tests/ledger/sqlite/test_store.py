@@ -6,21 +6,25 @@ import asyncio
 import fcntl
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from polyb2.clock import Clock
-from polyb2.core.errors import LedgerBusyError, LedgerError
+from polyb2.core.errors import LedgerBusyError, LedgerError, LedgerGoneError, UsageError
 from polyb2.ledger import busy_retry
 from polyb2.ledger.sqlite import lock, store
 from polyb2.ledger.sqlite import open as opening
+from polyb2.ledger.sqlite.errors import busy, translated
+from polyb2.ledger.sqlite.files import OpenFiles
 from polyb2.ledger.sqlite.lock import has_wal_reset_bug
 from polyb2.ledger.sqlite.store import SqliteStore, open_store
 from polyb2.ledger.store import Transaction
 from polyb2.ledger.verbs.facts import fact, remember
+from tests.descriptors import no_descriptors_left
 from tests.ledger.conftest import join_threads, python
 from tests.ledger.places import read_sql
 
@@ -67,12 +71,109 @@ async def test_a_write_that_fails_takes_none_of_those_beside_it_with_it(opened: 
     def clash(tx: Transaction) -> None:
         count_up(tx)
         tx.run("upload_insert", file_id=None, revision=1, dest_key="k", upload_id="u", token="t", size=1, part_bytes=0,
-               proof="etag", state="open", wall_ms=0)  # fmt: skip
+               proof="etag", state="open")  # fmt: skip
 
-    works = [count_up, fail, count_up, clash, count_up]
+    def slip(tx: Transaction) -> None:
+        count_up(tx)
+        remember(tx, "count", object())  # type: ignore[arg-type]
+
+    works = [count_up, fail, count_up, clash, slip, count_up]
     ended = await asyncio.gather(*(opened.write("test", work) for work in works), return_exceptions=True)
-    assert [type(end) for end in ended] == [type(None), KeyError, type(None), sqlite3.IntegrityError, type(None)]
+    assert [type(end) for end in ended] == [
+        type(None), KeyError, type(None), sqlite3.IntegrityError, sqlite3.ProgrammingError, type(None)
+    ]  # fmt: skip
     assert await opened.read(lambda tx: fact(tx, "count")) == "3"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (sqlite3.SQLITE_CORRUPT, UsageError),
+        (sqlite3.SQLITE_CORRUPT_VTAB, UsageError),
+        (sqlite3.SQLITE_NOTADB, UsageError),
+        (sqlite3.SQLITE_MISUSE, sqlite3.DatabaseError),
+        (None, sqlite3.DatabaseError),
+    ],
+)
+def test_only_what_sqlite_calls_damage_is_damage(code: int | None, kind: type[Exception]) -> None:
+    error = sqlite3.DatabaseError("it broke")
+    if code is not None:
+        error.sqlite_errorcode = code
+    with (
+        pytest.raises(kind, match=r"^it broke$" if kind is sqlite3.DatabaseError else "ledger is damaged"),
+        translated(),
+    ):
+        raise error
+
+
+def cannot_open(_real: Path) -> None:
+    error = sqlite3.OperationalError("unable to open database file")
+    error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+    with translated():
+        raise error
+
+
+def is_busy(_real: Path) -> None:
+    raise busy("its lock is taken")
+
+
+def is_gone(real: Path) -> None:
+    raise OpenFiles(real).lost("it was removed")
+
+
+@pytest.mark.parametrize(
+    ("fail", "around", "kind", "words"),
+    [
+        (cannot_open, nullcontext, UsageError, "cannot write to its folder"),
+        (cannot_open, no_descriptors_left, LedgerError, "ulimit -n"),
+        (is_busy, nullcontext, LedgerBusyError, "the ledger is busy"),
+        (is_gone, nullcontext, LedgerGoneError, "the ledger is gone"),
+    ],
+    ids=["folder", "descriptors", "busy", "gone"],
+)
+def test_only_a_ledger_that_sqlite_cannot_open_may_be_the_folders_fault(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fail: Callable[[Path], None],
+    around: Callable[[], AbstractContextManager[None]],
+    kind: type[Exception],
+    words: str,
+) -> None:
+    monkeypatch.setattr(store, "can_write_beside", lambda _real: False)
+    with around(), pytest.raises(kind, match=words) as raised, store._place_named(path):
+        fail(path)
+    assert type(raised.value) is kind
+
+
+async def test_a_batch_whose_writes_were_all_withdrawn_makes_no_transaction(opened: SqliteStore) -> None:
+    halfway = Halfway()
+    first = asyncio.create_task(opened.write("test", halfway))
+    await asyncio.to_thread(halfway.entered.wait, 10)
+    withdrawn = [asyncio.create_task(opened.write("test", count_up)) for _ in range(3)]
+    await asyncio.sleep(0)
+    for write in withdrawn:
+        write.cancel()
+    await asyncio.gather(*withdrawn, return_exceptions=True)
+    seen: list[str] = []
+    opened._connection._conn.set_trace_callback(seen.append)
+    halfway.go_on.set()
+    await first
+    await opened._commits.idle()
+    assert [statement for statement in seen if statement.startswith("BEGIN")] == []
+
+
+async def test_an_array_that_several_statements_take_is_put_into_words_once(
+    opened: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = ["a"], ["a"]
+    monkeypatch.setattr("polyb2.ledger.sqlite.transaction.json", made := Mock(dumps=Mock(return_value="[]")))
+
+    def work(tx: Transaction) -> None:
+        for keys in (one, one, other, one):
+            tx.rows("known_by_keys", keys=keys)
+
+    await opened.read(work)
+    assert [id(call.args[0]) for call in made.dumps.call_args_list] == [id(one), id(other), id(one)]
 
 
 async def test_writes_of_a_kind_are_done_at_once_and_answered_each(opened: SqliteStore) -> None:
@@ -302,36 +403,34 @@ async def test_a_run_waits_for_the_ledger_as_long_as_its_rule_says(
     monkeypatch.setattr(store, "has_wal_reset_bug", lambda: bug)
     impatient(monkeypatch)
     monkeypatch.setattr(busy_retry, "_PAUSE_S", 0.01)
-    ledger = await open_store(path, Clock())
     waited: list[float] = []
+
+    def rule(_error: LedgerError, waited_s: float) -> bool:
+        waited.append(waited_s)
+        if len(waited) == 3:
+            lock_file.close()
+            other.rollback()
+        return True
+
+    ledger = await open_store(path, Clock(), retry=rule)
     with path.with_name("ledger.db.lock").open("w") as lock_file, closing(sqlite3.connect(path)) as other:
         fcntl.flock(lock_file, fcntl.LOCK_EX)
         other.execute("BEGIN IMMEDIATE")
-
-        def rule(_error: LedgerError, waited_s: float) -> bool:
-            waited.append(waited_s)
-            if len(waited) == 3:
-                lock_file.close()
-                other.rollback()
-            return True
-
-        ledger.busy_retry.rule = rule
         await asyncio.gather(*(ledger.write("test", count_up) for _ in range(5)))
     assert waited == sorted(waited)
     assert waited[0] == 0
     assert await ledger.read(lambda tx: fact(tx, "count")) == "5"
-    assert ledger.busy_retry.problem is None
+    assert ledger.trouble is None
     await ledger.close()
 
 
 async def test_those_who_wait_behind_a_busy_write_can_be_cancelled(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     impatient(monkeypatch)
-    ledger = await open_store(path, Clock())
-    ledger.busy_retry.rule = lambda _error, _waited_s: True
+    ledger = await open_store(path, Clock(), retry=lambda _error, _waited_s: True)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         writes = [asyncio.create_task(ledger.write("test", count_up)) for _ in range(100)]
-        while ledger.busy_retry.problem is None:
+        while ledger.trouble is None:
             await asyncio.sleep(0.01)
         for write in writes:
             write.cancel()
@@ -345,18 +444,16 @@ async def test_those_who_wait_behind_a_busy_write_can_be_cancelled(path: Path, m
     ids=["full", "read-only"],
 )
 async def test_a_write_goes_on_when_the_disk_has_room_again(path: Path, broken: str, words: str) -> None:
-    ledger = await open_store(path, Clock())
-    name, _, _ = broken.partition(" =")
-    before = await ledger.read(lambda tx: tx._connection.execute(name).fetchone()[0])
-    await ledger.read(lambda tx: tx._connection.execute(broken).fetchall())
     said: list[str] = []
 
     def rule(error: LedgerError, _waited_s: float) -> bool:
         said.append(str(error))
-        ledger.busy_retry.rule = lambda _error, _waited_s: False
-        return True
+        return len(said) == 1
 
-    ledger.busy_retry.rule = rule
+    ledger = await open_store(path, Clock(), retry=rule)
+    name, _, _ = broken.partition(" =")
+    before = await ledger.read(lambda tx: tx._connection.execute(name).fetchone()[0])
+    await ledger.read(lambda tx: tx._connection.execute(broken).fetchall())
 
     def write_much(tx: Transaction) -> None:
         for number in range(10):

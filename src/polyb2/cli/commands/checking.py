@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polyb2.cli import options as o
-from polyb2.cli.app import command, configured, ending_with
+from polyb2.cli.app import command, configured, ending_with, outliving_reader
 from polyb2.cli.loop import in_loop
-from polyb2.core.errors import UsageError
 from polyb2.core.exit_codes import ExitCode
 from polyb2.core.selection import Selection
 from polyb2.core.units import parse_duration
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
     from polyb2.core.records import OpenUpload
     from polyb2.flow.inspect.cleanup import Swept
     from polyb2.flow.inspect.verify import Findings, Tell
-
-T = TypeVar("T")
 
 
 @command("polyb2 verify --dataset us_stocks_sip/day_aggs_v1 --repair")
@@ -37,19 +33,9 @@ def verify(
 
     settings = configured()
     printed = DifferenceObject() if as_json else DifferenceLines()
-    findings = in_loop(_verify(settings, choice.selection(), _outliving_reader(printed.add), deep=deep, mend=repair))
+    findings = in_loop(_verify(settings, choice.selection(), outliving_reader(printed.add), deep=deep, mend=repair))
     with ending_with(ExitCode.UNFINISHED if findings.found else ExitCode.DONE):
         printed.end(findings)
-
-
-def _outliving_reader(show: Callable[[T], object]) -> Callable[[T], None]:
-    """Print, or not where the reader went away: the rest is verified, mended or aborted all the same."""
-
-    def show_or_not(found: T) -> None:
-        with suppress(BrokenPipeError):
-            show(found)
-
-    return show_or_not
 
 
 async def _verify(settings: Settings, selection: Selection, tell: Tell, *, deep: bool, mend: bool) -> Findings:
@@ -66,18 +52,22 @@ async def _verify(settings: Settings, selection: Selection, tell: Tell, *, deep:
 
 @command("polyb2 cleanup --older-than 24h --dry-run")
 def cleanup(
-    older_than: Annotated[str, typer.Option("--older-than", help="Only uploads begun longer ago than this.")] = "24h",
+    older_than: Annotated[
+        float,
+        typer.Option(
+            "--older-than",
+            metavar="AGE",
+            parser=o.read("--older-than", parse_duration),
+            help="Only uploads begun longer ago than this.",
+        ),
+    ] = "24h",  # type: ignore[assignment]  # parsed as a given one is
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show, and abort nothing.")] = False,
 ) -> None:
     """Abort unfinished uploads in the bucket that no ledger row owns."""
     from polyb2.cli.output.results import print_swept, upload_printer
 
-    try:
-        older_than_s = parse_duration(older_than)
-    except ValueError as error:
-        raise UsageError(f"--older-than: {error}") from None
-    tell = _outliving_reader(upload_printer(dry_run=dry_run))
-    swept = in_loop(_cleanup(configured(), older_than_s, tell, dry_run=dry_run))
+    tell = outliving_reader(upload_printer(dry_run=dry_run))
+    swept = in_loop(_cleanup(configured(), older_than, tell, dry_run=dry_run))
     with ending_with(ExitCode.UNFINISHED if swept.failed else ExitCode.DONE):
         print_swept(swept, dry_run=dry_run)
 

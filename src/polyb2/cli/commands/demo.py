@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polyb2.cli.app import command, configured
-from polyb2.cli.logs import OUTPUT, set_up_logging
+from polyb2.cli.logs import OUTPUT
 from polyb2.cli.loop import in_loop
 from polyb2.core.errors import Polyb2Error, UsageError
 from polyb2.core.selection import named_dates
@@ -92,16 +92,10 @@ async def _sync(settings: Settings) -> None:
     from polyb2.engine import RunOptions, run
     from polyb2.flow.discover.consent import Consent
 
-    progress = Progress()
-    set_up_logging("WARNING", progress.console)
-    selection = named_dates([DATES], DATASETS)
-    consent = Consent(settings.discovery.max_plan_bytes, given=True)
-    try:
-        result = await run(
-            settings, RunOptions(selection, watch=False, limit=None, consent=consent, on_start=progress.start)
-        )
-    finally:
-        await progress.stop()
+    async with Progress("WARNING") as progress:
+        consent = Consent(settings.discovery.max_plan_bytes, given=True)
+        options = RunOptions(named_dates([DATES], DATASETS), False, None, consent, progress.start)
+        result = await run(settings, options)
     print_run(result)
 
 

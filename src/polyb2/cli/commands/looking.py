@@ -1,17 +1,15 @@
-"""``plan``, ``coverage``, ``datasets`` and ``doctor``: commands that look, and change nothing."""
+"""``plan``, ``coverage``, ``datasets`` and ``doctor``: commands that look, and queue nothing."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polyb2.cli import options as o
-from polyb2.cli.app import command, configured, ending_with, opened_ledger
+from polyb2.cli.app import command, configured, ending_with, opened_ledger, outliving_reader, write_json
 from polyb2.cli.logs import print_failure, set_up_logging
 from polyb2.cli.loop import in_loop
 from polyb2.core.errors import UsageError
@@ -19,11 +17,11 @@ from polyb2.core.exit_codes import ExitCode
 from polyb2.core.keys import matches
 from polyb2.core.selection import Mode, Selection, split_datasets
 from polyb2.core.status import WAITING, Status
-from polyb2.core.units import parse_size
+from polyb2.core.units import Within, parse_size, write_size
 
 if TYPE_CHECKING:
     from polyb2.config import Settings
-    from polyb2.core.estimate import Estimate, Rate
+    from polyb2.core.estimate import Estimate
     from polyb2.core.prices import Prices
     from polyb2.doctor.checks import Checkup
     from polyb2.flow.discover.findings import Report
@@ -33,10 +31,6 @@ if TYPE_CHECKING:
     from polyb2.ledger.ledger import Ledger
 
 
-def _write_json(result: dict[str, Any]) -> None:
-    typer.echo(json.dumps(result, indent=2))
-
-
 # -- plan --------------------------------------------------------------------------------------------------------------
 
 
@@ -44,17 +38,22 @@ def _write_json(result: dict[str, Any]) -> None:
 def plan(
     choice: o.Choice,
     rate: Annotated[
-        str | None, typer.Option("--rate", help="Bytes per second to reckon with: 100M; else what was measured.")
+        float | None,
+        typer.Option(
+            "--rate",
+            metavar="RATE",
+            parser=o.read("--rate", Within(1, 10**18, parse_size, write_size)),
+            help="Bytes per second to reckon with: 100M; else what was measured.",
+        ),
     ] = None,
     as_json: o.Json = False,
 ) -> None:
     """Preview discover: files and bytes that it would queue, hours at a rate, B2 cost; queues nothing."""
     settings = configured()
-    given = None if rate is None else _rate(rate)
     selection = choice.selection(settings.discovery.datasets)
-    report, estimate = in_loop(_survey(settings, selection, given, settings.discovery.prices))
+    report, estimate = in_loop(_survey(settings, selection, rate, settings.discovery.prices))
     if as_json:
-        _write_json({**report.as_json(), "estimate": estimate.as_json()})
+        write_json({**report.as_json(), "estimate": estimate.as_json()})
     else:
         from polyb2.cli.output.plan_view import print_plan
 
@@ -63,7 +62,7 @@ def plan(
 
 
 async def _survey(
-    settings: Settings, selection: Selection, given: Rate | None, prices: Prices
+    settings: Settings, selection: Selection, given: float | None, prices: Prices
 ) -> tuple[Report, Estimate]:
     from polyb2.flow.discover.discovery import Discovery
     from polyb2.session import open_mirror
@@ -73,8 +72,8 @@ async def _survey(
         return report, await _estimate(mirror, report, given, prices, settings.discovery.max_plan_bytes)
 
 
-async def _estimate(mirror: Mirror, report: Report, given: Rate | None, prices: Prices, bytes_max: int) -> Estimate:
-    from polyb2.core.estimate import Estimate, measured
+async def _estimate(mirror: Mirror, report: Report, given: float | None, prices: Prices, bytes_max: int) -> Estimate:
+    from polyb2.core.estimate import Estimate, Rate, measured
     from polyb2.flow.discover.findings import Kind
 
     by_status = (await mirror.ledger.status()).totals.by_status
@@ -84,21 +83,9 @@ async def _estimate(mirror: Mirror, report: Report, given: Rate | None, prices: 
         bytes_stored=by_status[Status.COMPLETED]["bytes"] + report.amount(Kind.ADOPTED).bytes,
         bytes_max=bytes_max,
         requests=report.requests(),
-        rate=given or measured(await mirror.ledger.throughput()),
+        rate=Rate(float(given)) if given is not None else measured(await mirror.ledger.throughput()),
         prices=prices,
     )
-
-
-def _rate(text: str) -> Rate:
-    from polyb2.core.estimate import Rate
-
-    try:
-        bytes_per_s = parse_size(text)
-    except ValueError as error:
-        raise UsageError(f"--rate: {error}") from None
-    if not bytes_per_s:
-        raise UsageError("--rate: 0 bytes per second never end; write 100M")
-    return Rate(float(bytes_per_s))
 
 
 # -- coverage ----------------------------------------------------------------------------------------------------------
@@ -128,24 +115,20 @@ async def _coverage(
     settings: Settings, selection: Selection, patterns: Sequence[str], *, as_json: bool, require: bool
 ) -> Lacking:
     """Print the calendar or the JSON, while it is made; what is lacking, where that is required."""
-    from polyb2.flow.inspect.completeness import Lacking, lacking_of, resolve_known, write_json
+    from polyb2.flow.inspect.completeness import Lacking, lacking_of, resolve_known
+    from polyb2.flow.inspect.completeness import write_json as write_coverage
 
     async with opened_ledger(settings) as ledger:
         datasets = await resolve_known(ledger, patterns)
         if as_json:
-            return await write_json(ledger, selection, datasets, _to_its_end if require else sys.stdout.write)
+            write = outliving_reader(sys.stdout.write) if require else sys.stdout.write
+            return await write_coverage(ledger, selection, datasets, write)
         if require:
             return await lacking_of(ledger, selection, datasets)
         from polyb2.cli.output.coverage_view import print_coverage
 
         await print_coverage(ledger, selection, datasets)
         return Lacking()
-
-
-def _to_its_end(text: str) -> None:
-    """Write, or go on without where the reader went away: what is lacking is still to be found out."""
-    with suppress(BrokenPipeError):
-        sys.stdout.write(text)
 
 
 # -- datasets ----------------------------------------------------------------------------------------------------------
@@ -163,7 +146,7 @@ def datasets(
     settings = configured()
     entries = in_loop(_entries(settings, split_datasets(dataset or []), probing=probe))
     if as_json:
-        _write_json({"datasets": [entry.as_json() for entry in entries]})
+        write_json({"datasets": [entry.as_json() for entry in entries]})
     else:
         from polyb2.cli.output.dataset_view import print_entries
 
@@ -207,7 +190,7 @@ def doctor(as_json: o.Json = False) -> None:
     failure = checkup.failure
     with ending_with(ExitCode.DONE if failure is None else ExitCode.STOPPED):
         if as_json:
-            _write_json(checkup.as_json())
+            write_json(checkup.as_json())
         else:
             from polyb2.cli.output.results import print_checkup
 
@@ -218,7 +201,7 @@ def doctor(as_json: o.Json = False) -> None:
 
 
 def _examine() -> Checkup:
-    from polyb2.doctor.checks import Checkup, Level
+    from polyb2.doctor.checks import Checkup, Notes
 
     try:
         settings = configured()
@@ -226,7 +209,7 @@ def _examine() -> Checkup:
         checkup = Checkup()
         for line in str(error).splitlines():
             name, _, found = line.partition(": ")
-            checkup.add("polyb2.settings", Level.FAIL, f"{name} {found}", "correct it in the environment or .env")
+            Notes(checkup, "polyb2").failed("settings", f"{name} {found}", "correct it in the environment or .env")
         return checkup
     set_up_logging("ERROR")
     from polyb2.doctor.examine import examine

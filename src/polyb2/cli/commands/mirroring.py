@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-import typer
-
 from polyb2.cli import options as o
-from polyb2.cli.app import command, configured, ending_with
-from polyb2.cli.logs import set_up_logging
+from polyb2.cli.app import command, configured, ending_with, write_json
 from polyb2.cli.loop import confirm, in_loop
 from polyb2.core.errors import UsageError
 from polyb2.core.exit_codes import ExitCode
@@ -32,7 +28,7 @@ def discover(choice: o.Choice, yes: o.Yes = False, as_json: o.Json = False) -> N
     selection = choice.selection(settings.discovery.datasets)
     report = in_loop(_discover(settings, selection, _consent(settings, yes=yes)))
     if as_json:
-        typer.echo(json.dumps(report.as_json(), indent=2))
+        write_json(report.as_json())
     else:
         from polyb2.cli.output.results import print_report
 
@@ -40,53 +36,36 @@ def discover(choice: o.Choice, yes: o.Yes = False, as_json: o.Json = False) -> N
 
 
 @command("polyb2 run --concurrency 32    or, as a service: polyb2 run --watch")
-def run(
-    concurrency: o.Concurrency = None,
-    max_bandwidth: o.MaxBandwidth = None,
-    limit: o.Limit = None,
-    watch: o.Watch = False,
-    yes: o.Yes = False,
-) -> None:
+def run(given: o.Running) -> None:
     """Drain the queue, then exit; with --watch stay up and discover on a schedule."""
-    settings = configured(polyb2_concurrency=concurrency, polyb2_max_bandwidth=max_bandwidth)
-    _run(settings, None, limit=limit, watch=watch, yes=yes)
+    _run(given, None)
 
 
 @command("polyb2 sync --dates 2024-01-02..2024-01-31 --concurrency 16")
-def sync(
-    choice: o.Choice,
-    concurrency: o.Concurrency = None,
-    max_bandwidth: o.MaxBandwidth = None,
-    limit: o.Limit = None,
-    watch: o.Watch = False,
-    yes: o.Yes = False,
-) -> None:
+def sync(choice: o.Choice, given: o.Running) -> None:
     """Discover and run at once: workers start while the listing goes on."""
-    settings = configured(polyb2_concurrency=concurrency, polyb2_max_bandwidth=max_bandwidth)
-    _run(settings, choice.selection(settings.discovery.datasets), limit=limit, watch=watch, yes=yes)
+    _run(given, choice)
 
 
-def _run(settings: Settings, selection: Selection | None, *, limit: int | None, watch: bool, yes: bool) -> None:
+def _run(given: o.Running, choice: o.Choice | None) -> None:
     from polyb2.cli.output.progress import Progress
     from polyb2.cli.output.results import print_run
     from polyb2.engine import RunOptions
     from polyb2.engine import run as run_engine
 
-    if watch and limit:
+    settings = configured(polyb2_concurrency=given.concurrency, polyb2_max_bandwidth=given.max_bandwidth)
+    selection = choice.selection(settings.discovery.datasets) if choice is not None else None
+    if given.watch and given.limit:
         raise UsageError("--watch stays up and --limit ends: choose one")
-    progress = Progress()
-    set_up_logging(settings.log.level, progress.console)
-    consent = _consent(settings, yes=yes, aside=progress.aside)
-    wanted = RunOptions(selection, watch, limit, consent, progress.start)
 
     async def work() -> RunResult:
-        try:
+        async with Progress(settings.log.level) as progress:
+            consent = _consent(settings, yes=given.yes, aside=progress.aside)
+            wanted = RunOptions(selection, given.watch, given.limit, consent, progress.start)
             return await run_engine(settings, wanted)
-        finally:
-            await progress.stop()
 
     result = in_loop(work(), fastest=True)
-    with ending_with(_exit_code(result, watch=watch)):
+    with ending_with(_exit_code(result, watch=given.watch)):
         print_run(result)
 
 
@@ -104,8 +83,7 @@ async def _discover(settings: Settings, selection: Selection, consent: Consent) 
     from polyb2.session import open_mirror
 
     replaced: list[str] = []
-    async with open_mirror(settings) as mirror:
-        mirror.on_revised = replaced.append
+    async with open_mirror(settings, on_revised=replaced.append) as mirror:
         report = await discover_with(Discovery(mirror, selection), consent)
     await notify_once(settings, [revised(key) for key in replaced])
     return report

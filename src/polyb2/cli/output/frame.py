@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
@@ -17,22 +18,16 @@ from polyb2.core.keys import parse_key
 from polyb2.core.scrub import escape
 from polyb2.core.units import format_duration, format_size
 
+if TYPE_CHECKING:
+    from polyb2.flow.mirror import InFlight
+
 _BAR_COLUMNS = (8, 50)
 _ROW_BAR_COLUMNS = 10
 _ROW_FIGURES = _ROW_BAR_COLUMNS + len("  100 %   999.9 GB  ")
-_ATTEMPT = "attempt 99"
 _FRAME_LINES = 5
+_LEFT_MAX_S = 365 * 86400.0
+"""A longer time left is no estimate: the line drips, and will not for so long."""
 _DOTS = "…"
-
-
-@dataclass(frozen=True, slots=True)
-class FileLine:
-    """A file in flight; bytes."""
-
-    key: str
-    size: int
-    done: int
-    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +54,7 @@ class Frame:
     files_left: int
     retrying: int = 0
     parked: int = 0
-    in_flight: Sequence[FileLine] = ()
+    in_flight: Sequence[InFlight] = ()
     limit: str = ""
     trouble: str = ""
 
@@ -70,7 +65,8 @@ class Frame:
 
     @property
     def eta_s(self) -> float | None:
-        return self.bytes_left / self.rate if self.rate and self.bytes_left else None
+        seconds = self.bytes_left / self.rate if self.rate else 0.0
+        return seconds if 0 < seconds <= _LEFT_MAX_S else None
 
     def words(self) -> str:
         """The moment in one line, for logs."""
@@ -115,8 +111,8 @@ def _head(frame: Frame, width: int) -> RenderableType:
     return _grid(ProgressBar(total=1, completed=frame.share, width=columns), figures)
 
 
-def _row(file: FileLine, width: int) -> RenderableType:
-    share = file.done / file.size if file.size else 0.0
+def _row(file: InFlight, width: int) -> RenderableType:
+    share = file.bytes_done / file.size if file.size else 0.0
     again = f"  attempt {file.attempt}" if file.attempt > 1 else ""
     # Escaped before it is measured: the console would do it after the layout, and the line be longer than that.
     key = elided(escape(file.key), width - _ROW_FIGURES - len(again))

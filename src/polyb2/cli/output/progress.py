@@ -7,20 +7,19 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from rich.live import Live
 
-from polyb2.cli.logs import OUTPUT
+from polyb2.cli.logs import OUTPUT, set_up_logging
 from polyb2.cli.output.console import SafeConsole
-from polyb2.cli.output.frame import FileLine, Frame, drawn
+from polyb2.cli.output.frame import Frame, drawn
 from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.status import WAITING, Status
 
 if TYPE_CHECKING:
     from polyb2.flow.mirror import InFlight, Mirror
     from polyb2.flow.run.breaker import CircuitBreaker
-    from polyb2.ledger.status_report import StatusReport
 
 log = logging.getLogger(__name__)
 REFRESH_S = 0.5
@@ -30,22 +29,29 @@ LOG_FIRST_S, LOG_EVERY_S, LOG_FIRST_COUNT = 30.0, 300.0, 10
 
 
 class Progress:
-    """Display of a mirror at work; reads the ledger's counts and the streams' counters, and changes nothing."""
+    """Display of a mirror at work; reads the ledger's counts and the streams' counters, and changes nothing.
 
-    def __init__(self) -> None:
+    Log lines of ``level`` go through it, so that they do not tear it; it ends with the block.
+    """
+
+    def __init__(self, level: str) -> None:
         terminal = SafeConsole(stderr=True, highlight=False, markup=False, emoji=False)
         plain = OUTPUT.quiet or OUTPUT.is_json or not terminal.is_terminal or terminal.is_dumb_terminal
         self.console = None if plain else terminal
         self._task: asyncio.Task[None] | None = None
         self._display: Live | None = None
         self._is_aside = False
+        set_up_logging(level, self.console)
 
     def start(self, mirror: Mirror, breaker: CircuitBreaker) -> None:
         """Begin to show; called on the event loop."""
         if not OUTPUT.quiet:
             self._task = asyncio.create_task(self._show(_Figures(mirror, breaker)), name="progress")
 
-    async def stop(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
         if self._task is not None:
             self._task.cancel()
             # An error of the display must not hide the outcome of the run.
@@ -103,8 +109,8 @@ class _Figures:
         counts = {status: report.totals.by_status[status]["files"] for status in Status}
         completed = counts[Status.COMPLETED]
         self._first = self._first or (completed, report.totals.bytes_done)
-        lines = [FileLine(file.key, file.size, file.bytes_done, file.attempt) for file in self._in_flight()]
-        on_the_way = self._on_the_way(report)
+        # Bytes that came in and have no receipt yet.
+        on_the_way = min(report.bytes_left, sum(file.bytes_on_the_way for file in self._in_flight()))
         error = self._breaker.error
         return Frame(
             bytes_done=max(0, report.totals.bytes_done - self._first[1]) + on_the_way,
@@ -114,17 +120,13 @@ class _Figures:
             files_left=sum(counts[status] for status in WAITING | {Status.PROCESSING}),
             retrying=counts[Status.FAILED_DOWNLOAD] + counts[Status.FAILED_UPLOAD],
             parked=counts[Status.PERMANENT_FAILURE] + counts[Status.NOT_ENTITLED],
-            in_flight=lines,
+            in_flight=self._in_flight(),
             limit=self._mirror.bandwidth.words,
             trouble="" if error is None else f"paused: {error}",
         )
 
     def _in_flight(self) -> list[InFlight]:
         return list(self._mirror.in_flight.values())
-
-    def _on_the_way(self, report: StatusReport) -> int:
-        """Bytes that came in and have no receipt yet."""
-        return min(report.bytes_left, sum(file.bytes_on_the_way for file in self._in_flight()))
 
     def _rate(self) -> float | None:
         """Bytes a second of the last seconds, those of tries that failed left out; None before anything moved."""

@@ -1,22 +1,22 @@
-"""Results of commands, for people: reports, rows, differences, checks."""
+"""Results of commands, for people: reports, differences, checks."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
 from polyb2.cli.logs import OUTPUT, print_failure
-from polyb2.cli.output.console import COLOURS, console, dataset_table, indented, line_printer, print_named
-from polyb2.cli.output.frame import elided
+from polyb2.cli.output.console import console, dataset_table, line_printer, print_named
 from polyb2.core.exit_codes import ExitCode
-from polyb2.core.status import TRANSITIONS, Status
+from polyb2.core.status import TRANSITIONS
 from polyb2.core.units import format_duration, format_size
-from polyb2.doctor.checks import Checkup, Level
+from polyb2.doctor.checks import Checkup
+from polyb2.ledger.rows import Level
 
 if TYPE_CHECKING:
     from polyb2.core.records import OpenUpload
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from polyb2.flow.inspect.cleanup import Swept
     from polyb2.flow.inspect.verify import Difference, Findings
     from polyb2.flow.run.pool import Outcome
-    from polyb2.ledger.rows import FileRow
 
-_BEFORE_KEY = len(f"{'':<18}{'999.9 GB':>8}  ")
 _LEVELS = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "red", Level.SKIP: "dim"}
 
 
@@ -62,11 +60,11 @@ def print_run(result: RunResult) -> None:
     print_outcome(result.outcome, result.seconds)
 
 
-def print_outcome(outcome: Outcome, seconds: float | None = None) -> None:
+def print_outcome(outcome: Outcome, seconds: float) -> None:
     """Files and bytes of a run, its seconds, and the files that were not completed."""
     out = console(asked=False)
     speed = f", {format_size(outcome.bytes / seconds)}/s" if seconds and outcome.bytes else ""
-    lasted = f" in {format_duration(seconds)}{speed}" if seconds is not None and outcome.completed else ""
+    lasted = f" in {format_duration(seconds)}{speed}" if outcome.completed else ""
     out.print(f"{outcome.completed} files completed, {format_size(outcome.bytes)} sent{lasted}")
     statuses = {key: TRANSITIONS[event][1] for key, event in outcome.unfinished.items()}
     print_named(out, "not completed:", [f"{status} {key}" for key, status in statuses.items()])
@@ -76,22 +74,6 @@ def print_outcome(outcome: Outcome, seconds: float | None = None) -> None:
         out.print(words)
         if OUTPUT.quiet:
             print_failure(words, ExitCode.UNFINISHED)
-
-
-async def print_files(files: AsyncIterator[FileRow]) -> None:
-    """Rows of the ledger, one a line, as they come; on a terminal an error is below its file."""
-    out = console()
-    print_plain = line_printer()
-    async for file in files:
-        words = ": ".join(word for word in (file.reason, file.error_message) if word)
-        if not out.is_terminal:
-            print_plain(f"{file.status:<18}{format_size(file.size):>10}  {file.key}{'  ' * bool(words)}{words}")
-            continue
-        line = Text(f"{file.status:<18}", style=COLOURS.get(Status(file.status), ""))
-        key = elided(file.key, out.width - _BEFORE_KEY)
-        out.print(line.append(f"{format_size(file.size):>8}  {key}", style="default"))
-        if words:
-            out.print(indented(words))
 
 
 class DifferenceLines:
@@ -104,7 +86,20 @@ class DifferenceLines:
         self._print(f"{found.kind:<12} {found.key}{_revision_words(found)}")
 
     def end(self, findings: Findings) -> None:
-        print_findings(findings)
+        out = console(asked=False)
+        if OUTPUT.quiet and findings.found:
+            print_failure(
+                f"{findings.found} differences: polyb2 verify without --quiet names them", ExitCode.UNFINISHED
+            )
+        words = "a broken gzip stream, as the source has it:"
+        print_named(out, words, findings.damaged_at_source, "verify", total=findings.damaged)
+        out.print(f"{findings.checked} files checked, {findings.found} differences")
+        if findings.repaired:
+            out.print(f"{findings.repaired} files queued: polyb2 run sends them again")
+        elif findings.is_repairable:
+            out.print("polyb2 verify --repair queues what differs")
+        elif findings.found:
+            out.print("nothing to send again: polyb2 leaves alone what is extra in the bucket or gone at the source")
 
 
 class DifferenceObject:
@@ -120,22 +115,6 @@ class DifferenceObject:
     def end(self, findings: Findings) -> None:
         opening = self._before if self._before.startswith("{") else ""
         sys.stdout.write(f"{opening}], {json.dumps(findings.rest_as_json())[1:]}\n")
-
-
-def print_findings(findings: Findings) -> None:
-    """The sums of verify, below its differences."""
-    out = console(asked=False)
-    if OUTPUT.quiet and findings.found:
-        print_failure(f"{findings.found} differences: polyb2 verify without --quiet names them", ExitCode.UNFINISHED)
-    words = "a broken gzip stream, as the source has it:"
-    print_named(out, words, findings.damaged_at_source, "verify", total=findings.damaged)
-    out.print(f"{findings.checked} files checked, {findings.found} differences")
-    if findings.repaired:
-        out.print(f"{findings.repaired} files queued: polyb2 run sends them again")
-    elif findings.is_repairable:
-        out.print("polyb2 verify --repair queues what differs")
-    elif findings.found:
-        out.print("nothing to send again: polyb2 leaves alone what is extra in the bucket or gone at the source")
 
 
 def _revision_words(difference: Difference) -> str:

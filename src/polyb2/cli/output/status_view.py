@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -34,7 +34,7 @@ def print_status(report: StatusReport) -> None:
     out.print(_view(out, report))
 
 
-async def watch_status(look: Callable[[], Awaitable[StatusReport]], every_s: float) -> None:
+async def watch_status(look: Callable[[], Awaitable[StatusReport]], every_s: float) -> NoReturn:
     """Refresh in place on a terminal, on a screen of its own; elsewhere one after the other. Ends by a signal."""
     out = console()
     if not out.is_terminal or out.is_dumb_terminal:

@@ -16,7 +16,7 @@ from datetime import date
 from polyb2.core.compare import Adoption, Change, Plan, adoption, compare, listed_equal, plan_of
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.integrity import Verification
-from polyb2.core.keys import FileName, parse_key
+from polyb2.core.keys import END, FileName, parse_key
 from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.parts import bytes_to_send, plan_parts
 from polyb2.core.records import ListedObject, Mirrored, Revision, StoredObject
@@ -158,7 +158,7 @@ class Discovery:
             page.ordered = ordered
             yield page
         # The stretch after the last listed key: files of the ledger there are gone.
-        yield _Page(bucket, after, prefix + "\U0010ffff", ordered=ordered)
+        yield _Page(bucket, after, prefix + END, ordered=ordered)
 
     async def _compare(self, page: _Page, report: Report, counts: DatasetReport) -> _Findings:
         keys = [item.listed.key for item in page.files]

@@ -31,8 +31,6 @@ BYTES_MAX = 2**63
 """The largest number that a ledger can store; a smaller size that exceeds the target's limit is queued and then parked."""
 SORTED_MAX = 40_000
 """Objects of a prefix that are sorted in memory (some 20 MB): a file a day for a century."""
-END = "\U0010ffff"
-"""Sorts after every key that begins with the text before it."""
 T = TypeVar("T")
 Ignore = Callable[[str, str | None], None]
 

@@ -21,7 +21,7 @@ from polyb2.core.calendar import due, next_due
 from polyb2.core.coverage import Day
 from polyb2.core.errors import LedgerError, RemoteError, UsageError
 from polyb2.core.logevents import LogEvent, log_fields
-from polyb2.core.selection import Mode, Selection, daily
+from polyb2.core.selection import LOOKBACK_DAYS, Mode, Selection, daily
 from polyb2.core.units import format_duration
 from polyb2.flow.discover.consent import Consent, discover, discover_unasked
 from polyb2.flow.discover.discovery import Discovery
@@ -31,7 +31,6 @@ from polyb2.flow.mirror import Mirror
 from polyb2.ledger.rows import FULL_LISTING, FULL_LISTING_DAY
 
 log = logging.getLogger(__name__)
-LOOKBACK_DAYS = 7
 HOPE = timedelta(hours=3)
 """A file that is late is expected any minute for this long."""
 
@@ -42,7 +41,6 @@ class Watch:
     Attributes:
         problem: the reason why the last discovery failed or was held, in words; None if all is well.
         late: the days that were late at the last check.
-        on_cycle: called after each round of discoveries, well or not.
     """
 
     def __init__(
@@ -52,9 +50,9 @@ class Watch:
         consent: Consent,
         interval_s: float,
         on_queued: Callable[[], None],
+        on_cycle: Callable[[], None] = lambda: None,
     ) -> None:
         self.problem: str | None = None
-        self.on_cycle: Callable[[], None] = lambda: None
         self.late: list[Day] = []
         self._mirror = mirror
         self._timing = mirror.timing
@@ -62,6 +60,7 @@ class Watch:
         self._consent = consent
         self._interval_s = interval_s
         self._on_queued = on_queued
+        self._on_cycle = on_cycle
         self._lookback_days = LOOKBACK_DAYS
         self._told_late: set[tuple[str, date]] = set()
 
@@ -89,7 +88,7 @@ class Watch:
                 pause_s = self._fail(error, min(self._interval_s, self._timing.discover_again_s))
             else:
                 pause_s = self._pause_s()
-            self.on_cycle()
+            self._on_cycle()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._mirror.draining.wait()

@@ -15,7 +15,7 @@ from heapq import merge
 from typing import Any
 
 from polyb2.core.catalogue import CATALOGUE, DATASETS, suggestion
-from polyb2.core.coverage import SETTLED, Day, DayState, lag_s
+from polyb2.core.coverage import SETTLED, Day, DayState
 from polyb2.core.errors import UsageError
 from polyb2.core.keys import is_pattern, matches
 from polyb2.core.selection import DateRange, Selection
@@ -138,15 +138,10 @@ async def lacking_of(ledger: Ledger, selection: Selection, datasets: Iterable[st
 
 async def late(ledger: Ledger, datasets: Iterable[str]) -> list[Day]:
     """The days that are late now."""
-    lately = _lately(ledger.clock.today())
+    today = ledger.clock.today()
+    lately = DateRange(today - timedelta(days=RECENT_DAYS), today)
     days = [day for dataset in datasets for day in await days_of(ledger, dataset, lately)]
     return [day for day in days if day.state is DayState.LATE]
-
-
-async def lag_by_dataset(ledger: Ledger, datasets: Iterable[str]) -> dict[str, float]:
-    """Seconds for which the oldest day of the last thirty that a dataset lacks has been due, by dataset; 0 for none."""
-    now, lately = ledger.clock.utc(), _lately(ledger.clock.today())
-    return {dataset: lag_s(await days_of(ledger, dataset, lately), now) for dataset in datasets}
 
 
 def _first_day(dataset: str, years: range | None) -> date | None:
@@ -176,7 +171,3 @@ def _day_json(day: Day) -> dict[str, Any]:
         "revision": file and file.revision,
         "mirrored_revision": file and file.mirrored_revision,
     }
-
-
-def _lately(today: date) -> DateRange:
-    return DateRange(today - timedelta(days=RECENT_DAYS), today)

@@ -11,7 +11,7 @@ import asyncio
 from dataclasses import dataclass
 from enum import StrEnum
 
-from polyb2.core.errors import Kind, RemoteError
+from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.keys import parse_key
 from polyb2.core.parts import Part
 from polyb2.core.records import ListedObject, Revision
@@ -21,7 +21,8 @@ from polyb2.remote.polygon import Source
 from polyb2.remote.relay import Relay
 
 AGAIN_S = 1.0
-NEAR_TIMEOUT_S = 15.0
+SAMPLE_TIMEOUT_S = 5.0
+"""For a listing, or for one byte of a file: one that is not answered says nothing about the next."""
 NEIGHBOURS = 2
 """Files beside one that are requested: the day before and the day after."""
 CONTRADICTING = 2
@@ -85,10 +86,11 @@ async def neighbours(source: Source, key: str) -> list[ListedObject]:
 async def reads_near(source: Source, key: str) -> bool:
     """Tell if one of the files next to a key by date can be read; a source that cannot tell now leaves it possible."""
     try:
-        async with asyncio.timeout(NEAR_TIMEOUT_S):
-            for item in (await neighbours(source, key))[:NEIGHBOURS]:
-                if await _answers(source, item) is None:
-                    return True
+        async with asyncio.timeout(SAMPLE_TIMEOUT_S):
+            others = await neighbours(source, key)
+        for item in others[:NEIGHBOURS]:
+            if await _answers(source, item) is None:
+                return True
     except (RemoteError, TimeoutError):
         return True
     return False
@@ -98,7 +100,8 @@ async def probe_reading(source: Source, near: str) -> bool:
     """Find out if the source answers a GET, by one byte of a file beside ``near``: the request that failed.
 
     Returns:
-        True if the service itself answered a GET; False if nothing but the listing could be asked.
+        True if the service itself answered a GET as it should; False if that cannot be told: the one file beside it
+            contradicts its listing, or there is none.
 
     Raises:
         RemoteError: the reason why the listing or every GET fails.
@@ -120,7 +123,7 @@ async def probe_reading(source: Source, near: str) -> bool:
                 return True
             failures.append(answer)
     _raise_common(failures)
-    return True
+    return False
 
 
 def _raise_common(failures: list[RemoteError]) -> None:
@@ -145,7 +148,10 @@ async def _answers(source: Source, item: ListedObject) -> RemoteError | None:
         RemoteError: the service did not answer.
     """
     try:
-        await _read_byte(source, item)
+        async with asyncio.timeout(SAMPLE_TIMEOUT_S):
+            await _read_byte(source, item)
+    except TimeoutError:
+        raise RemoteError(Side.SOURCE, Kind.STALLED, f"no answer within {SAMPLE_TIMEOUT_S:.0f} s") from None
     except RemoteError as error:
         if error.by_intermediary or error.kind not in _ABOUT_ONE_FILE:
             raise

@@ -16,12 +16,12 @@ from polyb2.core.compare import Change
 from polyb2.core.errors import Kind as ErrorKind
 from polyb2.core.errors import RemoteError, Side
 from polyb2.core.integrity import GzipCheck, md5_form
-from polyb2.core.keys import is_segment, parse_key
+from polyb2.core.keys import END, is_segment, parse_key
 from polyb2.core.parts import Part, single_part
 from polyb2.core.records import KnownFile, ListedObject, Revision, StoredObject
 from polyb2.core.selection import EVERYTHING, Selection
 from polyb2.core.units import iso_utc
-from polyb2.flow.discover.listed import END, Cursor, batches, in_order, in_turn, unusable
+from polyb2.flow.discover.listed import Cursor, batches, in_order, in_turn, unusable
 from polyb2.flow.discover.resolve import resolve_datasets
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.run.slots import Slot

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from enum import Enum
 from typing import Protocol
 
+from polyb2.clock import is_set_within, loop_s
 from polyb2.core.errors import AccountStoppedError, Kind, RemoteError, Scope, Side
 from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.retry import TIMING, Timing
@@ -44,7 +46,7 @@ class CircuitBreaker:
 
     Attributes:
         state: its state; see the module.
-        error: the trouble of a side, while the breaker is not closed.
+        error: the trouble of a side; None if the breaker is closed, and only then.
     """
 
     def __init__(self, sides: Sides, timing: Timing = TIMING, *, give_up_s: float, for_ever: bool) -> None:
@@ -64,7 +66,10 @@ class CircuitBreaker:
         self._for_ever = for_ever
         self._probe_s = timing.probe_first_s
         self._since_s = 0.0
+        self._well_s = math.inf
         self._near = ""
+        self._changed = asyncio.Event()
+        """Set where the wait for the next probe is over: the breaker closed, or waiting is of no use."""
         self._beside = 0
         """Files at work beside the trial: they may take long, and the trial does not wait for them."""
 
@@ -74,9 +79,10 @@ class CircuitBreaker:
         if self.error is None or began_s < self._since_s:
             # Its requests may have been answered before the trouble began.
             return
-        extra = log_fields(LogEvent.SIDE_RESUMED, side=self.error.side, seconds=_now_s() - self._since_s)
+        extra = log_fields(LogEvent.SIDE_RESUMED, side=self.error.side, seconds=loop_s() - self._since_s)
         log.info("the %s answers again; continuing", self.error.side, extra=extra)
         self.state, self.error, self._probe_s = BreakerState.CLOSED, None, self._timing.probe_first_s
+        self._changed.set()
 
     def report(self, error: RemoteError, key: str, proofs: int) -> None:
         """Open, unless a file was completed since the error.
@@ -86,17 +92,24 @@ class CircuitBreaker:
             key: the file that met it.
             proofs: files that had been completed by then.
         """
-        if proofs != self._sides.proofs and error.handling.scope is not Scope.ACCOUNT:
+        if proofs != self._sides.proofs and not _needs_a_person(error):
             return
         match self.state:
             case BreakerState.CLOSED:
-                self._since_s = _now_s()
+                self._since_s = loop_s()
                 self._log_pause(error)
             case BreakerState.HALF_OPEN:
                 self._probe_more_slowly()
+            case BreakerState.OPEN if self.error is not None and _needs_a_person(self.error):
+                # Another file's trouble, met at the same time, does not cure it.
+                return
             case BreakerState.OPEN:
                 pass
-        self.state, self.error, self._near = BreakerState.OPEN, error, key
+        self._open(error, key)
+
+    def explains(self, began_s: float) -> RemoteError | None:
+        """The trouble that an attempt which began then may have met; None if a probe had shown by then that it was over."""
+        return self.error if began_s < self._well_s else None
 
     async def admission(self, in_flight: int) -> bool:
         """Wait until a claim may be tried; False while another attempt is the trial of a half-open breaker.
@@ -107,24 +120,35 @@ class CircuitBreaker:
         Raises:
             AccountStoppedError: it lasted longer than ``POLYB2_GIVE_UP``, or no attempt can succeed until a person acts.
         """
-        if self.error is not None and self.error.handling.scope is Scope.ACCOUNT and not self._for_ever:
-            raise AccountStoppedError(str(self.error))
         if self.state is BreakerState.HALF_OPEN:
             self._beside = min(self._beside, in_flight)
             return in_flight <= self._beside
         while self.state is BreakerState.OPEN and self.error is not None:
             self._check_limit(self.error)
-            await asyncio.sleep(min(self._probe_s, self._left_s(self.error)))
-            await self._try_half_open(in_flight)
+            self._changed.clear()
+            if not await is_set_within(self._changed, min(self._probe_s, self._left_s(self.error))):
+                await self._try_half_open(self.error, in_flight)
         return True
 
-    async def _try_half_open(self, in_flight: int) -> None:
-        error = self.error
-        problem = (await self._sides.probe(error.side, self._near)).problem if error is not None else None
-        if problem is not None and not problem.kind.contradicts:
-            self._probe_more_slowly()
-        elif self.state is BreakerState.OPEN:
+    async def _try_half_open(self, error: RemoteError, in_flight: int) -> None:
+        probed = await self._sides.probe(error.side, self._near)
+        if self.error is not error:
+            # The breaker closed meanwhile, or there is another trouble to probe.
+            return
+        if probed.proven:
+            self._well_s = loop_s()
+        problem = probed.problem
+        if problem is None or problem.kind.contradicts:
             self.state, self._beside = BreakerState.HALF_OPEN, in_flight
+            return
+        self._probe_more_slowly()
+        if _needs_a_person(problem):
+            self._open(problem, self._near)
+
+    def _open(self, error: RemoteError, near: str) -> None:
+        self.state, self.error, self._near, self._well_s = BreakerState.OPEN, error, near, math.inf
+        if _needs_a_person(error) and not self._for_ever:
+            self._changed.set()
 
     def _probe_more_slowly(self) -> None:
         self._probe_s = min(self._probe_s * 2, self._timing.probe_limit_s)
@@ -138,6 +162,8 @@ class CircuitBreaker:
         log.error("paused: %s%s", error, limit, extra=extra)
 
     def _check_limit(self, error: RemoteError) -> None:
+        if _needs_a_person(error) and not self._for_ever:
+            raise AccountStoppedError(str(error))
         if self._left_s(error) <= 0:
             limit = format_duration(self._limit_s(error) or 0.0)
             raise AccountStoppedError(f"gave up after {limit}: {error}; the next run continues from here")
@@ -151,8 +177,8 @@ class CircuitBreaker:
 
     def _left_s(self, error: RemoteError) -> float:
         limit_s = self._limit_s(error)
-        return self._timing.probe_limit_s if limit_s is None else self._since_s + limit_s - _now_s()
+        return self._timing.probe_limit_s if limit_s is None else self._since_s + limit_s - loop_s()
 
 
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()
+def _needs_a_person(error: RemoteError) -> bool:
+    return error.handling.scope is Scope.ACCOUNT

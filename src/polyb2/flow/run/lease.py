@@ -72,18 +72,18 @@ class Lease:
         self._worker = await self._ledger.register(self._worker_id, int(self._lease_s * 1000))
         self._until_s, self._state = began_s + self._lease_s, LeaseState.HELD
 
-    def check(self) -> None:
-        """Fence of every request and write.
+    def check(self, worker: int) -> None:
+        """Fence of every request of the claims of a worker, given by its row in the ledger.
 
         Raises:
-            LeaseLostError: there is no lease.
+            LeaseLostError: that worker has no lease, whatever lease was taken since.
         """
-        if self.state is not LeaseState.HELD:
+        if self.worker is None or self.worker.row != worker:
             raise LeaseLostError(f"the lease of worker {self._worker_id} ran out")
 
-    def lose(self) -> None:
-        """Note that the ledger refused this worker."""
-        if self._state is LeaseState.HELD:
+    def lose(self, worker: Worker) -> None:
+        """Note that the ledger refused this worker; a lease that was taken since is not concerned."""
+        if self.worker == worker:
             self._state = LeaseState.LOST
 
     async def keep(self, load: Callable[[], Load], on_lost: Callable[[], Awaitable[None]]) -> NoReturn:
@@ -100,13 +100,13 @@ class Lease:
                 await self.take()
 
     async def _renew(self, load: Load) -> None:
-        self.check()
-        assert self._worker is not None  # noqa: S101 - held
+        assert self._worker is not None  # noqa: S101 - taken before it is kept
+        self.check(self._worker.row)
         began_s = self._now_s()
         await self._ledger.renew(self._worker, load)
-        # A claim or a request may have lost it while the renewal was in progress.
+        # A claim may have met the loss while the renewal was in progress.
         if self._state is LeaseState.LOST:
-            self.check()
+            self.check(self._worker.row)
         self._until_s = began_s + self._lease_s
 
     async def give_back(self) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from polyb2.clock import is_set_within, loop_s
 from polyb2.core.errors import LeaseLostError
 from polyb2.core.records import Claim
 from polyb2.core.status import FAILED, Event
@@ -116,7 +116,7 @@ class Pool:
     # -- claiming -----------------------------------------------------------------------------------------------------
 
     async def _dispatch(self) -> None:
-        while not self._limit_reached():
+        while self._limit is None or self.outcome.claimed < self._limit:
             if len(self._tasks) >= 2 * self._mirror.slots.total or not await self._breaker.admission(len(self._tasks)):
                 await self._wait()
                 continue
@@ -137,7 +137,7 @@ class Pool:
 
     def _room(self) -> int:
         """Files that may be claimed at once: one while the breaker is not closed, and never above the limit."""
-        if self._breaker.error is not None:
+        if self._breaker.state is not BreakerState.CLOSED:
             return 1
         room = 2 * self._mirror.slots.total - len(self._tasks)
         return room if self._limit is None else min(room, self._limit - self.outcome.claimed)
@@ -150,7 +150,7 @@ class Pool:
             return await self._mirror.ledger.claim_up_to(worker, count)
         except LeaseLostError:
             # The heartbeat notices as well, and takes a new lease.
-            self._lease.lose()
+            self._lease.lose(worker)
             return []
 
     def _start(self, claim: Claim, slot: Slot) -> None:
@@ -182,9 +182,6 @@ class Pool:
         else:
             self.outcome.unfinished[claim.key] = event
 
-    def _limit_reached(self) -> bool:
-        return self._limit is not None and self.outcome.claimed >= self._limit
-
     async def _is_finished(self) -> bool:
         """Tell if nothing is pending, waiting for a retry, in our hands or in another runner's."""
         worker = self._lease.worker
@@ -197,19 +194,17 @@ class Pool:
     async def _wait(self) -> None:
         """Wait until a task ends or something is queued; a short while at most, for changes by other processes."""
         self.wake.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._mirror.timing.poll_s):
-                await self.wake.wait()
+        await is_set_within(self.wake, self._mirror.timing.poll_s)
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
     async def _let_tasks_end(self) -> None:
         """Wait for the files in flight: to their end, or for ``drain_s`` once the process is to stop."""
-        loop, deadline_s = asyncio.get_running_loop(), None
+        deadline_s = None
         while self._tasks and not self._failed.is_set():
             if deadline_s is None and self._mirror.draining.is_set():
-                deadline_s = loop.time() + self._drain_s
-            if deadline_s is not None and loop.time() >= deadline_s:
+                deadline_s = loop_s() + self._drain_s
+            if deadline_s is not None and loop_s() >= deadline_s:
                 return
             await self._wait()
 

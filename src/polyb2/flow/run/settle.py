@@ -3,31 +3,36 @@
 A proven file is completed. An error of the source about the file's existence or revision is checked against the
 listing, which decides. Any other error is the side's or the file's (``diagnosis.py``); the verdict decides the cost
 for the file.
+
+Invariant: a newer revision enters the queue by this way or by discovery, and both check that the target can hold it, and that
+its size is within what was agreed to.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from polyb2.core.compare import SOURCE_GONE
+from polyb2.clock import loop_s
+from polyb2.core.compare import HELD, SOURCE_GONE, UNUSABLE
 from polyb2.core.errors import Kind, LeaseLostError, Polyb2Error, RemoteError, Scope, Side, UnexpectedError
 from polyb2.core.logevents import LogEvent, log_fields
+from polyb2.core.parts import bytes_to_send
 from polyb2.core.records import Claim, ListedObject
 from polyb2.core.retry import file_delay_s
 from polyb2.core.status import TRANSITIONS, Event, Status
 from polyb2.core.units import format_size
 from polyb2.core.verdict import Verdict, judge
+from polyb2.flow.discover.listed import unusable
 from polyb2.flow.mirror import DrainedError, Mirror
 from polyb2.flow.run.breaker import CircuitBreaker
 from polyb2.flow.run.diagnosis import Diagnosis
-from polyb2.flow.run.revised import queue_revision
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer.attempt import Attempt
 from polyb2.flow.transfer.leftovers import abort_abandoned, abort_orphans
-from polyb2.remote.guard import Fence
 
 log = logging.getLogger(__name__)
 INTERRUPTED = Verdict(Event.RELEASE, "interrupted", charged=False, waits=False)
@@ -57,16 +62,23 @@ class Settlement:
     """Works on claims, and settles each of them once."""
 
     def __init__(
-        self, mirror: Mirror, fence: Fence, breaker: CircuitBreaker, diagnosis: Diagnosis, rules: SettlementRules
+        self,
+        mirror: Mirror,
+        fence: Callable[[int], None],
+        breaker: CircuitBreaker,
+        diagnosis: Diagnosis,
+        rules: SettlementRules,
     ) -> None:
-        self._mirror = mirror.fenced(fence)
+        """``fence`` raises LeaseLostError unless that worker, by its row in the ledger, has its lease."""
+        self._mirror = mirror
+        self._fence = fence
         self._breaker = breaker
         self._diagnosis = diagnosis
         self._rules = rules
 
     async def work(self, claim: Claim, slot: Slot) -> Event | None:
         """Transfer a claimed file and settle it; return the event, or None if the claim was lost and nothing was settled."""
-        attempt = Attempt(self._mirror, claim, slot)
+        attempt = Attempt(self._mirror.fenced(partial(self._fence, claim.worker)), claim, slot)
         self._mirror.in_flight[claim.key] = attempt.progress
         try:
             return await self._settled(attempt)
@@ -80,8 +92,6 @@ class Settlement:
     async def _settled(self, attempt: Attempt) -> Event:
         try:
             return await self._complete(attempt)
-        except LeaseLostError:
-            raise
         except DrainedError as error:
             return await self._mirror.ledger.fail(attempt.claim, INTERRUPTED, str(error), 0.0)
         except RemoteError as error:
@@ -94,16 +104,16 @@ class Settlement:
 
     async def _complete(self, attempt: Attempt) -> Event:
         claim, meters = attempt.claim, self._mirror.meters
-        began_s, size = time.monotonic(), format_size(claim.revision.size)
+        size = format_size(claim.revision.size)
         extra = _fields(LogEvent.FILE_STARTED, claim)
         log.debug("start %s (%s, attempt %d)", claim.key, size, claim.attempt, extra=extra)
         mirrored, new_bytes = await attempt.transfer()
         # The next file's requests need not wait for this one's row.
         attempt.slot.release()
         newest = await self._mirror.ledger.complete(claim, mirrored, new_bytes)
-        self._breaker.proved(claim.key, began_s)
+        self._breaker.proved(claim.key, attempt.progress.began_s)
         meters.stored_bytes[claim.dataset] += new_bytes
-        seconds, proof = time.monotonic() - began_s, mirrored.verification
+        seconds, proof = loop_s() - attempt.progress.began_s, mirrored.verification
         meters.file_seconds[claim.dataset].observe(seconds)
         extra = _fields(LogEvent.FILE_COMPLETED, claim, seconds=seconds, verification=proof)
         log.info("done %s (%s, proof %s)", claim.key, size, proof, extra=extra)
@@ -117,9 +127,10 @@ class Settlement:
             if settled is not None:
                 diagnosis.doubts.forget(claim.key)
                 return settled
-        trouble = await diagnosis.behind(error, claim.key, attempt.progress.began_s, self._breaker.error)
+        began_s = attempt.progress.began_s
+        trouble = await diagnosis.behind(error, claim.key, began_s, self._breaker.explains(began_s))
         doubted = trouble is None and await diagnosis.doubts.about(
-            self._mirror.source, claim, error, ledger.clock.wall_ms()
+            attempt.mirror.source, claim, error, ledger.clock.wall_ms()
         )
         if doubted and error.kind is Kind.FORBIDDEN:
             error = RemoteError(error.side, error.kind, error.message, code=error.code, advice=NOT_YET)
@@ -159,7 +170,7 @@ class Settlement:
         if error.kind is Kind.FORBIDDEN and not claim.forbidden_before:
             return None, error
         try:
-            listed = await self._mirror.source.stat(claim.key)
+            listed = await attempt.mirror.source.stat(claim.key)
         except RemoteError as unlisted:
             log.debug("the listing could not be asked about %s: %s", claim.key, unlisted)
             return None, error if unlisted.handling.scope is Scope.FILE else unlisted
@@ -171,7 +182,7 @@ class Settlement:
             return event, error
         if (listed.etag, listed.size) == (claim.revision.etag, claim.revision.size):
             return None, _contradicted(error, listed)
-        event = await queue_revision(attempt, listed, self._rules.agreed_bytes)
+        event = await _queue_revision(attempt, listed, self._rules.agreed_bytes)
         if event is Event.PARK:
             await _abort_given_up(attempt)
         return event, error
@@ -184,6 +195,49 @@ def _contradicted(error: RemoteError, listed: ListedObject) -> RemoteError:
     words = f"{error.message}; the listing still shows {listed.size} bytes with the ETag {listed.etag}"
     kind = Kind.NOT_FOUND if error.kind is Kind.NOT_FOUND else Kind.INCONSISTENT
     return RemoteError(error.side, kind, words, code=error.code)
+
+
+async def _queue_revision(attempt: Attempt, listed: ListedObject, agreed_bytes: int | None) -> Event:
+    """Queue the newest revision of a claimed file; or park the file, and say what a person can do.
+
+    Args:
+        attempt: at the revision before.
+        listed: the newest revision.
+        agreed_bytes: a larger one may not be queued unasked; None for any.
+
+    Raises:
+        LeaseLostError: the claim no longer holds.
+    """
+    mirror, claim = attempt.mirror, attempt.claim
+    if (why := unusable(listed)) is not None:
+        words = f"the source replaced this file: {why}; polyb2 continues once the listing changes"
+        return _parked(claim, await mirror.ledger.hold_revision(claim, listed, UNUSABLE, words), UNUSABLE, words)
+    if agreed_bytes is not None and bytes_to_send(listed.size) > agreed_bytes:
+        words = _asks(claim, listed)
+        return _parked(claim, await mirror.ledger.hold_revision(claim, listed, HELD, words), HELD, words)
+    if await mirror.ledger.renew_revision(claim, listed):
+        mirror.on_revised(claim.key)
+    log.info(
+        "%s was replaced at the source; the newest revision is queued",
+        claim.key,
+        extra=_fields(LogEvent.FILE_REVISED, claim),
+    )
+    return Event.REVISE
+
+
+def _asks(claim: Claim, listed: ListedObject) -> str:
+    date = claim.key.rsplit("/", 1)[-1].removesuffix(".csv.gz")
+    return (
+        f"the source replaced this file by one of {format_size(listed.size)}, more than POLYB2_MAX_PLAN_BYTES allows "
+        f"unasked; to agree, run polyb2 discover --dates {date} --dataset {claim.dataset} --yes"
+    )
+
+
+def _parked(claim: Claim, event: Event, reason: str, words: str) -> Event:
+    if event is Event.PARK:
+        extra = _fields(LogEvent.FILE_PARKED, claim, reason=reason, status=Status.PERMANENT_FAILURE)
+        log.error("%s parked: %s", claim.key, words, extra=extra)
+    return event
 
 
 async def _abort_orphans(attempt: Attempt) -> None:

@@ -12,7 +12,7 @@ import logging
 
 from polyb2 import __version__
 from polyb2.core.errors import Kind, RemoteError, Side
-from polyb2.core.integrity import ProofMark, composite_parts
+from polyb2.core.integrity import ProofMark, composite_parts, md5_form
 from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.parts import OBJECT_BYTES_MAX, PartPlan, fits_target, plan_parts
 from polyb2.core.records import Claim, Mirrored, PartProof, Receipt, StoredObject, StoredPart, Upload
@@ -22,11 +22,10 @@ from polyb2.core.units import format_size
 from polyb2.flow.mirror import InFlight, Mirror
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer import proof
+from polyb2.flow.transfer.body import put_whole
 from polyb2.flow.transfer.leftovers import abort_abandoned, abort_orphans, look
 from polyb2.flow.transfer.publish import find_published, publish
-from polyb2.flow.transfer.refusals import UPLOADS_MAX, Refusals, UploadRefusedError
-from polyb2.flow.transfer.upload import begin_upload, send_missing
-from polyb2.flow.transfer.whole import send_whole
+from polyb2.flow.transfer.upload import UPLOADS_MAX, Refusals, UploadRefusedError, begin_upload, send_missing
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +37,7 @@ class Attempt:
         mirror: the state that all transfers of the process share.
         claim: the right to the row, and the revision that is sent.
         slot: held while bytes move, given back while the attempt waits.
+        dest_key: of the object in the target.
         progress: the file as progress displays see it.
         upload: the multipart upload under way; None before there is one, and for a single PUT.
         receipts: the confirmed parts of ``upload``, by number.
@@ -48,11 +48,10 @@ class Attempt:
         self.mirror = mirror
         self.claim = claim
         self.slot = slot
+        self.dest_key = mirror.target.prefix + claim.key
         self.progress = InFlight(claim.key, claim.dataset, claim.revision.size, claim.attempt)
-        self.upload: Upload | None = None
-        self.receipts: dict[int, Receipt] = {}
-        self.refusals = Refusals(mirror, self.receipts, is_last=False)
         self._uploads_begun = 0
+        self._use(None, ())
 
     # -- the story ----------------------------------------------------------------------------------------------------
 
@@ -68,12 +67,12 @@ class Attempt:
         _check_size(size)
         if not self.claim.is_first and (mirrored := await self._settle_earlier()):
             return mirrored, 0
+        planned = None
         while True:
             if self.upload is None:
-                source_part_bytes = await self._source_part_bytes()
-                plan = self._plan(source_part_bytes)
+                plan, source_part_bytes = planned = planned or await self._plan()
                 if plan.count == 1 and proof.can_be_whole(self.claim.revision):
-                    return await send_whole(self), size
+                    return await self._send_whole(), size
                 await self._begin_upload(plan, source_part_bytes)
             if mirrored := await self._finish_upload():
                 return mirrored, 0
@@ -136,21 +135,27 @@ class Attempt:
 
     # -- the way ------------------------------------------------------------------------------------------------------
 
-    async def _source_part_bytes(self) -> int | None:
-        """The part size of the source's composite ETag, which proves an upload that is cut the same way."""
-        revision = self.claim.revision
-        parts = composite_parts(revision.etag)
-        if parts is None or parts == 1:
-            return None
-        return await self.mirror.source.own_part_bytes(self.claim.key, revision, parts)
-
-    def _plan(self, source_part_bytes: int | None) -> PartPlan:
-        return plan_parts(
-            self.claim.revision.size,
-            streams=self.mirror.slots.total,
-            source_part_bytes=source_part_bytes,
-            wanted=self.mirror.part_bytes,
+    async def _plan(self) -> tuple[PartPlan, int | None]:
+        """Plan the parts, and the part size of the source's composite ETag: it proves an upload that is cut the same way."""
+        mirror, revision = self.mirror, self.claim.revision
+        parts, own_bytes = composite_parts(revision.etag), None
+        if parts is not None and parts > 1:
+            own_bytes = await mirror.source.own_part_bytes(self.claim.key, revision, parts)
+        plan = plan_parts(
+            revision.size, streams=mirror.slots.total, source_part_bytes=own_bytes, wanted=mirror.part_bytes
         )
+        return plan, own_bytes
+
+    async def _send_whole(self) -> Mirrored:
+        """Send a small file in one PUT, and prove it. After a refusal its MD5 is taken from the source anew."""
+        md5, stamp = md5_form(self.claim.revision.etag), self._stamp(is_proven=not self.mirror.part_etags.are_opaque)
+        try:
+            stored, sent = await put_whole(self, md5, stamp)
+        except RemoteError as error:
+            if md5 is None or error.kind is not Kind.BAD_DIGEST:
+                raise
+            stored, sent = await put_whole(self, await proof.agreed_md5(self, md5), stamp)
+        return await proof.prove_whole(self, stored, sent)
 
     # -- the upload ---------------------------------------------------------------------------------------------------
 
@@ -159,12 +164,14 @@ class Attempt:
         wanted = proof.part_proof(
             self.claim.revision, plan, source_part_bytes, is_opaque=self.mirror.part_etags.are_opaque
         )
-        self._use(await begin_upload(self, plan, wanted), ())
+        stamp = self._stamp(is_proven=wanted is not PartProof.READBACK)
+        self._use(await begin_upload(self, plan, wanted, stamp), ())
 
-    def _use(self, upload: Upload, receipts: tuple[Receipt, ...]) -> None:
+    def _use(self, upload: Upload | None, receipts: tuple[Receipt, ...]) -> None:
         self.upload = upload
         self.receipts = {receipt.part.number: receipt for receipt in receipts}
         self.refusals = Refusals(self.mirror, self.receipts, is_last=self._is_last)
+        self.progress.kept_bytes = self.progress.settled_bytes = sum(receipt.part.length for receipt in receipts)
 
     @property
     def _is_last(self) -> bool:
@@ -205,12 +212,12 @@ class Attempt:
         """Send parts again that were found wrong, each hashed on the way."""
         await self.mirror.ledger.drop_receipts(self.claim, self.own_upload, numbers)
         for number in numbers:
-            del self.receipts[number]
+            self.progress.settled_bytes -= self.receipts.pop(number).part.length
         await send_missing(self, hash_all=True)
 
     async def give_up(self) -> None:
         """Give the claim's upload up: noted, aborted, confirmed, forgotten, in this order."""
-        self.upload = None
+        self._use(None, ())
         await self.mirror.ledger.abandon_upload(self.claim)
         await abort_abandoned(self.mirror, self.claim.file_id)
 
@@ -226,10 +233,6 @@ class Attempt:
     # -- for the steps ------------------------------------------------------------------------------------------------
 
     @property
-    def dest_key(self) -> str:
-        return self.mirror.target.prefix + self.claim.key
-
-    @property
     def own_upload(self) -> Upload:
         """The current upload; only asked for if there is one."""
         assert self.upload is not None  # noqa: S101 - see transfer()
@@ -239,9 +242,9 @@ class Attempt:
     def ordered_receipts(self) -> list[Receipt]:
         return [self.receipts[number] for number in sorted(self.receipts)]
 
-    def stamp(self, mark: ProofMark) -> Stamp:
-        """The marks of the object that this attempt makes."""
-        revision = self.claim.revision
+    def _stamp(self, *, is_proven: bool) -> Stamp:
+        """The marks of the object that this attempt makes: proven before it is published, or by reading it back."""
+        revision, mark = self.claim.revision, ProofMark.BEFORE if is_proven else ProofMark.READBACK
         modified_ms = revision.last_modified_ms
         return Stamp(self.claim.token, revision.etag, mark, __version__, modified_ms, modified_ms)
 

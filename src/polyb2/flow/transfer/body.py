@@ -1,4 +1,4 @@
-"""One body transfer: a range GET joined to one PUT, or hashed; retried by the one policy, without a slot while it waits."""
+"""One body transfer: a GET joined to one PUT, or hashed; retried by the one policy, without a slot while it waits."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 from polyb2.core.errors import RemoteError, Side
 from polyb2.core.integrity import GzipCheck
 from polyb2.core.logevents import LogEvent, log_fields
-from polyb2.core.parts import Part
-from polyb2.core.records import Receipt, Revision
+from polyb2.core.parts import STREAM_BUFFER_BYTES, Part
+from polyb2.core.records import Receipt, Revision, StoredObject
+from polyb2.core.stamp import Stamp
 from polyb2.flow.mirror import InFlight, Mirror
 from polyb2.flow.run.slots import Slot
 from polyb2.remote.relay import Relay
@@ -90,6 +91,32 @@ async def send_part(attempt: Attempt, part: Part, slot: Slot, *, hashed: bool) -
             return Receipt(part, etag, relay.md5)
 
     return await tried(mirror, slot, part.length, once, attempt.progress)
+
+
+async def put_whole(attempt: Attempt, md5: str | None, stamp: Stamp) -> tuple[StoredObject, str]:
+    """Transfer a whole file in one PUT, which the target refuses if a byte is wrong; return what it stored, and the MD5.
+
+    The MD5 is sent ahead of the body: the given one, else our own of a body that fits into the stream's buffer.
+
+    Raises:
+        RemoteError: of either side, after all tries.
+    """
+    mirror, claim, size = attempt.mirror, attempt.claim, attempt.claim.revision.size
+
+    async def once(fresh: bool) -> tuple[StoredObject, str]:
+        async with mirror.source.read(
+            claim.key, claim.revision, None, fresh=fresh, onward=mirror.target.bucket
+        ) as incoming:
+            relay = Relay(incoming, size, mirror.bandwidth)
+            if md5 is None:
+                relay.hashing()
+            with attempt.progress.carrying(relay, again=fresh), mirror.meters.sending(claim.dataset, relay):
+                if size <= STREAM_BUFFER_BYTES:
+                    await relay.collect()
+                sent = md5 or relay.md5 or ""
+                return await mirror.target.put(attempt.dest_key, relay, size, sent, stamp, fresh=fresh), sent
+
+    return await tried(mirror, attempt.slot, size, once, attempt.progress)
 
 
 async def hash_source(mirror: Mirror, slot: Slot, key: str, revision: Revision, part: Part | None) -> str:

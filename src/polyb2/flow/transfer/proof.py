@@ -1,7 +1,8 @@
 """Every rule by which a file counts as proven: one PUT, parts before publishing, what is published.
 
 Invariant: nothing is completed that is not proven by one of these rules, and the proof comes before publishing
-(``readback`` alone comes after). Only a version that this attempt wrote is removed, by its id.
+(``readback`` alone comes after). Only a version with the token of this attempt, or of an earlier one at the same revision, is
+removed, by its id.
 """
 
 from __future__ import annotations

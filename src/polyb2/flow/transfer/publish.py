@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from polyb2.core.errors import Kind, RemoteError, Scope
 from polyb2.core.logevents import LogEvent, log_fields
-from polyb2.core.records import StoredObject, Upload, UploadState
+from polyb2.core.records import StoredObject, Upload
 from polyb2.core.recovery import is_ours
 from polyb2.core.units import format_duration
 from polyb2.flow.transfer.proof import mismatch
-from polyb2.flow.transfer.refusals import REFUSALS_MAX
+from polyb2.flow.transfer.upload import REFUSALS_MAX
 from polyb2.remote.retries import Tries
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ async def publish(attempt: Attempt) -> StoredObject:
         RemoteError: the object cannot be had from this upload any more, or a side fails.
     """
     mirror, upload = attempt.mirror, attempt.own_upload
-    await mirror.ledger.note_state(attempt.claim, upload, UploadState.COMPLETING)
+    await mirror.ledger.note_completing(attempt.claim, upload)
     policy = mirror.target.guard.policy
     tries = Tries(replace(policy, tries=min(policy.tries, REFUSALS_MAX)), mirror.meters)
     while True:

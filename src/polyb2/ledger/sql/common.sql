@@ -211,17 +211,17 @@ ORDER BY a.ended_ms DESC LIMIT :limit;
 SELECT {upload_columns} FROM uploads WHERE file_id = :file_id AND state IN ('open', 'completing');
 
 -- name: upload_insert
-INSERT INTO uploads (file_id, revision, dest_key, upload_id, token, size, part_bytes, proof, state, created_ms)
+INSERT INTO uploads (file_id, revision, dest_key, upload_id, token, size, part_bytes, proof, state)
 VALUES ((SELECT id FROM files WHERE id = :file_id), :revision, :dest_key, :upload_id, :token, :size, :part_bytes, :proof,
-        :state, :now_ms) RETURNING id;
+        :state) RETURNING id;
 
 -- name: uploads_done
 -- The live uploads of files that are mirrored.
 UPDATE uploads SET state = 'done'
 WHERE state IN ('open', 'completing') AND file_id IN (SELECT {number($.file_id)} FROM {each(:done)});
 
--- name: upload_state
-UPDATE uploads SET state = :state WHERE id = :upload;
+-- name: upload_completing
+UPDATE uploads SET state = 'completing' WHERE id = :upload;
 
 -- name: upload_proof
 UPDATE uploads SET proof = :proof WHERE id = :upload;
@@ -258,8 +258,7 @@ SELECT EXISTS (SELECT 1 FROM uploads WHERE upload_id = :upload_id AND state IN (
 SELECT number, length, etag, md5 FROM parts WHERE upload = :upload ORDER BY number;
 
 -- name: part_insert
-INSERT INTO parts (upload, number, length, etag, md5, done_ms)
-VALUES (:upload, :number, :length, :etag, :md5, :now_ms);
+INSERT INTO parts (upload, number, length, etag, md5) VALUES (:upload, :number, :length, :etag, :md5);
 
 -- name: part_delete
 DELETE FROM parts WHERE upload = :upload AND number = :number;
@@ -450,12 +449,10 @@ SELECT key, size, source_etag FROM held WHERE key IN ({keys_in(:keys)});
 SELECT key FROM held WHERE key > :after AND key <= :last ORDER BY key LIMIT :limit;
 
 -- name: held_set
--- An array of [key, dataset, date, size, etag, last_modified_ms, replaces]; one that is held already keeps its time.
-INSERT INTO held (key, dataset, date, size, source_etag, source_last_modified_ms, replaces, held_ms)
-SELECT {text($[0])}, {text($[1])}, {text($[2])}, {number($[3])}, {text($[4])}, {number($[5])}, {number($[6])}, :now_ms
-FROM {each(:files)} WHERE TRUE
-ON CONFLICT (key) DO UPDATE SET size = excluded.size, source_etag = excluded.source_etag, replaces = excluded.replaces,
-    source_last_modified_ms = excluded.source_last_modified_ms;
+-- An array of [key, dataset, date, size, etag, replaces].
+INSERT INTO held (key, dataset, date, size, source_etag, replaces)
+SELECT {text($[0])}, {text($[1])}, {text($[2])}, {number($[3])}, {text($[4])}, {number($[5])} FROM {each(:files)} WHERE TRUE
+ON CONFLICT (key) DO UPDATE SET size = excluded.size, source_etag = excluded.source_etag, replaces = excluded.replaces;
 
 -- name: held_delete
 DELETE FROM held WHERE key IN ({keys_in(:keys)});

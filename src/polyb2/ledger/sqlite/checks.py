@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from polyb2.core.units import format_size
-from polyb2.ledger.rows import Finding
+from polyb2.ledger.rows import Check, Level
 from polyb2.ledger.sqlite.file_system import file_system_of
 from polyb2.ledger.sqlite.files import open_to_others
 from polyb2.ledger.sqlite.lock import has_wal_reset_bug
@@ -16,42 +16,43 @@ FREE_BYTES_MIN = 1 << 30
 """A million files take less than that."""
 
 
-def check_place(path: Path) -> list[Finding]:
+def check_place(path: Path) -> list[Check]:
     """The checks that need no ledger."""
     version = f"SQLite {sqlite3.sqlite_version}, WAL, synchronous=FULL"
     if has_wal_reset_bug():
         version = f"{version}; it has the WAL-reset bug, so writes take turns by a lock file"
-    return [Finding("sqlite", "pass", version), *_check_file_system(path)]
+    return [Check("sqlite", Level.PASS, version), *_check_file_system(path)]
 
 
-def check_files(path: Path) -> list[Finding]:
-    """The checks of a ledger that was opened."""
-    return [_check_others(path.resolve()), _check_room(path)]
+def check_files(path: Path, *, exists: bool) -> list[Check]:
+    """The checks of a ledger that was opened, or of its place where there is none yet."""
+    return [*([_check_others(path.resolve())] if exists else ()), _check_room(path)]
 
 
-def _check_file_system(path: Path) -> list[Finding]:
+def _check_file_system(path: Path) -> list[Check]:
     found = file_system_of(path)
     if found is None:
-        return [Finding("file_system", "skip", "this system does not say")]
-    if found.is_passing:
+        return [Check("file_system", Level.SKIP, "this system does not say")]
+    if found.is_volatile:
         words = f"{path} lies on {found.kind}: it goes with the container or the next boot"
         advice = "mount a volume and point DATABASE_URL there; a lost ledger is rebuilt by discover"
-        return [Finding("file_system", "warn", words, advice)]
+        return [Check("file_system", Level.WARN, words, advice)]
     if found.is_network:
         return []  # opening it fails, and says so
-    return [Finding("file_system", "pass", f"{found.kind}, mounted at {found.mounted_at}")]
+    return [Check("file_system", Level.PASS, f"{found.kind}, mounted at {found.mounted_at}")]
 
 
-def _check_others(real: Path) -> Finding:
+def _check_others(real: Path) -> Check:
     if words := open_to_others(real):
         advice = f"chmod o-rw {real}, and o-w for its folder: it shows what you mirror, and a run obeys it"
-        return Finding("others", "warn", f"{real}: {words}", advice)
-    return Finding("others", "pass", "no other user may read or write it")
+        return Check("others", Level.WARN, f"{real}: {words}", advice)
+    return Check("others", Level.PASS, "no other user may read or write it")
 
 
-def _check_room(path: Path) -> Finding:
-    free = shutil.disk_usage(path.parent).free
+def _check_room(path: Path) -> Check:
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    free = shutil.disk_usage(folder).free
     words = f"{format_size(free)} free"
     if free < FREE_BYTES_MIN:
-        return Finding("room", "warn", words, f"keep {format_size(FREE_BYTES_MIN)} free: a full disk stops all work")
-    return Finding("room", "pass", words)
+        return Check("room", Level.WARN, words, f"keep {format_size(FREE_BYTES_MIN)} free: a full disk stops all work")
+    return Check("room", Level.PASS, words)

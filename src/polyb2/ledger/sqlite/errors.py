@@ -10,29 +10,38 @@ from contextlib import contextmanager
 from polyb2 import descriptors
 from polyb2.core.errors import LedgerBusyError, LedgerError, UsageError
 
-PRIMARY_CODE = 0xFF
+_PRIMARY_CODE = 0xFF
 """The bits of an extended error code that tell its kind."""
+_DAMAGED_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _BUSY_CODES = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
-_PASSING_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+OF_A_STATEMENT = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
+"""Errors of one statement and its values: mistakes of the program, which say nothing of the ledger."""
+CANNOT_OPEN_CODES = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+_CURABLE_CODES = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, *CANNOT_OPEN_CODES}
+
+
+def code_of(error: BaseException | None) -> int:
+    """The primary code of SQLite's error; 0 for one of Python's own, or another library's."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & _PRIMARY_CODE
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise what SQLite raises as an error of ours."""
+    """Raise SQLite's trouble as an error of ours; a mistake of a statement goes through, as what it is."""
     try:
         yield
     except sqlite3.OperationalError as error:
-        code = error.sqlite_errorcode & PRIMARY_CODE
+        code = code_of(error)
         if code in _BUSY_CODES:
             raise busy(str(error)) from error
         own, words = descriptors.words(), f"{error}; check the disk and the folder's permissions{_file_size_limit()}"
         raise LedgerError(
             f"the ledger cannot be used: {own or words}",
-            may_pass=bool(own) or code in _PASSING_CODES,
+            may_pass=bool(own) or code in _CURABLE_CODES,
         ) from error
-    except sqlite3.IntegrityError:
-        raise
     except sqlite3.DatabaseError as error:
+        if code_of(error) not in _DAMAGED_CODES:
+            raise
         raise UsageError(
             f"the ledger is damaged: {error}; move the file away and run polyb2 discover, which adopts what is in the bucket"
         ) from error

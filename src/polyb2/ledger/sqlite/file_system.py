@@ -32,7 +32,7 @@ _NETWORK = {
     "fuse.ceph-fuse", "fuse.gcsfuse", "fuse.geesefs", "fuse.glusterfs", "fuse.goofys", "fuse.juicefs", "fuse.rclone",
     "fuse.s3fs", "fuse.sshfs", "fuse.mount-s3",
 }  # fmt: skip
-_PASSING = {"overlay", "aufs", "tmpfs", "ramfs"}
+_VOLATILE = {"overlay", "aufs", "tmpfs", "ramfs"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ class FileSystem:
         return self.kind in _NETWORK
 
     @property
-    def is_passing(self) -> bool:
+    def is_volatile(self) -> bool:
         """True if it goes with the container or with the next boot."""
-        return self.kind in _PASSING
+        return self.kind in _VOLATILE
 
 
 def file_system_of(path: Path) -> FileSystem | None:

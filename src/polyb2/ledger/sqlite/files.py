@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,12 +27,7 @@ def make(real: Path) -> None:
     Raises:
         UsageError: they cannot be made or written, or lie on a network file system.
     """
-    place = file_system_of(real)
-    if place is not None and place.is_network:
-        raise UsageError(
-            f"the ledger cannot be kept at {real}: {place.mounted_at} is a network file system ({place.kind}), on which "
-            "SQLite's locks do not hold; set DATABASE_URL to a local disk or block volume"
-        )
+    _refuse_network(real)
     with translated_os(real):
         if find_stat(real) is not None:
             _check_access(real, os.R_OK | os.W_OK)
@@ -47,6 +43,18 @@ def make(real: Path) -> None:
             _give_to_owner_of(real.parent.stat(), descriptor)
         finally:
             os.close(descriptor)
+
+
+def check_makeable(real: Path) -> None:
+    """Check that a ledger can be made, by a file without a name in the nearest folder that is there.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    _refuse_network(real)
+    folder = next(parent for parent in real.parents if parent.exists())
+    with translated_os(real), tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def check_readable(real: Path) -> bool:
@@ -95,6 +103,15 @@ def open_to_others(real: Path) -> str | None:
     if all_may_write(folder) and not folder & stat.S_ISVTX:
         return "everybody may replace it, as they may write its folder"
     return "everybody may read it" if mode & stat.S_IROTH else None
+
+
+def _refuse_network(real: Path) -> None:
+    place = file_system_of(real)
+    if place is not None and place.is_network:
+        raise UsageError(
+            f"the ledger cannot be kept at {real}: {place.mounted_at} is a network file system ({place.kind}), on which "
+            "SQLite's locks do not hold; set DATABASE_URL to a local disk or block volume"
+        )
 
 
 def _check_access(real: Path, mode: int) -> None:
@@ -156,6 +173,8 @@ class OpenFiles:
     A file that is removed or replaced stays open under SQLite, and what is written into it is gone with the process; one that
     is cut loses pages. SQLite itself notices neither (https://sqlite.org/howtocorrupt.html, 2.4).
 
+    Until they are noted, none is watched.
+
     Attributes:
         problem: the error that says what became of them; once set, nothing is written any more.
     """
@@ -187,7 +206,7 @@ class OpenFiles:
 
     def note_sizes(self) -> None:
         """Take the sizes that the last check saw for those after our last write."""
-        self._sizes = {suffix: self._seen[suffix] for suffix in _SIZED}
+        self._sizes = {suffix: size for suffix, size in self._seen.items() if suffix in _SIZED}
 
     def has_shrunk(self) -> bool:
         """True if the database or its ``-wal`` was cut or cleared: smaller at the last check than after our last write."""
@@ -209,7 +228,7 @@ class OpenFiles:
             self._seen[suffix] = found.st_size
 
     def lost(self, words: str) -> LedgerGoneError:
-        """Remember for good that the files are no longer the ones that were opened."""
+        """Keep the error for good, and return it: the files were removed, replaced or cut."""
         self.problem = LedgerGoneError(
             f"the ledger is gone: {words} while polyb2 had it open; nothing more is written. Stop what did that, put back "
             "a whole copy or leave the file away, and start polyb2 again: polyb2 discover adopts what is in the bucket"

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from polyb2.clock import Clock
-from polyb2.ledger.sqlite.transaction import SqliteTransaction, writing
+from polyb2.ledger.sqlite.errors import OF_A_STATEMENT
+from polyb2.ledger.sqlite.transaction import SqliteTransaction, begun
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -31,6 +32,10 @@ class Write(Generic[T]):
     work: Work[T]
     done: asyncio.Future[T]
     has_begun: bool = False
+
+    def withdraw(self) -> None:
+        if not self.has_begun:
+            self.done.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,28 +82,12 @@ class GroupCommit:
         self._waiting.append(write)
         if self._running is None:
             self._running = asyncio.create_task(self._run_all(), name="ledger commits")
-        return await self._ended(write)
+        return await ended(write.done, write.withdraw)
 
     async def idle(self) -> None:
         """Wait until nothing is waiting or under way."""
         if self._running is not None:
             await asyncio.wait([self._running])
-
-    async def _ended(self, write: Write[T]) -> T:
-        cancelled: asyncio.CancelledError | None = None
-        while not write.done.done():
-            try:
-                await asyncio.wait([write.done])
-            except asyncio.CancelledError as error:
-                cancelled = error
-                if not write.has_begun:
-                    write.done.cancel()
-        if cancelled is not None:
-            if not write.done.cancelled():
-                # Retrieved, so that asyncio does not log "never retrieved"; the caller gets the CancelledError.
-                write.done.exception()
-            raise cancelled
-        return write.done.result()
 
     async def _run_all(self) -> None:
         try:
@@ -113,6 +102,8 @@ class GroupCommit:
 
     async def _once(self, writes: list[Write[Any]]) -> None:
         wanted = [write for write in writes if not write.done.done()]
+        if not wanted:
+            return
         for write in wanted:
             write.has_begun = True
         try:
@@ -125,6 +116,23 @@ class GroupCommit:
                 write.done.set_result(outcome.result)
             else:
                 write.done.set_exception(outcome.error)
+
+
+async def ended(future: asyncio.Future[T], on_cancel: Callable[[], None] = lambda: None) -> T:
+    """The future's result; however often the caller is cancelled, the future ends before that goes on."""
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+            on_cancel()
+    if cancelled is not None:
+        if not future.cancelled():
+            # Retrieved, so that asyncio does not log "never retrieved"; the caller gets the CancelledError.
+            future.exception()
+        raise cancelled
+    return future.result()
 
 
 def _fail(writes: list[Write[Any]], error: Exception) -> None:
@@ -140,12 +148,12 @@ def run_batch(connection: sqlite3.Connection, clock: Clock, batch: Batch) -> lis
     statement changed, and walks along it at the end of each.
     """
     try:
-        with writing(connection, clock) as tx:
+        with begun(connection, clock, to_write=True) as tx:
             return list(map(Outcome, _results(tx, batch)))
     except Exception as error:
         if _is_the_databases(error):
             raise
-    with writing(connection, clock) as tx:
+    with begun(connection, clock, to_write=True) as tx:
         return [_isolated(connection, tx, work) for work in batch]
 
 
@@ -179,4 +187,4 @@ def _isolated(connection: sqlite3.Connection, tx: SqliteTransaction, work: Work[
 
 def _is_the_databases(error: Exception) -> bool:
     """True for a full disk or a damaged file: it ends the whole transaction."""
-    return isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError)
+    return isinstance(error, sqlite3.Error) and not isinstance(error, OF_A_STATEMENT)

@@ -15,16 +15,18 @@ from importlib.resources import files as resources
 from pathlib import Path
 
 from polyb2.core.errors import UsageError
-from polyb2.ledger.sqlite.errors import PRIMARY_CODE, busy, translated
+from polyb2.ledger.sqlite.errors import busy, code_of, translated
 from polyb2.ledger.sqlite.files import is_empty
 from polyb2.ledger.sqlite.lock import BUSY_TRY_S, FileLock
 
 APPLICATION_ID = 0x50423250  # "PB2P"
-FIRST_VERSION = 101
-"""The schema version of the first migration."""
-FORMER_VERSIONS = range(1, 8)
-"""Schemas of versions of the development, which were never released."""
+FIRST_VERSION = 102
+"""The schema version of the first migration; those below are of versions of the development, never released."""
 _DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}
+
+
+class NoLedgerError(Exception):
+    """There is no ledger to read: to a reader it is an empty one."""
 
 
 def inspect(real: Path) -> None:
@@ -60,7 +62,7 @@ def _application_id(database: sqlite3.Connection, real: Path) -> int:
     try:
         return int(database.execute("PRAGMA application_id").fetchone()[0])
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode & PRIMARY_CODE == sqlite3.SQLITE_NOTADB:
+        if code_of(error) == sqlite3.SQLITE_NOTADB:
             raise UsageError(
                 f"{real} is not a ledger, nor any SQLite database: move it away or set DATABASE_URL to another file"
             ) from None
@@ -82,19 +84,22 @@ def _has_table(database: sqlite3.Connection, name: str) -> bool:
 
 
 def connect(real: Path, lock: FileLock, *, read_only: bool) -> sqlite3.Connection:
-    """A connection to the ledger; a writer's brings the schema up to date."""
+    """A connection to the ledger; a writer's brings the schema up to date.
+
+    Raises:
+        NoLedgerError: to a reader, one whose making was cut off.
+        UsageError: its schema is not for this version, or the file is damaged.
+        LedgerError: it is busy, or cannot be used.
+    """
     with lock.held(), translated():
         connection = _open(f"{real.as_uri()}?mode={'ro' if read_only else 'rw'}")
         try:
-            version = _schema_version(connection, real)
+            _check_version(connection, real, read_only=read_only)
             if not read_only:
                 _prepare(connection)
         except BaseException:  # raised again; nothing else knows of the connection
             connection.close()
             raise
-        if read_only and not version:
-            connection.close()
-            return connect_to_nothing()
         return connection
 
 
@@ -112,7 +117,7 @@ def find_damage(connection: sqlite3.Connection, real: Path) -> str | None:
         with closing(_open(f"{real.as_uri()}?mode=ro")) as fresh:
             found = str(fresh.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode & PRIMARY_CODE in _DAMAGE:
+        if code_of(error) in _DAMAGE:
             return str(error)
         raise
     if found != "ok":
@@ -131,7 +136,7 @@ def connect_to_nothing() -> sqlite3.Connection:
 
 
 def _open(uri: str) -> sqlite3.Connection:
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         uri,
         uri=True,
         isolation_level=None,
@@ -139,23 +144,32 @@ def _open(uri: str) -> sqlite3.Connection:
         check_same_thread=False,
         cached_statements=256,
     )
+    # Names of columns without a dict a row, which costs a third more.
+    connection.row_factory = sqlite3.Row
+    return connection
 
 
-def _schema_version(connection: sqlite3.Connection, path: Path) -> int:
+def _check_version(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> None:
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])
     connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     _refuse_former(version, path)
-    known = range(FIRST_VERSION, FIRST_VERSION + len(load_migrations()))
-    if version and version not in known:
+    newest = FIRST_VERSION + len(load_migrations()) - 1
+    if version not in range(newest + 1):
         raise UsageError(
-            f"{path} was written by a newer polyb2 (schema {version}, this one knows {known[-1]}): "
+            f"{path} was written by a newer polyb2 (schema {version}, this one knows {newest}): "
             "upgrade polyb2, or set DATABASE_URL to another file"
         )
-    return version
+    if read_only and not version:
+        raise NoLedgerError
+    if read_only and version < newest:
+        raise UsageError(
+            f"{path} was written by an older polyb2 (schema {version}, this one reads {newest}): run polyb2 doctor once, "
+            "which brings it up to date"
+        )
 
 
 def _refuse_former(version: int, path: Path) -> None:
-    if version in FORMER_VERSIONS:
+    if 0 < version < FIRST_VERSION:
         raise UsageError(
             f"{path} is the ledger of a development version of polyb2, from before the first release; it is left "
             "untouched. Move it away with its -wal, or set DATABASE_URL to a new file: polyb2 discover adopts what is in the "

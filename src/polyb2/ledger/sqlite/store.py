@@ -20,19 +20,20 @@ from typing import NoReturn, TypeVar
 
 import aiosqlite
 
+from polyb2 import descriptors
 from polyb2.clock import Clock
-from polyb2.core.errors import LedgerBusyError, LedgerError, LedgerGoneError, UsageError
+from polyb2.core.errors import LedgerError, LedgerGoneError, UsageError
 from polyb2.failpoints import failpoint
-from polyb2.ledger.busy_retry import BusyRetry
-from polyb2.ledger.rows import Finding
+from polyb2.ledger.busy_retry import BusyRetry, Rule
+from polyb2.ledger.rows import Check
 from polyb2.ledger.sqlite.checks import check_files
-from polyb2.ledger.sqlite.errors import translated
+from polyb2.ledger.sqlite.errors import CANNOT_OPEN_CODES, code_of, translated
 from polyb2.ledger.sqlite.file_system import can_write_beside, find
-from polyb2.ledger.sqlite.files import OpenFiles, check_readable, make
-from polyb2.ledger.sqlite.group_commit import Batch, GroupCommit, Outcome, Shared, Work, run_batch
+from polyb2.ledger.sqlite.files import OpenFiles, check_readable, is_empty, make
+from polyb2.ledger.sqlite.group_commit import Batch, GroupCommit, Outcome, Shared, Work, ended, run_batch
 from polyb2.ledger.sqlite.lock import FileLock, has_wal_reset_bug
-from polyb2.ledger.sqlite.open import connect, connect_to_nothing, find_damage, inspect
-from polyb2.ledger.sqlite.transaction import SqliteTransaction, reading
+from polyb2.ledger.sqlite.open import NoLedgerError, connect, connect_to_nothing, find_damage, inspect
+from polyb2.ledger.sqlite.transaction import SqliteTransaction, begun
 
 T = TypeVar("T")
 W = TypeVar("W")
@@ -49,27 +50,27 @@ class Opened:
         path: as the user names it.
         clock: of the ledger.
         lock: of its file.
+        files: those that a writer has open, which are watched; a reader of its own watches none.
         exists: False where there is no ledger, and none was made.
-        files: those that are watched; None for a reader of its own, and for a ledger that does not exist.
     """
 
     path: Path
     clock: Clock
     lock: FileLock
+    files: OpenFiles
     exists: bool = True
-    files: OpenFiles | None = None
 
 
 class SqliteStore:
     """An open ledger file, as :class:`~polyb2.ledger.store.Store`; use :func:`open_store`."""
 
-    def __init__(self, connection: aiosqlite.Connection, opened: Opened) -> None:
-        self.busy_retry = BusyRetry()
+    def __init__(self, connection: aiosqlite.Connection, opened: Opened, retry: Rule | None) -> None:
+        self._busy_retry = BusyRetry(retry)
         self.place = str(opened.path.absolute())
         self.exists = opened.exists
         self._connection = connection
         self._opened, self._files = opened, opened.files
-        self._commits = GroupCommit(lambda batch: self._submit(self._transact, batch), self.busy_retry.tried)
+        self._commits = GroupCommit(lambda batch: self._submit(self._transact, batch), self._busy_retry.tried)
 
     async def write(self, name: str, work: Callable[[SqliteTransaction], T]) -> T:
         return await self._write(name, work)
@@ -86,31 +87,34 @@ class SqliteStore:
         return result
 
     async def read(self, work: Callable[[SqliteTransaction], T]) -> T:
-        return await self.busy_retry.tried(lambda: self._submit(self._read, work))
+        return await self._busy_retry.tried(lambda: self._submit(self._read, work))
+
+    @property
+    def trouble(self) -> LedgerError | None:
+        return self._busy_retry.problem
 
     @property
     def gone(self) -> LedgerGoneError | None:
-        return self._files.problem if self._files is not None else None
+        return self._files.problem
 
     async def watch(self) -> NoReturn:
         while True:
-            await self.busy_retry.tried(lambda: self._submit(self._look, None))
+            await self._busy_retry.tried(lambda: self._submit(self._look, None))
             await asyncio.sleep(WATCH_EVERY_S)
 
-    async def examine(self) -> list[Finding]:
-        return check_files(self._opened.path)
+    async def examine(self) -> list[Check]:
+        return check_files(self._opened.path, exists=self.exists)
 
     async def reader(self) -> SqliteStore:
         """A second connection to the same files, which cannot write; SQLite makes it, so that the first keeps its locks."""
-        if self._files is None:
-            return SqliteStore(await _connected(connect_to_nothing), self._opened)
-        connect_it = partial(_connect_beside, self._files, self._opened.lock)
-        return SqliteStore(await _connected(connect_it), self._opened)
+        opened = self._opened
+        connect_it = partial(_connect, opened, read_only=True) if opened.exists else connect_to_nothing
+        return SqliteStore(await _connected(connect_it), opened, lambda _error, _waited_s: False)
 
     async def close(self) -> None:
         await self._commits.idle()
         await self._submit(self._close, None)
-        await _finished(asyncio.ensure_future(self._connection.close()))
+        await ended(asyncio.ensure_future(self._connection.close()))
 
     def _close(self, connection: sqlite3.Connection, _nothing: None) -> None:
         # On the connection's own thread: a write ahead of it in the queue needs the same lock. Without the lock nothing is
@@ -124,21 +128,18 @@ class SqliteStore:
     async def _submit(self, run: Callable[[sqlite3.Connection, W], T], work: W) -> T:
         # aiosqlite's public calls are one statement each; its thread takes any function (the minor version is pinned).
         connection = self._connection
-        return await _finished(
+        return await ended(
             asyncio.ensure_future(
                 connection._execute(run, connection._conn, work)  # type: ignore[no-untyped-call]  # noqa: SLF001
             )
         )
 
     def _read(self, connection: sqlite3.Connection, work: Work[T]) -> T:
-        with translated(), reading(connection, self._opened.clock) as tx:
+        with translated(), begun(connection, self._opened.clock, to_write=False) as tx:
             return work(tx)
 
     def _transact(self, connection: sqlite3.Connection, batch: Batch) -> list[Outcome]:
         lock, clock, files = self._opened.lock, self._opened.clock, self._files
-        if files is None:
-            with lock.held(), translated():
-                return run_batch(connection, clock, batch)
         files.check()
         with lock.held(), translated():
             _check_whole(connection, files)
@@ -149,13 +150,10 @@ class SqliteStore:
             return outcomes
 
     def _look(self, connection: sqlite3.Connection, _nothing: None) -> None:
-        files = self._files
-        if files is None:
-            return
-        files.check()
-        if files.has_shrunk():
+        self._files.check()
+        if self._files.has_shrunk():
             with self._opened.lock.held(), translated():
-                _check_whole(connection, files)
+                _check_whole(connection, self._files)
 
 
 def _check_whole(connection: sqlite3.Connection, files: OpenFiles) -> None:
@@ -167,22 +165,9 @@ def _check_whole(connection: sqlite3.Connection, files: OpenFiles) -> None:
         files.note_sizes()
 
 
-async def _finished(task: asyncio.Future[T]) -> T:
-    """The task's result; however often the caller is cancelled, the task ends before that goes on."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        # Retrieved, so that asyncio does not log "never retrieved"; the caller gets the CancelledError.
-        task.exception()
-        raise cancelled
-    return task.result()
-
-
-async def open_store(path: Path, clock: Clock, *, read_only: bool = False, make_new: bool = True) -> SqliteStore:
+async def open_store(
+    path: Path, clock: Clock, *, read_only: bool = False, make_new: bool = True, retry: Rule | None = None
+) -> SqliteStore:
     """Open the ledger at ``path``; a writer creates what is missing and brings the schema up to date.
 
     This is the only way in: a further connection of the same process is a :meth:`SqliteStore.reader`.
@@ -194,27 +179,36 @@ async def open_store(path: Path, clock: Clock, *, read_only: bool = False, make_
     real = find(path)
     if not read_only and (make_new or check_readable(real)):
         make(real)
-    opened = Opened(path, clock, FileLock(real, needed=has_wal_reset_bug(), reading=read_only))
-    if not check_readable(real):
-        return SqliteStore(
-            await _connected(connect_to_nothing), replace(opened, lock=FileLock(real, needed=False), exists=False)
-        )
+    lock = FileLock(real, needed=has_wal_reset_bug(), reading=read_only)
+    opened = Opened(path, clock, lock, OpenFiles(real))
+    nothing = replace(opened, lock=FileLock(real, needed=False), exists=False)
+    may_make = make_new and not read_only
+    if not check_readable(real) or (is_empty(real) and not may_make):
+        return SqliteStore(await _connected(connect_to_nothing), nothing, retry)
     inspect(real)
     if not read_only:
-        opened.lock.make()
-    files = OpenFiles(real)
-    open_it = partial(_connect, files, opened.lock, read_only=read_only)
-    connection = await BusyRetry().tried(lambda: _connected(open_it))
-    return SqliteStore(connection, opened if read_only else replace(opened, files=files))
+        lock.make()
+    open_it = partial(_connect, opened, read_only=read_only)
+    try:
+        return SqliteStore(await BusyRetry().tried(lambda: _connected(open_it)), opened, retry)
+    except NoLedgerError:
+        return SqliteStore(await _connected(connect_to_nothing), nothing, retry)
 
 
-def _connect(files: OpenFiles, lock: FileLock, *, read_only: bool) -> sqlite3.Connection:
+def _connect(opened: Opened, *, read_only: bool) -> sqlite3.Connection:
+    """A connection to the files; the ledger's own notes them, and a reader beside it checks that they are those."""
+    files = opened.files
+    # No other process closes the ledger as its last user while we have it open: the files stay as they are noted.
+    before, after = (files.check, files.check) if read_only else (files.begin, files.note)
     with _place_named(files.real):
-        if read_only:
-            return connect(files.real, lock, read_only=True)
-        files.begin()
-        # No other process closes the ledger as its last user while we have it open: the files stay as they are now.
-        return _kept_if(connect(files.real, lock, read_only=False), files.note)
+        before()
+        connection = connect(files.real, opened.lock, read_only=read_only)
+        try:
+            after()
+        except BaseException:  # raised again; nothing else knows of the connection
+            connection.close()
+            raise
+        return connection
 
 
 @contextmanager
@@ -227,27 +221,12 @@ def _place_named(real: Path) -> Iterator[None]:
     try:
         yield
     except LedgerError as error:
-        if isinstance(error, LedgerBusyError) or can_write_beside(real):
+        if code_of(error.__cause__) not in CANNOT_OPEN_CODES or descriptors.problem() or can_write_beside(real):
             raise
         raise UsageError(
             f"the ledger {real} cannot be opened: uid {os.geteuid()} cannot write to its folder, and SQLite keeps files "
             "beside a ledger even to read it; make the folder writable, or copy the ledger and set DATABASE_URL to the copy"
         ) from error
-
-
-def _connect_beside(files: OpenFiles, lock: FileLock) -> sqlite3.Connection:
-    files.check()
-    return _kept_if(connect(files.real, lock, read_only=True), files.check)
-
-
-def _kept_if(connection: sqlite3.Connection, look: Callable[[], None]) -> sqlite3.Connection:
-    """The connection, once ``look`` found nothing wrong; else it is closed, and what ``look`` raised goes on."""
-    try:
-        look()
-    except BaseException:  # raised again; nothing else knows of the connection
-        connection.close()
-        raise
-    return connection
 
 
 async def _connected(connect: Callable[[], sqlite3.Connection]) -> aiosqlite.Connection:

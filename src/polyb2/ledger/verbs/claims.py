@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from polyb2.core.records import Claim, Revision
 from polyb2.core.retry import FILE_BACKOFF_MAX_S
@@ -25,8 +24,7 @@ BACKOFF_MAX_MS = int(FILE_BACKOFF_MAX_S * 1000 * 2)
 def claim_up_to(tx: Transaction, worker: Worker, count: int) -> list[Claim]:
     """The next rows for ``worker``, one after the other, at most ``count`` (LeaseLostError without its lease)."""
     check(tx, worker)
-    last = tx.row("claim_seq")
-    seq = int((last and last["seq"]) or 0)
+    seq = int(tx.one("claim_seq")["seq"] or 0)
     rows = tx.rows("claim_best", count=count, backoff_max_ms=BACKOFF_MAX_MS)
     best = [int(row["id"]) for row in rows]
     claims: list[Claim] = []
@@ -47,8 +45,7 @@ def claim_up_to(tx: Transaction, worker: Worker, count: int) -> list[Claim]:
 
 
 def queue_state(tx: Transaction, worker: Worker) -> QueueState:
-    pending, waiting, held = tx.row("queue_pending"), tx.row("queue_waiting"), tx.row("queue_held", worker=worker.row)
-    assert pending is not None and waiting is not None and held is not None  # noqa: S101, PT018 - aggregates
+    pending, waiting, held = tx.one("queue_pending"), tx.one("queue_waiting"), tx.one("queue_held", worker=worker.row)
     return QueueState(bool(pending["pending"]), waiting["next_ms"], int(held["held"]))
 
 
@@ -68,12 +65,11 @@ def _take(tx: Transaction, chosen: Mapping[int, int], worker: Worker) -> list[Cl
 
 def _claim(tx: Transaction, row: Row, token: str, worker: Worker) -> Claim:
     file_id, attempt, revision = int(row["id"]), int(row["attempt"]), int(row["revision"])
-    upload = None
-    earlier = _Earlier()
+    upload, earlier = None, list[Row]()
     if attempt > 1:
         tx.run("attempts_lost", file_id=file_id, attempt=attempt)
         tx.run("attempts_prune", file_id=file_id, attempt=attempt, keep=ATTEMPTS_KEPT)
-        earlier = _earlier(tx, file_id, revision, attempt)
+        earlier += tx.rows("attempts_before", file_id=file_id, revision=revision, attempt=attempt)
         upload = resumable(tx, file_id, revision)
     return Claim(
         file_id=file_id,
@@ -84,23 +80,9 @@ def _claim(tx: Transaction, row: Row, token: str, worker: Worker) -> Claim:
         retry_count=row["retry_count"],
         worker=worker.row,
         token=token,
-        earlier_tokens=earlier.tokens,
-        follows_completion=earlier.ended_well,
+        earlier_tokens=frozenset(one["token"] for one in earlier if one["revision"] == revision and one["token"]),
+        follows_completion=any(one["attempt"] == attempt - 1 and one["outcome"] == "completed" for one in earlier),
         upload=upload,
         receipts=receipts_of(tx, upload) if upload else (),
         forbidden_before=bool(row["forbidden"]),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Earlier:
-    """The attempts before a claim: tokens of those at its revision; ``ended_well`` if the last one completed the file."""
-
-    tokens: frozenset[str] = frozenset()
-    ended_well: bool = False
-
-
-def _earlier(tx: Transaction, file_id: int, revision: int, attempt: int) -> _Earlier:
-    rows = tx.rows("attempts_before", file_id=file_id, revision=revision, attempt=attempt)
-    tokens = frozenset(row["token"] for row in rows if row["revision"] == revision and row["token"])
-    return _Earlier(tokens, any(row["attempt"] == attempt - 1 and row["outcome"] == "completed" for row in rows))

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from polyb2.core.coverage import FileOfDay, MonthSeen, Seen, YearCalendar, begin_of, year_of
+from polyb2.core.keys import END
 from polyb2.core.status import Status
 from polyb2.ledger.rows import ListedDays
 from polyb2.ledger.store import Row, Transaction
 
 WHOLE = ""
-_END = "\U0010ffff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def year_facts(tx: Transaction, dataset: str, year: int) -> YearFacts:
 
 
 def _stretch(folder: str) -> dict[str, str]:
-    return {"after": f"{folder}/", "before": f"{folder}/{_END}"}
+    return {"after": f"{folder}/", "before": f"{folder}/{END}"}
 
 
 def _bits(days: Iterable[date]) -> dict[str, int]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from datetime import date
 
 from polyb2.core.errors import UsageError
+from polyb2.core.keys import END
 from polyb2.ledger.rows import DISCOVERED, FULL_LISTING, FULL_LISTING_DAY, TARGET_ETAGS, Binding
 from polyb2.ledger.store import Transaction
 
@@ -42,8 +43,7 @@ def check(tx: Transaction, wanted: Binding) -> bool:
         UsageError: the ledger belongs to another pair.
     """
     bound = bound_to(tx)
-    obliged = tx.row("has_obligations")
-    if bound is None or (bound != wanted and obliged is not None and not obliged["found"]):
+    if bound is None or (bound != wanted and not tx.one("has_obligations")["found"]):
         return False
     for field in fields(Binding):
         ours, theirs = getattr(bound, field.name), getattr(wanted, field.name)
@@ -90,12 +90,12 @@ def remember(tx: Transaction, name: str, value: str | None) -> None:
         tx.run("fact_set", name=name, value=value)
 
 
-def new_notices(tx: Transaction, names: Iterable[str]) -> set[str]:
+def new_notices(tx: Transaction, names: Collection[str]) -> set[str]:
     """Those of the names that the owner was not notified of."""
     return {name for name in names if tx.row("notice_get", name=name) is None}
 
 
-def note_notices(tx: Transaction, names: Iterable[str]) -> None:
+def note_notices(tx: Transaction, names: Collection[str]) -> None:
     """Keep what the owner was notified of, so that neither the next cycle nor a restart says it again."""
     for name in names:
         tx.run("notice_set", name=name)
@@ -104,7 +104,7 @@ def note_notices(tx: Transaction, names: Iterable[str]) -> None:
 
 def forget_notices(tx: Transaction, prefix: str) -> int:
     """Let what begins with ``prefix`` be sent again."""
-    return tx.run("notices_forget", after=prefix, before=f"{prefix}\U0010ffff")
+    return tx.run("notices_forget", after=prefix, before=prefix + END)
 
 
 def followed(tx: Transaction) -> Mapping[str, date]:
@@ -112,7 +112,7 @@ def followed(tx: Transaction) -> Mapping[str, date]:
     return {row["dataset"]: date.fromisoformat(row["since"]) for row in tx.rows("followed")}
 
 
-def follow(tx: Transaction, datasets: Iterable[str], since: date) -> None:
+def follow(tx: Transaction, datasets: Collection[str], since: date) -> None:
     """Note that a watch looked at these datasets from ``since`` on."""
     for dataset in datasets:
         tx.run("followed_set", dataset=dataset, since=since.isoformat())

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from polyb2.core.errors import LeaseLostError
 from polyb2.core.records import Claim
-from polyb2.ledger.rows import IDLE, Load, Worker
+from polyb2.ledger.rows import Load, Worker
 from polyb2.ledger.store import Row, Transaction
 
 HISTORY_MS = 3_600_000
@@ -18,12 +18,11 @@ def register(tx: Transaction, worker_id: str, lease_ms: int) -> Worker:
     """A new worker with a fresh lease."""
     tx.run("workers_prune", kept_ms=HISTORY_MS)
     tx.run("throughput_prune", kept_ms=HISTORY_MS)
-    row = tx.row("worker_register", worker_id=worker_id, lease_ms=lease_ms)
-    assert row is not None  # noqa: S101 - RETURNING of an insert
+    row = tx.one("worker_register", worker_id=worker_id, lease_ms=lease_ms)
     return Worker(int(row["id"]), worker_id)
 
 
-def renew(tx: Transaction, worker: Worker, load: Load = IDLE) -> None:
+def renew(tx: Transaction, worker: Worker, load: Load) -> None:
     """Extend the lease, and note what its process is up to, for ``status``.
 
     Raises:

@@ -8,7 +8,7 @@ once they are queued, or when the source lists something else.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from polyb2.core.compare import Change, Plan, compare
 from polyb2.core.records import KnownFile, ListedObject, Mirrored
@@ -93,8 +93,7 @@ def revise(tx: Transaction, file_id: int, listed: ListedObject) -> None:
     if row is not None:
         tx.run("uploads_abandon", file_id=file_id, revision=row["revision"])
     else:
-        row = tx.row("file_revise_held", file_id=file_id, **facts)
-    assert row is not None  # noqa: S101 - one of the two statements fits every status
+        row = tx.one("file_revise_held", file_id=file_id, **facts)
     tx.run("revision_insert", file_id=file_id, revision=row["revision"], **facts)
 
 
@@ -110,10 +109,10 @@ def mark_gone(tx: Transaction, keys: Sequence[str]) -> int:
 
 def hold(tx: Transaction, found: Sequence[Discovered]) -> None:
     """Keep files that were found and are not queued."""
-    tx.run("held_set", files=[(*_values(item), int(item.plan in REPLACING)) for item in found])
+    tx.run("held_set", files=[(*_values(item)[:-1], int(item.plan in REPLACING)) for item in found])
 
 
-def release_held(tx: Transaction, keys: Iterable[str]) -> None:
+def release_held(tx: Transaction, keys: Collection[str]) -> None:
     """Forget held files: they are queued now, or the source lists something else."""
     tx.run("held_delete", keys=list(keys))
 
@@ -130,8 +129,8 @@ def held_between(tx: Transaction, after: str, last: str, limit: int) -> list[str
 
 def held(tx: Transaction) -> Held:
     """Everything that is held, summed up."""
-    row = tx.row("held_summary")
-    if row is None or not row["files"]:
+    row = tx.one("held_summary")
+    if not row["files"]:
         return Held()
     return Held(
         files=row["files"],

@@ -6,17 +6,16 @@ read, and within them none of another status. A page is one short transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from polyb2.core.keys import FileName
+from polyb2.core.keys import END, FileName
 from polyb2.core.selection import DateRange, Selection
 from polyb2.core.status import Status
 from polyb2.ledger.rows import AttemptRow, FileRow, Filter, History, RevisionRow
 from polyb2.ledger.store import Row, Transaction
 
-END = "\U0010ffff"
 LOOKUPS_MAX = 500
 """Stretches that one page looks into: with a status each, some milliseconds where they are all empty."""
 
@@ -43,20 +42,15 @@ def stretches(tx: Transaction, selection: Selection) -> Stretches:
     return tuple(sorted(found, key=lambda stretch: stretch.after))
 
 
-def files(tx: Transaction, left: Stretches, statuses: Iterable[Status], limit: int) -> tuple[list[FileRow], Stretches]:
-    """The first rows of the stretches that are left, at most ``limit``, and what is left then.
-
-    Args:
-        tx: in which to look.
-        left: stretches in key order.
-        statuses: of the rows; none means any.
-        limit: of rows.
-    """
+def files(
+    tx: Transaction, left: Stretches, statuses: Collection[Status], limit: int
+) -> tuple[list[FileRow], Stretches]:
+    """The first rows of the stretches that are left, at most ``limit``, and what is left then; no status means any."""
     rows, left = _page(tx, "files", left, statuses, limit)
     return [FileRow(**row) for row in rows], left
 
 
-def ids(tx: Transaction, left: Stretches, statuses: Iterable[Status], limit: int) -> tuple[list[int], Stretches]:
+def ids(tx: Transaction, left: Stretches, statuses: Collection[Status], limit: int) -> tuple[list[int], Stretches]:
     """As :func:`files`, their ids alone."""
     rows, left = _page(tx, "file_ids", left, statuses, limit)
     return [row["id"] for row in rows], left
@@ -102,7 +96,7 @@ def unqueue(tx: Transaction, ids: list[int]) -> int:
 
 
 def _page(
-    tx: Transaction, name: str, left: Stretches, statuses: Iterable[Status], limit: int
+    tx: Transaction, name: str, left: Stretches, statuses: Collection[Status], limit: int
 ) -> tuple[list[Row], Stretches]:
     rows: list[Row] = []
     for index, stretch in enumerate(left[:LOOKUPS_MAX]):
@@ -114,12 +108,11 @@ def _page(
     return rows, left[LOOKUPS_MAX:]
 
 
-def _rows(tx: Transaction, name: str, stretch: Stretch, statuses: Iterable[Status], limit: int) -> list[Row]:
+def _rows(tx: Transaction, name: str, stretch: Stretch, statuses: Collection[Status], limit: int) -> Sequence[Row]:
     place = {"after": stretch.after, "last": stretch.last, "limit": limit}
-    wanted = list(statuses)
-    if not wanted:
+    if not statuses:
         return tx.rows(f"{name}_page", **place)
-    found = [row for status in wanted for row in tx.rows(f"{name}_of_status", status=status, **place)]
+    found = [row for status in statuses for row in tx.rows(f"{name}_of_status", status=status, **place)]
     return sorted(found, key=lambda row: str(row["key"]))[:limit]
 
 

@@ -44,7 +44,7 @@ def complete(tx: Transaction, completions: Sequence[Completion]) -> list[bool]:
     newest = [bool(row["revision"] == one.claim.revision.number) for row, one in zip(rows, completions, strict=True)]
     settled = [_facts(one) for one, is_newest in zip(completions, newest, strict=True) if is_newest]
     superseded = [_facts(one) for one, is_newest in zip(completions, newest, strict=True) if not is_newest]
-    done = settled + superseded
+    done = settled + superseded if superseded else settled
     for statement in ("uploads_done", "revisions_mirrored", "attempts_completed"):
         tx.run(statement, done=done)
     if settled:
@@ -101,13 +101,14 @@ def fail(tx: Transaction, claim: Claim, verdict: Verdict, message: str, delay_s:
     return verdict.event
 
 
-def renew_revision(tx: Transaction, claim: Claim, listed: ListedObject) -> None:
-    """Record a newer revision that the worker itself met (unless discovery did) and queue the row for it."""
-    row = fence(tx, claim)
-    if row["revision"] == claim.revision.number:
+def renew_revision(tx: Transaction, claim: Claim, listed: ListedObject) -> bool:
+    """Queue the row for a newer revision that the worker met; False if discovery had recorded one before."""
+    is_news = bool(fence(tx, claim)["revision"] == claim.revision.number)
+    if is_news:
         revise(tx, claim.file_id, listed)
     _end_attempt(tx, claim, "superseded", "changed", "the source replaced the file while it was read")
     _supersede(tx, claim)
+    return is_news
 
 
 def hold_revision(tx: Transaction, claim: Claim, listed: ListedObject, reason: str, message: str) -> Event:

@@ -29,13 +29,12 @@ def status(tx: Transaction) -> StatusReport:
 
 def rate(tx: Transaction) -> float | None:
     """Bytes of receipts of the last 60 s by the time elapsed, 60 s at most; None before the first receipt."""
-    recent = tx.row("throughput_recent", window_ms=RATE_WINDOW_MS)
-    if recent is None or not recent["seconds"]:
+    recent = tx.one("throughput_recent", window_ms=RATE_WINDOW_MS)
+    if not recent["seconds"]:
         return None
-    start = tx.row("activity_start", window_ms=RATE_WINDOW_MS)
     since_ms = tx.now_ms - RATE_WINDOW_MS
-    started_ms = start["started_ms"] if start is not None and start["started_ms"] is not None else since_ms
-    elapsed_ms = max(1000, tx.now_ms - max(started_ms, since_ms))
+    started_ms = tx.one("activity_start", window_ms=RATE_WINDOW_MS)["started_ms"]
+    elapsed_ms = max(1000, tx.now_ms - max(started_ms or since_ms, since_ms))
     return float(recent["bytes"]) * 1000 / min(elapsed_ms, RATE_WINDOW_MS)
 
 

@@ -32,7 +32,7 @@ def _insert(
     proof: PartProof,
     state: UploadState,
 ) -> Upload:
-    row = tx.row(
+    row = tx.one(
         "upload_insert",
         file_id=claim.file_id,
         revision=claim.revision.number,
@@ -44,7 +44,6 @@ def _insert(
         proof=proof,
         state=state,
     )
-    assert row is not None  # noqa: S101 - RETURNING of an insert
     return Upload(row["id"], claim.revision.number, dest_key, upload_id, claim.token, plan, proof, state)
 
 
@@ -77,10 +76,10 @@ def drop_receipts(tx: Transaction, claim: Claim, upload: Upload, numbers: Collec
     _recount(tx, claim, upload)
 
 
-def note_state(tx: Transaction, claim: Claim, upload: Upload, state: UploadState) -> None:
-    """Note that a Complete is about to be sent, or that the upload turned out to be open after all."""
+def note_completing(tx: Transaction, claim: Claim, upload: Upload) -> None:
+    """Note that a Complete is about to be sent."""
     fence(tx, claim)
-    tx.run("upload_state", upload=upload.row, state=state)
+    tx.run("upload_completing", upload=upload.row)
 
 
 def note_proof(tx: Transaction, claim: Claim, upload: Upload, proof: PartProof) -> None:
@@ -123,8 +122,7 @@ def published_parts(tx: Transaction, file_id: int) -> list[Receipt]:
 
 def is_owned(tx: Transaction, upload_id: str) -> bool:
     """True if a row of the ledger goes on with this upload."""
-    row = tx.row("upload_owned", upload_id=upload_id)
-    return row is not None and bool(row["owned"])
+    return bool(tx.one("upload_owned", upload_id=upload_id)["owned"])
 
 
 def has_progressed(tx: Transaction, claim: Claim) -> bool:

@@ -1,4 +1,4 @@
--- The ledger, version 101, the first; a later version is a script of its own beside this one. Times (names in _ms) are epoch
+-- The ledger, version 102, the first; a later version is a script of its own beside this one. Times (names in _ms) are epoch
 -- milliseconds, sizes bytes, ETags without quotes; `worker` is a row of `workers`, `worker_id` its name for people.
 
 -- One-off facts: the binding to source and target, what is known of the target, when the watch last listed everything.
@@ -131,8 +131,7 @@ CREATE TABLE uploads (
     size       INTEGER NOT NULL,
     part_bytes INTEGER NOT NULL CHECK (part_bytes > 0),
     proof      TEXT NOT NULL CHECK (proof IN ('etag', 'parts', 'readback')),
-    state      TEXT NOT NULL CHECK (state IN ('open', 'completing', 'abandoned', 'done')),
-    created_ms INTEGER NOT NULL
+    state      TEXT NOT NULL CHECK (state IN ('open', 'completing', 'abandoned', 'done'))
 ) STRICT;
 CREATE UNIQUE INDEX uploads_live ON uploads (file_id) WHERE state IN ('open', 'completing');
 CREATE INDEX uploads_file ON uploads (file_id);
@@ -145,7 +144,6 @@ CREATE TABLE parts (
     length  INTEGER NOT NULL,
     etag    TEXT NOT NULL,
     md5     TEXT,
-    done_ms INTEGER NOT NULL,
     PRIMARY KEY (upload, number)
 ) STRICT, WITHOUT ROWID;
 
@@ -218,14 +216,12 @@ CREATE TABLE listings (
 -- What a watch found and did not queue, because it is more than POLYB2_MAX_PLAN_BYTES and no one was there to ask: until a
 -- discovery gets --yes, or the source lists something else. `replaces`: the ledger has an older revision of the file.
 CREATE TABLE held (
-    key                     TEXT PRIMARY KEY,
-    dataset                 TEXT NOT NULL,
-    date                    TEXT NOT NULL,
-    size                    INTEGER NOT NULL,
-    source_etag             TEXT NOT NULL,
-    source_last_modified_ms INTEGER NOT NULL,
-    replaces                INTEGER NOT NULL CHECK (replaces IN (0, 1)),
-    held_ms                 INTEGER NOT NULL
+    key         TEXT PRIMARY KEY,
+    dataset     TEXT NOT NULL,
+    date        TEXT NOT NULL,
+    size        INTEGER NOT NULL,
+    source_etag TEXT NOT NULL,
+    replaces    INTEGER NOT NULL CHECK (replaces IN (0, 1))
 ) STRICT, WITHOUT ROWID;
 
 -- The datasets that a watch looked after: files dated `since` or later are its to queue, whenever they come.

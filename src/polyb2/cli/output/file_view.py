@@ -1,50 +1,41 @@
-"""``files KEY``: the history of a file, for people or as JSON."""
+"""``files``: rows of the ledger, or the history of a file."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-import typer
 from rich.text import Text
 
-from polyb2.cli.logs import print_failure
-from polyb2.cli.output.console import COLOURS, console
-from polyb2.core.exit_codes import ExitCode
+from polyb2.cli.output.console import COLOURS, console, indented, line_printer
+from polyb2.cli.output.frame import elided
 from polyb2.core.status import Status
 from polyb2.core.units import format_duration, format_size, iso_utc
 
 if TYPE_CHECKING:
-    from polyb2.ledger.ledger import Ledger
     from polyb2.ledger.rows import AttemptRow, FileRow, History, RevisionRow
 
+_BEFORE_KEY = len(f"{'':<18}{'999.9 GB':>8}  ")
 
-async def print_histories(
-    ledger: Ledger, keys: Sequence[str], takes: Callable[[FileRow], bool], *, as_json: bool
-) -> ExitCode:
-    """Print the history of each key whose row is taken; a key that the ledger does not have is named on stderr."""
-    code = ExitCode.DONE
-    for key in dict.fromkeys(keys):
-        history = await ledger.history(key)
-        if history is None:
-            print_unknown_key(key)
-            code = ExitCode.UNFINISHED
-        elif not takes(history.file):
+
+async def print_files(files: AsyncIterator[FileRow]) -> None:
+    """Rows of the ledger, one a line, as they come; on a terminal an error is below its file."""
+    out = console()
+    print_plain = line_printer()
+    async for file in files:
+        words = ": ".join(word for word in (file.reason, file.error_message) if word)
+        if not out.is_terminal:
+            print_plain(f"{file.status:<18}{format_size(file.size):>10}  {file.key}{'  ' * bool(words)}{words}")
             continue
-        elif as_json:
-            typer.echo(json.dumps(history.as_json()))
-        else:
-            _print_history(history)
-    return code
+        line = Text(f"{file.status:<18}", style=COLOURS.get(Status(file.status), ""))
+        key = elided(file.key, out.width - _BEFORE_KEY)
+        out.print(line.append(f"{format_size(file.size):>8}  {key}", style="default"))
+        if words:
+            out.print(indented(words))
 
 
-def print_unknown_key(key: str) -> None:
-    """Print that the ledger does not have a key that was named."""
-    print_failure(f"the ledger has no {key}: run polyb2 discover for its date and dataset", ExitCode.UNFINISHED)
-
-
-def _print_history(history: History) -> None:
+def print_history(history: History) -> None:
+    """The row of a file, its revisions and its attempts."""
     out, file = console(), history.file
     out.print(file.key, style="bold")
     line = Text(f"  {file.status}", style=COLOURS.get(Status(file.status), ""))
