@@ -59,16 +59,14 @@ async def _open_sqlite(url: str, clock: Clock, *, read_only: bool, make_new: boo
 
 
 async def _open_postgres(url: str, clock: Clock, *, read_only: bool, make_new: bool, retry: Rule | None) -> Store:
-    """Where there is no ledger and none is made, it is SQLite's empty one in memory."""
     try:
         from polyb2.ledger.postgres.open import open_store  # noqa: PLC0415 - see above
     except ModuleNotFoundError:
         raise UsageError(
             "a ledger in PostgreSQL needs the extra: pip install 'polyb2[postgres]'; the container image has it"
         ) from None
-    from polyb2.ledger.sqlite.store import empty_store  # noqa: PLC0415 - see above
 
-    return await open_store(url, read_only=read_only, make_new=make_new, retry=retry) or await empty_store(clock)
+    return await open_store(url, clock, read_only=read_only, make_new=make_new, retry=retry)
 
 
 def examine_place(url: str) -> list[Check]:

@@ -11,11 +11,14 @@ from typing import Any
 
 import psycopg
 
+from polyb2.clock import Clock
 from polyb2.core.errors import UsageError
 from polyb2.ledger.busy_retry import BusyRetry, Rule
 from polyb2.ledger.postgres.connection import Address, Lane, address_of, server_version
 from polyb2.ledger.postgres.store import PostgresStore
 from polyb2.ledger.postgres.transaction import Connection
+from polyb2.ledger.sqlite.store import empty_store
+from polyb2.ledger.store import Store
 
 FIRST_VERSION = 101
 """The schema version of the first migration, as in SQLite."""
@@ -24,10 +27,10 @@ _LOCK = 0x50423250
 """The advisory lock of those that migrate: "PB2P"."""
 
 
-async def open_store(url: str, *, read_only: bool, make_new: bool, retry: Rule | None = None) -> PostgresStore | None:
+async def open_store(url: str, clock: Clock, *, read_only: bool, make_new: bool, retry: Rule | None = None) -> Store:
     """Open the ledger that a URL names; a writer makes what is missing and brings the schema up to date.
 
-    Returns None where there is none, and none is to be made.
+    Where there is none and none is to be made, it is SQLite's empty one in memory.
 
     Raises:
         UsageError: the URL, the server or the schema is none that this version may use.
@@ -41,7 +44,7 @@ async def open_store(url: str, *, read_only: bool, make_new: bool, retry: Rule |
             version = await BusyRetry(retry).tried(lambda: lane.run(_migrate))
     finally:
         await lane.close()
-    return PostgresStore(address, retry) if version else None
+    return PostgresStore(address, retry) if version else await empty_store(clock, address.place)
 
 
 def load_migrations() -> list[str]:
