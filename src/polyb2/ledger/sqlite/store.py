@@ -103,7 +103,7 @@ class SqliteStore:
             await asyncio.sleep(WATCH_EVERY_S)
 
     async def examine(self) -> list[Check]:
-        return check_files(self._opened.path, exists=self.exists)
+        return check_files(self._opened.path, exists=self._opened.path.exists())
 
     async def reader(self) -> SqliteStore:
         """A second connection to the same files, which cannot write; SQLite makes it, so that the first keeps its locks."""
