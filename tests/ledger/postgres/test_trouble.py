@@ -22,13 +22,6 @@ DAYS = [f"2024-01-{day:02}" for day in range(2, 12)]
 
 
 @pytest.fixture
-def database(server: PostgresServer) -> Iterator[str]:
-    name = server.new_database()
-    yield name
-    server.drop_database(name)
-
-
-@pytest.fixture
 def wire(server: PostgresServer) -> Iterator[Cutter]:
     with Cutter(server) as cutter:
         yield cutter
@@ -123,7 +116,9 @@ async def test_a_server_that_dies_and_comes_back_is_waited_for() -> None:
         await ledger.close()
 
 
-async def test_where_there_is_no_ledger_none_is_made_and_its_place_is_said(server: PostgresServer, database: str) -> None:
+async def test_where_there_is_no_ledger_none_is_made_and_its_place_is_said(
+    server: PostgresServer, database: str
+) -> None:
     ledger = await open_ledger(server.url(database), read_only=True)
     assert (ledger.exists, ledger.place) == (False, f"postgresql://{server.folder}/{database}")
     assert (await ledger.status()).totals.files == 0
