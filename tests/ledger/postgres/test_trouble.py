@@ -18,6 +18,8 @@ from tests.ledger.conftest import LEASE_MS, SENT, listed
 from tests.ledger.postgres.cutter import Cutter
 from tests.postgres import PostgresServer, postgres_missing
 
+COMMIT = b"COMMIT\0"
+"""As the protocol has it: READ COMMITTED is another word."""
 DAYS = [f"2024-01-{day:02}" for day in range(2, 12)]
 
 
@@ -43,7 +45,7 @@ async def discover(ledger: Ledger, *days: str) -> None:
 async def test_an_answer_to_commit_that_is_lost_is_looked_up(ledger: Ledger, wire: Cutter, heard: bool) -> None:
     await discover(ledger, *DAYS)
     worker = await ledger.register("worker", LEASE_MS)
-    wire.word, wire.heard = b"COMMIT", heard
+    wire.word, wire.heard = COMMIT, heard
     claims = await ledger.claim_up_to(worker, 3)
     assert wire.cuts == 1
     held = (await ledger.status()).in_flight
@@ -78,7 +80,7 @@ async def test_writes_of_many_tasks_survive_many_cuts(ledger: Ledger, wire: Cutt
                 assert await ledger.complete(claim, SENT)
                 done.append(claim.key)
                 if len(done) % 10 == 0:
-                    wire.heard, wire.word = not wire.heard, b"COMMIT"
+                    wire.heard, wire.word = not wire.heard, COMMIT
 
     await asyncio.gather(*(work() for _ in range(8)))
     assert wire.cuts > 3
