@@ -84,6 +84,11 @@ if [ "$code" -ne 2 ] || ! grep -q 'B2_KEY_ID is not set' "$work/missing"; then
   die "exit code $code: $(cat "$work/missing")"
 fi
 
+say "it has what a ledger in PostgreSQL needs"
+engine run --rm --network=none "${hardened[@]}" --env DATABASE_URL=postgresql://polyb2@127.0.0.1/polyb2 polyb2 status \
+  2>"$work/refused" && die "a ledger where no server is"
+grep -q 'cannot be used' "$work/refused" || die "$(cat "$work/refused")"
+
 say "the demo, without any network"
 engine run --rm --network=none "${hardened[@]}" polyb2 demo >"$work/demo" 2>&1 || { cat "$work/demo"; die "the demo failed"; }
 grep '0 differences' "$work/demo"
