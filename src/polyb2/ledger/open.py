@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
 _EXAMPLE = "write sqlite:///data/polyb2.db"
+_INSTALL = "pip install --no-deps --require-hashes -r requirements/postgres.txt"
 _SHOWN_MAX = 100
 
 
@@ -63,7 +64,7 @@ async def _open_postgres(url: str, clock: Clock, *, read_only: bool, make_new: b
         from polyb2.ledger.postgres.open import open_store  # noqa: PLC0415 - see above
     except ModuleNotFoundError:
         raise UsageError(
-            "a ledger in PostgreSQL needs the extra: pip install 'polyb2[postgres]'; the container image has it"
+            f"a ledger in PostgreSQL needs psycopg, of the extra polyb2[postgres]: {_INSTALL}; the container image has it"
         ) from None
 
     return await open_store(url, clock, read_only=read_only, make_new=make_new, retry=retry)
@@ -97,7 +98,9 @@ def check_url(url: str) -> str:
     if url.startswith(_POSTGRES):
         return url
     if not url.startswith(_SQLITE) or url == _SQLITE:
-        raise ValueError(f"{url.split('://', 1)[0][:_SHOWN_MAX]!r} is not a ledger URL: {_EXAMPLE}")
+        raise ValueError(
+            f"{url.split('://', 1)[0][:_SHOWN_MAX]!r} is not a ledger URL: {_EXAMPLE} or postgresql://user@host/database"
+        )
     if words := _not_of_a_file(url.removeprefix(_SQLITE)):
         raise ValueError(f"{words}: {_EXAMPLE}")
     return url

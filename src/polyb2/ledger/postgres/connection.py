@@ -7,11 +7,13 @@ seconds and not in hours; nothing of a URL that may hold a password is in any me
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
@@ -35,6 +37,12 @@ DEFAULTS = {
     "application_name": "polyb2",
 }
 """Settings of libpq where the URL has none: a server that is cut off is noticed after some ten seconds."""
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # Alpine, macOS
+)
 AGE_MAX_S = 600.0
 """A connection is made again after this time: names may lead to another server since, and an old one would not notice."""
 
@@ -70,10 +78,21 @@ def address_of(url: str, *, writes: bool) -> Address:
     if writes:
         # Of several hosts, the one that takes writes; never a standby.
         given.setdefault("target_session_attrs", "read-write")
+    if given.get("sslrootcert") == "system" and given.setdefault("sslmode", "verify-full") == "verify-full":
+        given["sslrootcert"] = _system_roots()
     host, port = given.get("host") or given.get("hostaddr") or "", given.get("port") or "5432"
     where = host if host.startswith("/") or not host else f"{host}:{port}"
     place = f"postgresql://{where}/{given.get('dbname') or given.get('user') or ''}"
     return Address(make_conninfo(**{**DEFAULTS, **given}), place)
+
+
+def _system_roots() -> str:
+    """The file with the authorities that this system trusts, or that of ``SSL_CERT_FILE``.
+
+    psycopg's binary package has an OpenSSL of its own, which looks in a folder that is not there, and would trust nobody.
+    """
+    found = (path for path in (ssl.get_default_verify_paths().cafile, *_BUNDLES) if path and Path(path).is_file())
+    return next(found, "system")
 
 
 class Lane:
