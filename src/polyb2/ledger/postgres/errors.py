@@ -19,7 +19,7 @@ AGAIN = (pg.DeadlockDetected, pg.SerializationFailure)
 """Errors that undid a transaction because of another: it is run again at once."""
 _GONE = (pg.UndefinedTable, pg.InvalidSchemaName, pg.UndefinedFunction)
 _REFUSED = (pg.InsufficientPrivilege, pg.InvalidPassword, pg.InvalidAuthorizationSpecification)
-_RIGHTS = "give the user CREATE on the database, or create its schema: CREATE SCHEMA polyb2 AUTHORIZATION the_user"
+RIGHTS = "give the user CREATE on the database, or create its schema: CREATE SCHEMA polyb2 AUTHORIZATION the_user"
 _REFUSED_WORDS = re.compile(r"FATAL: .*(does not exist|authentication failed|pg_hba\.conf)")
 """libpq says of a connection that failed no more than words: the server's, as long as it speaks English."""
 _BUSY = (pg.LockNotAvailable, pg.QueryCanceled, pg.TooManyConnections)
@@ -49,7 +49,7 @@ def translated(place: str, *, is_first: bool) -> Iterator[None]:
     except _BUSY as error:
         raise LedgerBusyError(f"the ledger in {place} is busy: {_words(error)}") from error
     except _REFUSED as error:
-        words = f"PostgreSQL refuses: {_words(error)}; {_RIGHTS}"
+        words = f"PostgreSQL refuses: {_words(error)}; {RIGHTS}"
         raise (UsageError(words) if is_first else LedgerError(words, may_pass=True)) from error
     except (psycopg.OperationalError, pg.ReadOnlySqlTransaction, *_FULL) as error:
         if is_first and _REFUSED_WORDS.search(str(error)):
