@@ -21,6 +21,7 @@ from polyb2.core.verdict import Verdict
 from polyb2.ledger.ledger import PAGE_ROWS
 from polyb2.ledger.open import open_ledger
 from polyb2.ledger.rows import Discovered, Filter
+from polyb2.signals import Deferred
 from tests.conftest import DAY_AGGS, QUOTES, key
 from tests.ledger.conftest import LEASE_MS, SENT, SIZE, Books, listed
 from tests.ledger.places import Place, SetClock
@@ -308,7 +309,7 @@ def test_a_bare_retry_leaves_not_entitled_out(
 
     asyncio.run(arrange())
     monkeypatch.setenv("DATABASE_URL", place.url)
-    result = CliRunner().invoke(app, ["retry", *words])
+    result = CliRunner().invoke(app, ["retry", *words], obj=Deferred())
     assert result.output == f"{len(revived)} files put back into the queue\n"
     rows = place.sql("SELECT date FROM files WHERE status = 'pending'")
     assert {row["date"] for row in rows} == revived
@@ -412,7 +413,7 @@ def test_a_named_key_that_the_ledger_does_not_have_is_said_and_the_others_are_ac
 
     asyncio.run(arrange())
     monkeypatch.setenv("DATABASE_URL", place.url)
-    result = CliRunner().invoke(app, [command, key("2024-01-03"), key(DAY)])
+    result = CliRunner().invoke(app, [command, key("2024-01-03"), key(DAY)], obj=Deferred())
     assert result.exit_code == 3
     assert f"the ledger has no {key('2024-01-03')}: run polyb2 discover" in result.stderr
     assert result.stdout.startswith("1 files ")
@@ -424,7 +425,7 @@ def test_a_filter_that_is_empty_as_of_an_unset_variable_never_means_everything(
     place: Place, monkeypatch: pytest.MonkeyPatch, command: str, option: str
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", place.url)
-    result = CliRunner().invoke(app, [command, option, ""], standalone_mode=False)
+    result = CliRunner().invoke(app, [command, option, ""], standalone_mode=False, obj=Deferred())
     assert f"{option} is empty" in str(result.exception)
 
 

@@ -29,6 +29,7 @@ from polyb2.ledger.sqlite.open import APPLICATION_ID, FIRST_VERSION, load_migrat
 from polyb2.ledger.sqlite.store import open_store
 from polyb2.ledger.sqlite.transaction import SqliteTransaction
 from polyb2.ledger.verbs.facts import fact, remember
+from polyb2.signals import Deferred
 from tests.conftest import url_of
 from tests.ledger.places import read_sql
 
@@ -293,7 +294,7 @@ async def test_two_processes_may_make_the_ledger_at_once(path: Path, monkeypatch
 
 @pytest.mark.parametrize("words", [["status", "--json"], ["files", "--json"]])
 def test_without_a_ledger_nothing_is_shown_and_no_file_is_made(path: Path, words: list[str]) -> None:
-    result = CliRunner().invoke(app, words)
+    result = CliRunner().invoke(app, words, obj=Deferred())
     assert result.exit_code == 0
     assert list(path.parent.iterdir()) == []
     if words[0] == "status":

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from polyb2.core.units import format_duration
-from polyb2.ledger.postgres.connection import is_pooled
 from polyb2.ledger.postgres.transaction import Connection
 from polyb2.ledger.rows import Check, Level
 
@@ -99,7 +98,7 @@ def _check_rights(connection: Connection) -> Check:
 
 
 def _check_pooler(connection: Connection) -> Check:
-    if is_pooled(connection):
+    if connection.is_pooled:
         return Check(
             "pooler", Level.PASS, "a pooler is in between; polyb2 keeps nothing in a session, so any mode will do"
         )

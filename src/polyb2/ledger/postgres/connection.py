@@ -115,10 +115,12 @@ class Lane:
         if self._connection is not None and (self._connection.closed or now_s - self._made_s > AGE_MAX_S):
             self._drop()
         if self._connection is None:
-            self._connection = psycopg.connect(self._address.conninfo, autocommit=True, row_factory=dict_row)
-            # A pooler may hand each transaction to another session, which knows no statements prepared by name.
-            if is_pooled(self._connection):
-                self._connection.prepare_threshold = None
+            self._connection = Connection.connect(self._address.conninfo, autocommit=True, row_factory=dict_row)
+            try:
+                self._connection.look_at_pooling()
+            except BaseException:  # raised again; a connection without its settings must not be used
+                self._drop()
+                raise
             self._made_s, self._was_open = now_s, True
         return self._connection
 
@@ -127,12 +129,6 @@ class Lane:
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
-
-
-def is_pooled(connection: Connection) -> bool:
-    """True if a pooler is between us and the server: it gives us a process number of its own making."""
-    row = connection.execute("SELECT pg_backend_pid() AS pid").fetchone()
-    return row is None or row["pid"] != connection.info.backend_pid
 
 
 def server_version(connection: psycopg.Connection[Any]) -> int:

@@ -22,25 +22,46 @@ from polyb2.ledger.sql.loader import load_statements
 from polyb2.ledger.store import Key, Row
 from polyb2.ledger.tables import Table, unfit
 
-Connection = psycopg.Connection[dict[str, Any]]
-STATEMENT_MS = 30_000
-LOCK_MS = 10_000
-IDLE_MS = 60_000
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z]\w*)")
-_LIMITS = (
-    f"set_config('statement_timeout', '{STATEMENT_MS}', true), set_config('lock_timeout', '{LOCK_MS}', true), "
-    f"set_config('idle_in_transaction_session_timeout', '{IDLE_MS}', true)"
-)
-_BEGIN = (
-    "BEGIN ISOLATION LEVEL {level}; "
-    f"SELECT set_config('search_path', 'polyb2, pg_temp', true), {_LIMITS}, polyb2.now_ms() AS now_ms"
-)
-_BEGIN_READING = _BEGIN.format(level="REPEATABLE READ READ ONLY")
-_BEGIN_WRITING = _BEGIN.format(level="READ COMMITTED READ WRITE")
+SETTINGS = {
+    "search_path": "polyb2, pg_temp",
+    "statement_timeout": "30s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "60s",
+    # Every statement that is asked often has an index of its own. The planner takes no hints; it would leave the index as
+    # long as a table is new and has no statistics, and then keep to the plan that it made.
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_sort": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+}
+"""Settings of our sessions; all of PostgreSQL's own time-outs are off by default."""
+_SET = "SELECT " + ", ".join(f"set_config('{name}', '{value}', {{is_local}})" for name, value in SETTINGS.items())
+_BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_BEGIN_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+_CLOCK = "SELECT polyb2.now_ms() AS now_ms"
 _NOTE_NUMBER = (
-    "; INSERT INTO polyb2.writers (id, number, noted_ms) VALUES ('{id}', {number}, polyb2.now_ms()) "
-    "ON CONFLICT (id) DO UPDATE SET number = excluded.number, noted_ms = excluded.noted_ms"
+    "INSERT INTO polyb2.writers (id, number, noted_ms) VALUES ('{id}', {number}, polyb2.now_ms()) "
+    "ON CONFLICT (id) DO UPDATE SET number = excluded.number, noted_ms = excluded.noted_ms RETURNING noted_ms AS now_ms"
 )
+
+
+class Connection(psycopg.Connection[dict[str, Any]]):
+    """A session of the server, or through a pooler one for each transaction."""
+
+    is_pooled = True
+
+    def look_at_pooling(self) -> None:
+        """Find out if a pooler is in between: it gives us a process number of its own making."""
+        row = self.execute("SELECT pg_backend_pid() AS pid").fetchone()
+        self.is_pooled = row is None or row["pid"] != self.info.backend_pid
+        if self.is_pooled:
+            # The next session knows no statements that were prepared by name.
+            self.prepare_threshold = None
+        else:
+            self.execute(_SET.format(is_local=False))
 
 
 @dataclass(slots=True)
@@ -144,7 +165,8 @@ def writing(connection: Connection, writer: Writer) -> Iterator[PostgresTransact
         CommitUnknownError: nobody knows yet if it was committed.
     """
     writer.number += 1
-    with _begun(connection, _BEGIN_WRITING, _NOTE_NUMBER.format(id=writer.id, number=writer.number)) as tx:
+    note = _NOTE_NUMBER.format(id=writer.id, number=writer.number)
+    with _begun(connection, _BEGIN_WRITING, note) as tx:
         yield tx
     try:
         connection.execute("COMMIT")
@@ -173,14 +195,16 @@ def was_committed(connection: Connection, writer: Writer) -> bool:
 
 
 @contextmanager
-def _begun(connection: Connection, begin: str, note: str = "") -> Iterator[PostgresTransaction]:
+def _begun(connection: Connection, begin: str, first: str = _CLOCK) -> Iterator[PostgresTransaction]:
     """A transaction in which the block runs; rolled back if that raises, else left open for the caller's COMMIT."""
     try:
         # Several statements without parameters travel as one message: one round trip for all.
-        cursor = connection.execute(begin + note)
-        cursor.nextset()
+        words = [begin, _SET.format(is_local=True), first] if connection.is_pooled else [begin, first]
+        cursor = connection.execute("; ".join(words))
+        while cursor.nextset():
+            pass
         row = cursor.fetchone()
-        assert row is not None  # noqa: S101 - a SELECT without FROM
+        assert row is not None  # noqa: S101 - of a SELECT without FROM, or of RETURNING
         yield PostgresTransaction(connection, row["now_ms"])
     except BaseException:  # raised again, and no transaction must stay open
         with suppress(psycopg.Error):

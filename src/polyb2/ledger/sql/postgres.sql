@@ -50,10 +50,11 @@ stepped AS MATERIALIZED (
     SELECT id, resumable, date, size FROM files
     WHERE status IN ('failed_download', 'failed_upload') AND next_attempt_ms > :now_ms + :backoff_max_ms
     ORDER BY next_attempt_ms LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED),
+dead AS MATERIALIZED (SELECT w.id FROM workers AS w WHERE NOT {live}),
 left_behind AS MATERIALIZED (
-    SELECT f.id, f.resumable, f.date, f.size FROM workers AS w JOIN files AS f ON f.worker = w.id
-    WHERE NOT {live}
-    ORDER BY f.resumable DESC, f.date DESC, f.size, f.id LIMIT :count FOR NO KEY UPDATE OF f SKIP LOCKED)
+    SELECT held.* FROM dead CROSS JOIN LATERAL (
+        SELECT f.id, f.resumable, f.date, f.size FROM files AS f WHERE f.worker = dead.id
+        ORDER BY f.resumable DESC, f.date DESC, f.size, f.id LIMIT :count FOR NO KEY UPDATE SKIP LOCKED) AS held)
 SELECT id FROM (SELECT * FROM pending UNION ALL SELECT * FROM due UNION ALL SELECT * FROM stepped
                 UNION ALL SELECT * FROM left_behind) AS found
 ORDER BY resumable DESC, date DESC, size, id LIMIT :count;
