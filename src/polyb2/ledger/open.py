@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
-_EXAMPLE = "write sqlite:///data/polyb2.db, or postgresql://user@host/database"
+_EXAMPLE = "write sqlite:///data/polyb2.db, or postgresql://host/database"
 _SHOWN_MAX = 100
 
 
@@ -62,15 +62,17 @@ async def open_ledger(
 async def _refuse_unfinished(ledger: Ledger) -> None:
     from polyb2.ledger.tables import UNFINISHED  # noqa: PLC0415 - see above
 
+    is_whole = False
     try:
-        if ledger.exists and await ledger.fact(UNFINISHED) is not None:
-            raise UsageError(
-                f"the ledger in {ledger.place} is a copy that did not end: run polyb2 ledger copy again, which begins it "
-                "again, or set DATABASE_URL to the ledger that was copied"
-            )
-    except BaseException:  # raised again; nothing else knows of the ledger
-        await ledger.close()
-        raise
+        is_whole = not ledger.exists or await ledger.fact(UNFINISHED) is None
+    finally:
+        if not is_whole:
+            await ledger.close()
+    if not is_whole:
+        raise UsageError(
+            f"the ledger in {ledger.place} is a copy that did not end: run polyb2 ledger copy again, which begins it "
+            "again, or set DATABASE_URL to the ledger that was copied"
+        )
 
 
 async def _open_sqlite(url: str, clock: Clock, *, read_only: bool, make_new: bool, retry: Rule | None) -> Store:

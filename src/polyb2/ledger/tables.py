@@ -16,7 +16,7 @@ UNFINISHED = "copying"
 """A fact: a copy into this ledger began and did not end, with the mark of that copy."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Table:
     """A table with what is read of it.
 

@@ -20,8 +20,7 @@ SELECT current_setting('server_version') AS version, current_setting('synchronou
        current_setting('max_connections')::int AS connections_max,
        current_setting('superuser_reserved_connections')::int AS connections_reserved,
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
-       extract(epoch FROM clock_timestamp())::float AS clock_s, pg_is_in_recovery() AS is_standby,
-       current_setting('default_transaction_read_only') AS read_only
+       extract(epoch FROM clock_timestamp())::float AS clock_s, pg_is_in_recovery() AS is_standby
 """
 _RIGHTS = """
 SELECT has_table_privilege('polyb2.files', 'SELECT') AND has_table_privilege('polyb2.files', 'INSERT')

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 
@@ -95,28 +95,29 @@ class PostgresTransaction:
         return list(self._cursor.fetchall())
 
     def columns(self, table: str) -> list[str]:
-        return [column.name for column in self._cursor.execute(_sql(f"SELECT * FROM {table} LIMIT 0")).description or ()]  # noqa: S608 - a name of tables.py
+        cursor = self._cursor.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608 - a name of tables.py
+        return [column.name for column in cursor.description or ()]
 
     def dump(self, table: Table, columns: Sequence[str], after: Key, limit: int) -> list[tuple[Any, ...]]:
-        return [tuple(row.values()) for row in self._cursor.execute(_sql(table.page(columns, "%s")), (*after, limit))]
+        return [tuple(row.values()) for row in self._cursor.execute(table.page(columns, "%s"), (*after, limit))]
 
     def fill(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        # COPY is a third of the time of INSERT, and keeps ids that the database would else give.
         try:
-            with self._cursor.copy(_sql(f"COPY {table} ({', '.join(columns)}) FROM STDIN")) as copy:
+            # COPY is a third of the time of INSERT, and keeps ids that the database would else give.
+            with self._cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
                 for row in rows:
                     copy.write_row(row)
         except (psycopg.IntegrityError, psycopg.DataError) as error:
             raise unfit(table, str(error.diag.message_primary or error)) from error
 
     def empty(self, tables: Sequence[str]) -> None:
-        self._cursor.execute(_sql(f"TRUNCATE {', '.join(tables)}"))
+        self._cursor.execute(f"TRUNCATE {', '.join(tables)}")
 
     def end_filling(self, tables: Sequence[Table]) -> None:
         for name in (table.name for table in tables if table.is_numbered):
-            highest = f"SELECT max(id) FROM {name} HAVING max(id) > 0"  # noqa: S608 - a name of tables.py
-            self._cursor.execute(_sql(f"SELECT setval(pg_get_serial_sequence('polyb2.{name}', 'id'), ({highest}))"))
-        self._cursor.execute(_sql(f"ANALYZE {', '.join(table.name for table in tables)}"))
+            highest = f"SELECT max(id) FROM {name}"  # noqa: S608 - a name of tables.py
+            self._cursor.execute(f"SELECT setval(pg_get_serial_sequence('polyb2.{name}', 'id'), ({highest}))")
+        self._cursor.execute(f"ANALYZE {', '.join(table.name for table in tables)}")
 
     @contextmanager
     def apart(self) -> Iterator[None]:
@@ -150,11 +151,6 @@ def _statements() -> dict[str, tuple[str, bool]]:
 def as_psycopg(sql: str) -> str:
     """A statement of ``sql/`` with its parameters as psycopg writes them. Only files of ours come here."""
     return _PARAMETER.sub(r"%(\1)s", sql.replace("%", "%%"))
-
-
-def _sql(text: str) -> LiteralString:
-    """A statement that is made of names of ours."""
-    return cast("LiteralString", text)
 
 
 @contextmanager

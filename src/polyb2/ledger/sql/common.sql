@@ -526,7 +526,7 @@ SELECT count(*) AS wrong, min(name) AS first FROM (
     SELECT dataset || ' ' || status AS name FROM (
         SELECT dataset, status, files, bytes, bytes_done FROM counts
         UNION ALL
-        SELECT dataset, status, -1, CASE WHEN size <= 10000000000000 THEN -size ELSE 0 END, -bytes_done FROM files) AS both
+        SELECT dataset, status, -1, CASE WHEN size <= 10000000000000 THEN -size ELSE 0 END, -bytes_done FROM files) AS compared
     GROUP BY dataset, status HAVING sum(files) <> 0 OR sum(bytes) <> 0 OR sum(bytes_done) <> 0) AS differing;
 
 -- name: check_parents
