@@ -127,7 +127,7 @@ async def check_makeable(url: str) -> list[Check]:
     from polyb2.ledger.sqlite.files import check_makeable as check  # noqa: PLC0415
 
     check(find(_path(url)))
-    return check_files(_path(url), exists=False)
+    return check_files(_path(url), exists=_path(url).exists())
 
 
 async def schema_version(url: str) -> int:

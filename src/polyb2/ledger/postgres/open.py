@@ -27,6 +27,11 @@ FIRST_VERSION = 101
 OLDEST_SERVER = 13
 _LOCK = 0x50423250
 """The advisory lock of those that migrate: "PB2P"."""
+_IS_THERE = """
+SELECT EXISTS (SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+               WHERE n.nspname = 'polyb2' AND c.relname = 'ledger') AS ledger
+"""
+"""The catalog itself is read: to_regclass may answer from what the session knew before it waited for the lock."""
 
 
 async def open_store(url: str, *, read_only: bool, make_new: bool, retry: Rule | None = None) -> PostgresStore | None:
@@ -83,7 +88,7 @@ def newest_version() -> int:
 @asynccontextmanager
 async def _lane(address: Address) -> AsyncIterator[Lane]:
     """A connection of its own, for as long as the ledger is opened."""
-    lane = Lane(address)
+    lane = Lane(address, is_opening=True)
     try:
         yield lane
     finally:
@@ -144,11 +149,13 @@ def _migrate(connection: Connection) -> int:
     with connection.transaction():
         connection.execute("SET LOCAL lock_timeout = '30s'")
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-        is_there = _first(connection, "SELECT to_regclass('polyb2.ledger') IS NOT NULL AS ledger")["ledger"]
+        is_there = _first(connection, _IS_THERE)["ledger"]
         done = _first(connection, "SELECT version FROM polyb2.ledger")["version"] if is_there else 0
         for version, script in enumerate(load_migrations(), start=FIRST_VERSION):
             if version > done:
                 connection.execute(script)
+                # A script says by `writers` if programs of the version before may go on writing.
+                connection.execute("UPDATE polyb2.ledger SET version = %s", (version,))
                 done = version
     return int(done)
 

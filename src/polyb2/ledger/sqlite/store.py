@@ -209,12 +209,12 @@ async def open_store(
 
 async def find_version(path: Path) -> int:
     """The version of a ledger's schema, 0 where there is none; opened and closed again before the ledger is."""
-    real = find(path)
-    if not check_readable(real) or is_empty(real):
+    found = find(path)
+    if not check_readable(found) or is_empty(found):
         return 0
-    inspect(real)
-    lock = FileLock(real, needed=has_wal_reset_bug(), reading=True)
-    return await BusyRetry().tried(lambda: asyncio.to_thread(read_version, real, lock))
+    inspect(found)
+    lock = FileLock(found, needed=has_wal_reset_bug(), reading=True)
+    return await BusyRetry().tried(lambda: asyncio.to_thread(read_version, found, lock))
 
 
 async def empty_store(clock: Clock, place: str) -> SqliteStore:
