@@ -28,6 +28,8 @@ _ALWAYS: Final = (
     "log_min_messages=warning",
     "listen_addresses=127.0.0.1",
 )
+GUARDED: Final = "guarded"
+"""A user that the server asks for its password, as soon as a test makes it; it trusts all others."""
 
 
 def _programs() -> Path:
@@ -60,6 +62,9 @@ class PostgresServer:
     def __enter__(self) -> Self:
         options = ("--username=polyb2", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8")
         self._daemons.run("initdb", _programs() / "initdb", f"--pgdata={self.data}", *options)
+        rules = self.data / "pg_hba.conf"
+        asked = f"local all {GUARDED} scram-sha-256\nhost all {GUARDED} 127.0.0.1/32 scram-sha-256\n"
+        rules.write_text(asked + rules.read_text(encoding="utf-8"), encoding="utf-8")
         self.start()
         return self
 

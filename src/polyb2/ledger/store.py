@@ -11,9 +11,11 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from polyb2.core.errors import LedgerError, LedgerGoneError
 from polyb2.ledger.rows import Check
+from polyb2.ledger.tables import Table
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+Key = tuple[int | str, ...]
 
 
 class Row(Protocol):
@@ -46,6 +48,21 @@ class Transaction(Protocol):
 
     def rows(self, name: str, /, **parameters: object) -> Sequence[Row]:
         """All rows of a statement."""
+
+    def columns(self, table: str) -> list[str]:
+        """The columns of a table, in its order."""
+
+    def dump(self, table: Table, columns: Sequence[str], after: Key, limit: int) -> list[tuple[Any, ...]]:
+        """The rows behind a key, in the order of the keys."""
+
+    def fill(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Insert many rows as they are, with their ids."""
+
+    def empty(self, tables: Sequence[str]) -> None:
+        """Delete all rows of the tables, each of which comes after those that it refers to."""
+
+    def end_filling(self, tables: Sequence[Table]) -> None:
+        """Do what the database needs after tables were filled: new rows are numbered on, plans know the tables."""
 
 
 class Store(Protocol):
@@ -91,6 +108,9 @@ class Store(Protocol):
 
     async def examine(self) -> list[Check]:
         """The state of the place, for ``doctor``."""
+
+    async def check(self) -> list[Check]:
+        """What the database itself can tell of its soundness; reads all of it, and changes nothing."""
 
     async def close(self) -> None:
         """Let what was submitted end, then close, whatever the ledger's state."""

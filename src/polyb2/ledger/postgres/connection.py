@@ -66,14 +66,7 @@ def address_of(url: str, *, writes: bool) -> Address:
     Raises:
         UsageError: it is no URL of PostgreSQL.
     """
-    try:
-        given = {name: str(value) for name, value in conninfo_to_dict(url).items()}
-    except psycopg.ProgrammingError:
-        # Its words may quote a piece of the password.
-        raise UsageError(
-            "DATABASE_URL cannot be read as postgresql://user:password@host:port/database?setting=value; write special "
-            "characters in user and password like %40 for @"
-        ) from None
+    given = _read(url)
     hide(given.get("password"))
     if writes:
         # Of several hosts, the one that takes writes; never a standby.
@@ -86,6 +79,19 @@ def address_of(url: str, *, writes: bool) -> Address:
     return Address(make_conninfo(**{**DEFAULTS, **given}), place)
 
 
+def _read(url: str) -> dict[str, str]:
+    """The settings of libpq in a URL; where special characters of a password were not encoded, a piece of it is the host."""
+    with suppress(psycopg.ProgrammingError):  # its words may quote a piece of the password
+        given = {name: str(value) for name, value in conninfo_to_dict(url).items()}
+        ports = given.get("port", "").split(",")
+        if all(port.isdecimal() or not port for port in ports) and "@" not in given.get("host", ""):
+            return given
+    raise UsageError(
+        "DATABASE_URL cannot be read as postgresql://user:password@host:port/database?setting=value; write special "
+        "characters in user and password like %40 for @"
+    )
+
+
 def _system_roots() -> str:
     """The file with the authorities that this system trusts, or that of ``SSL_CERT_FILE``.
 
@@ -96,10 +102,16 @@ def _system_roots() -> str:
 
 
 class Lane:
-    """One connection, used by one thread, one piece of work after the other."""
+    """One connection, used by one thread, one piece of work after the other.
 
-    def __init__(self, address: Address) -> None:
+    Args:
+        address: of the server.
+        is_opening: for the opening of a ledger alone, where all that is refused is a mistake of the settings.
+    """
+
+    def __init__(self, address: Address, *, is_opening: bool = False) -> None:
         self._address = address
+        self._is_opening = is_opening
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         self._connection: Connection | None = None
         self._made_s = 0.0
@@ -110,7 +122,7 @@ class Lane:
 
         Raises:
             LedgerError: the server cannot be used; the next call connects again.
-            UsageError: the server refuses the very first connection.
+            UsageError: the server refuses the very first connection, or the opening of a ledger.
         """
         return await ended(asyncio.get_running_loop().run_in_executor(self._thread, self._run, work))
 
@@ -120,7 +132,7 @@ class Lane:
         self._thread.shutdown(wait=False)
 
     def _run(self, work: Callable[[Connection], T]) -> T:
-        with translated(self._address.place, is_first=not self._was_open):
+        with translated(self._address.place, is_first=self._is_opening or not self._was_open):
             connection = self._connected()
             try:
                 return work(connection)

@@ -20,7 +20,7 @@ from polyb2.core.errors import LedgerError, LedgerGoneError
 from polyb2.failpoints import failpoint
 from polyb2.ledger.busy_retry import BusyRetry, Rule
 from polyb2.ledger.group_commit import Batch, CommitUnknownError, GroupCommit, Outcome, Shared, Work, run_batch
-from polyb2.ledger.postgres.checks import check_server
+from polyb2.ledger.postgres.checks import check_schema, check_server
 from polyb2.ledger.postgres.connection import Address, Lane
 from polyb2.ledger.postgres.errors import AGAIN
 from polyb2.ledger.postgres.transaction import (
@@ -85,6 +85,9 @@ class PostgresStore:
 
     async def examine(self) -> list[Check]:
         return await self._reading.run(check_server)
+
+    async def check(self) -> list[Check]:
+        return await self._busy_retry.tried(lambda: self._reading.run(check_schema))
 
     async def reader(self) -> PostgresStore:
         """The same ledger by connections of its own; its callers only read."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +19,8 @@ import psycopg
 
 from polyb2.ledger.group_commit import CommitUnknownError
 from polyb2.ledger.sql.loader import load_statements
-from polyb2.ledger.store import Row
+from polyb2.ledger.store import Key, Row
+from polyb2.ledger.tables import Table, unfit
 
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z]\w*)")
 SETTINGS = {
@@ -92,6 +93,31 @@ class PostgresTransaction:
     def rows(self, name: str, /, **parameters: object) -> list[Row]:
         self._execute(name, parameters)
         return list(self._cursor.fetchall())
+
+    def columns(self, table: str) -> list[str]:
+        cursor = self._cursor.execute(f"SELECT * FROM {table} LIMIT 0")  # noqa: S608 - a name of tables.py
+        return [column.name for column in cursor.description or ()]
+
+    def dump(self, table: Table, columns: Sequence[str], after: Key, limit: int) -> list[tuple[Any, ...]]:
+        return [tuple(row.values()) for row in self._cursor.execute(table.page(columns, "%s"), (*after, limit))]
+
+    def fill(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        try:
+            # COPY is a third of the time of INSERT, and keeps ids that the database would else give.
+            with self._cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(row)
+        except (psycopg.IntegrityError, psycopg.DataError) as error:
+            raise unfit(table, str(error.diag.message_primary or error)) from error
+
+    def empty(self, tables: Sequence[str]) -> None:
+        self._cursor.execute(f"TRUNCATE {', '.join(tables)}")
+
+    def end_filling(self, tables: Sequence[Table]) -> None:
+        for name in (table.name for table in tables if table.is_numbered):
+            highest = f"SELECT max(id) FROM {name}"  # noqa: S608 - a name of tables.py
+            self._cursor.execute(f"SELECT setval(pg_get_serial_sequence('polyb2.{name}', 'id'), ({highest}))")
+        self._cursor.execute(f"ANALYZE {', '.join(table.name for table in tables)}")
 
     @contextmanager
     def apart(self) -> Iterator[None]:

@@ -409,6 +409,10 @@ WHERE revisions.file_id = {number($.file_id)} AND revisions.revision = {number($
 DELETE FROM revisions WHERE file_id IN ({ids_in(:files)})
   AND revision > (SELECT f.mirrored_revision FROM files AS f WHERE f.id = revisions.file_id);
 
+-- name: revisions_delete_between
+-- The first revisions that the schema gave to files that a copy filled in; their own follow.
+DELETE FROM revisions WHERE file_id BETWEEN :first AND :last;
+
 -- name: revisions_of
 SELECT revision, source_etag, size, source_last_modified_ms, first_seen_ms, mirrored_at_ms, dest_etag, dest_version_id,
        verification
@@ -513,3 +517,32 @@ SELECT date FROM files WHERE key > :after AND key < :before ORDER BY key LIMIT 1
 
 -- name: files_last
 SELECT date FROM files WHERE key > :after AND key < :before ORDER BY key DESC LIMIT 1;
+
+-- ==== the soundness of the rows: `wrong`, and which is the first; all rows are read ====
+
+-- name: check_counts
+-- Counts by dataset and status that differ from a recount, with the bound on sizes that the triggers have.
+SELECT count(*) AS wrong, min(name) AS first FROM (
+    SELECT dataset || ' ' || status AS name FROM (
+        SELECT dataset, status, files, bytes, bytes_done FROM counts
+        UNION ALL
+        SELECT dataset, status, -1, CASE WHEN size <= 10000000000000 THEN -size ELSE 0 END, -bytes_done FROM files) AS compared
+    GROUP BY dataset, status HAVING sum(files) <> 0 OR sum(bytes) <> 0 OR sum(bytes_done) <> 0) AS differing;
+
+-- name: check_parents
+SELECT count(*) AS wrong, min(name) AS first FROM (
+    SELECT 'revisions ' || file_id AS name FROM revisions WHERE NOT EXISTS (SELECT 1 FROM files AS f WHERE f.id = file_id)
+    UNION ALL SELECT 'attempts ' || file_id FROM attempts WHERE NOT EXISTS (SELECT 1 FROM files AS f WHERE f.id = file_id)
+    UNION ALL SELECT 'parts ' || upload FROM parts WHERE NOT EXISTS (SELECT 1 FROM uploads AS u WHERE u.id = upload)
+    UNION ALL SELECT 'uploads ' || id FROM uploads
+        WHERE file_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM files AS f WHERE f.id = file_id)
+    UNION ALL SELECT 'uploads ' || id FROM uploads WHERE file_id IS NULL AND state IN ('open', 'completing')) AS orphans;
+
+-- name: check_revisions
+SELECT count(*) AS wrong, min(key) AS first FROM files AS f
+WHERE NOT EXISTS (SELECT 1 FROM revisions AS r WHERE r.file_id = f.id AND r.revision = f.revision);
+
+-- name: check_claims
+SELECT count(*) AS wrong, min(key) AS first FROM files AS f
+WHERE worker IS NOT NULL AND NOT (EXISTS (SELECT 1 FROM workers AS w WHERE w.id = f.worker)
+    AND EXISTS (SELECT 1 FROM attempts AS a WHERE a.file_id = f.id AND a.attempt = f.attempt));

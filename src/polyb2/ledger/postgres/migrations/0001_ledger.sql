@@ -283,7 +283,6 @@ CREATE TABLE polyb2.held (
     date                    text COLLATE "C" NOT NULL,
     size                    bigint NOT NULL,
     source_etag             text NOT NULL,
-    source_last_modified_ms bigint NOT NULL,
     replaces                smallint NOT NULL CHECK (replaces IN (0, 1))
 );
 
