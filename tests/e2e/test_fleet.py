@@ -7,7 +7,8 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, LiteralString, Self
+from contextlib import suppress
+from typing import Any, LiteralString
 
 import pytest
 
@@ -23,14 +24,6 @@ IN_THE_MIDDLE = "SELECT DISTINCT worker_id FROM polyb2.files WHERE status = 'pro
 COMPLETED = "SELECT key FROM polyb2.files WHERE status = 'completed'"
 
 
-@pytest.fixture
-def server() -> Iterator[PostgresServer]:
-    if reason := postgres_missing():
-        pytest.skip(reason)
-    with PostgresServer() as server:
-        yield server
-
-
 class Fleet:
     """Workers of one ledger, each a process with a name of its own."""
 
@@ -43,7 +36,7 @@ class Fleet:
             "POLYB2_FAKE_NOW": "2024-02-29T12:00:00+00:00",
             "POLYB2_PART_SIZE": f"{PART_MIB}MiB",
             "POLYB2_CONCURRENCY": str(STREAMS),
-            "POLYB2_LEASE_SECONDS": "3",
+            "POLYB2_LEASE_SECONDS": "2",
         }
         self.workers: dict[str, asyncio.subprocess.Process] = {}
 
@@ -62,13 +55,13 @@ class Fleet:
             await asyncio.sleep(0.02)
         return [str(next(iter(row.values()))) for row in found]
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_exception: object) -> None:
+    def close(self) -> None:
+        """Kill what is left: whatever ends the test, a watch would go on for ever."""
         self._looking.close()
-        for name in [name for name, process in self.workers.items() if process.returncode is None]:
-            await self.kill(name)
+        for process in self.workers.values():
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
 
     async def kill(self, name: str) -> None:
         process = self.workers.pop(name)
@@ -83,24 +76,31 @@ class Fleet:
         return {name: process.returncode for name, process in self.workers.items()}
 
 
-async def test_a_fleet_that_loses_half_of_its_workers_mirrors_everything_once(
-    bench: Bench, server: PostgresServer
-) -> None:
+@pytest.fixture
+def fleet(bench: Bench) -> Iterator[Fleet]:
+    if reason := postgres_missing():
+        pytest.skip(reason)
+    with PostgresServer() as server:
+        found = Fleet(bench, server)
+        yield found
+        found.close()
+
+
+async def test_a_fleet_that_loses_half_of_its_workers_mirrors_everything_once(bench: Bench, fleet: Fleet) -> None:
     for wanted in SMALL:
         bench.box.source.put(wanted, os.urandom(5000))
     for wanted in LARGE:
         bench.box.source.put(wanted, GeneratedGzip((PARTS * PART_MIB - 1) * MIB))
     slow = [bench.box.source.inject(Fault("get", Drip(8 * MIB), key=wanted, times=0)) for wanted in LARGE]
-    async with Fleet(bench, server) as fleet:
-        assert (await fleet.command("discover", "--historical"))["queued"] == len(SMALL + LARGE)
-        await asyncio.gather(*(fleet.start(f"worker-{number}") for number in range(1, WORKERS + 1)))
-        for name in (await fleet.waits_for_rows(IN_THE_MIDDLE, KILLED))[:KILLED]:
-            await fleet.kill(name)
-        for fault in slow:
-            fault.times = -1
-        await fleet.waits_for_rows(COMPLETED, len(SMALL + LARGE))
-        assert await fleet.stop() == dict.fromkeys(fleet.workers, 0)
-        found = await fleet.command("verify", "--deep")
+    assert (await fleet.command("discover", "--historical"))["queued"] == len(SMALL + LARGE)
+    await asyncio.gather(*(fleet.start(f"worker-{number}") for number in range(1, WORKERS + 1)))
+    for name in (await fleet.waits_for_rows(IN_THE_MIDDLE, KILLED))[:KILLED]:
+        await fleet.kill(name)
+    for fault in slow:
+        fault.times = -1
+    await fleet.waits_for_rows(COMPLETED, len(SMALL + LARGE))
+    assert await fleet.stop() == dict.fromkeys(fleet.workers, 0)
+    found = await fleet.command("verify", "--deep")
     assert (found["checked"], found["differences"]) == (len(SMALL + LARGE), [])
     for wanted in SMALL + LARGE:
         bench.assert_mirrored(wanted)
