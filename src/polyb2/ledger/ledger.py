@@ -80,6 +80,11 @@ class Ledger:
         """The error that writes or reads wait for now."""
         return self._store.trouble
 
+    @property
+    def losses(self) -> int:
+        """How often the ledger turned out to have lost what was durable: a server that was replaced by an older copy."""
+        return self._store.losses
+
     # -- facts --------------------------------------------------------------------------------------------------------
 
     bind = write("bind", facts.bind)

@@ -13,7 +13,7 @@ import psycopg
 
 from polyb2.core.errors import UsageError
 from polyb2.ledger.busy_retry import BusyRetry, Rule
-from polyb2.ledger.postgres.connection import Address, Lane, address_of, server_version
+from polyb2.ledger.postgres.connection import Address, Lane, Server, address_of, server_version
 from polyb2.ledger.postgres.store import PostgresStore
 from polyb2.ledger.postgres.transaction import Connection
 
@@ -34,14 +34,15 @@ async def open_store(url: str, *, read_only: bool, make_new: bool, retry: Rule |
         LedgerError: the server cannot be used, longer than ``retry`` waits.
     """
     address = address_of(url, writes=not read_only)
-    lane = Lane(address)
+    server, busy_retry = Server(address), BusyRetry(retry)
+    lane = Lane(server, busy_retry)
     try:
-        version = await BusyRetry(retry).tried(lambda: lane.run(lambda connection: _looked_at(connection, address)))
+        version = await busy_retry.tried(lambda: lane.run(lambda connection: _looked_at(connection, address)))
         if not read_only and (version or make_new):
-            version = await BusyRetry(retry).tried(lambda: lane.run(_migrate))
+            version = await busy_retry.tried(lambda: lane.run(_migrate))
     finally:
         await lane.close()
-    return PostgresStore(address, retry) if version else None
+    return PostgresStore(server, retry) if version else None
 
 
 def load_migrations() -> list[str]:

@@ -35,7 +35,8 @@ _BEGIN = (
     f"SELECT set_config('search_path', 'polyb2, pg_temp', true), {_LIMITS}, polyb2.now_ms() AS now_ms"
 )
 _BEGIN_READING = _BEGIN.format(level="REPEATABLE READ READ ONLY")
-_BEGIN_WRITING = _BEGIN.format(level="READ COMMITTED READ WRITE")
+_BEGIN_WRITING = _BEGIN.format(level="READ COMMITTED")
+"""Without READ WRITE: a server that was set to read-only, or is a standby by now, then refuses a write as such (25006)."""
 _NOTE_NUMBER = (
     "; INSERT INTO polyb2.writers (id, number, noted_ms) VALUES ('{id}', {number}, polyb2.now_ms()) "
     "ON CONFLICT (id) DO UPDATE SET number = excluded.number, noted_ms = excluded.noted_ms"
@@ -44,10 +45,17 @@ _NOTE_NUMBER = (
 
 @dataclass(slots=True)
 class Writer:
-    """A writing connection over all its losses: its row in ``writers``, and the number of its last transaction."""
+    """A writing connection over all its losses.
+
+    Attributes:
+        id: of its row in ``writers``.
+        number: of its last transaction.
+        confirmed: the number of the last one that the server said was committed.
+    """
 
     id: str
     number: int = 0
+    confirmed: int = 0
 
 
 class PostgresTransaction:
@@ -120,6 +128,7 @@ def writing(connection: Connection, writer: Writer) -> Iterator[PostgresTransact
         connection.execute("COMMIT")
     except psycopg.OperationalError as error:
         raise CommitUnknownError from error
+    writer.confirmed = writer.number
 
 
 @contextmanager
@@ -130,16 +139,16 @@ def reading(connection: Connection) -> Iterator[PostgresTransaction]:
     connection.execute("COMMIT")
 
 
-def was_committed(connection: Connection, writer: Writer) -> bool:
-    """Look up a transaction whose answer was lost; waits for the end of one that is still under way.
+def last_committed(connection: Connection, writer: Writer) -> int:
+    """The number of the writer's last transaction that the server knows; waits for the end of one that is still under way.
 
-    ``writer.number`` is that of the transaction. A standby that was promoted without it says no, and is right.
+    A standby that was promoted without some of them says so, and is right.
     """
     with _begun(connection, _BEGIN_WRITING):
         query = "SELECT number FROM polyb2.writers WHERE id = %s FOR UPDATE"
         found = connection.execute(query, (writer.id,)).fetchone()
     connection.rollback()
-    return found is not None and found["number"] == writer.number
+    return 0 if found is None else int(found["number"])
 
 
 @contextmanager
