@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.alone import alone_scenarios
 from benchmarks.micro.commands import discovery, startup
 from benchmarks.micro.digest import digest
+from benchmarks.micro.fleet import fleet_ledger
 from benchmarks.micro.ledger import ledger
 from benchmarks.micro.presign import presign
 from benchmarks.scenarios import Scenario, copying_scenarios, line_scenarios, own_scenarios
@@ -25,6 +26,7 @@ def all_scenarios() -> list[Scenario]:
 def _steps() -> list[Scenario]:
     return [
         Scenario("micro-ledger", "The ledger by its size", ledger),
+        Scenario("fleet-ledger", "A fleet on one ledger", fleet_ledger),
         Scenario("micro-digest", "Hashing", digest),
         Scenario("micro-presign", "Presigning", presign),
         Scenario("micro-discovery", "Discovery of 100,000 keys", discovery),

@@ -26,7 +26,7 @@ from polyb2.ledger.sqlite.file_system import file_system_of
 PAGE = 1000
 DATASETS = 33
 LEASE_MS = 3_600_000
-_DONE = Mirrored("0" * 32, None, "etag")
+DONE = Mirrored("0" * 32, None, "etag")
 
 
 async def measure(folder: Path, rows: int, claims: int) -> dict[str, object]:
@@ -35,7 +35,7 @@ async def measure(folder: Path, rows: int, claims: int) -> dict[str, object]:
     ledger = await open_ledger(f"sqlite:///{path}")
     before = resident_bytes()
     began_s = time.perf_counter()
-    pages = [await timed(ledger.record(page, "")) for page in _pages(rows)]
+    recorded = [await timed(ledger.record(page, "")) for page in pages(rows)]
     took_s = time.perf_counter() - began_s
     claiming, settling = await _work(ledger, min(claims, rows))
     status = [await timed(ledger.status()) for _ in range(20)]
@@ -44,7 +44,7 @@ async def measure(folder: Path, rows: int, claims: int) -> dict[str, object]:
     return {
         "rows": rows,
         "rows_per_s": rows / took_s,
-        "page_ms": spread(pages),
+        "page_ms": spread(recorded),
         "claim_ms": spread(claiming),
         "settle_ms": spread(settling),
         "status_ms": spread(status),
@@ -65,7 +65,7 @@ async def _work(ledger: Ledger, count: int) -> tuple[list[float], list[float]]:
         claiming.append((time.perf_counter() - began_s) * 1000)
         if claim is None:
             raise RuntimeError("there is a row to claim")
-        settling.append(await timed(ledger.complete(claim, _DONE, 1)))
+        settling.append(await timed(ledger.complete(claim, DONE, 1)))
     return claiming, settling
 
 
@@ -98,7 +98,7 @@ def resident_bytes() -> int:
     return int(line.split()[1]) * 1024
 
 
-def _pages(rows: int) -> Iterator[list[Discovered]]:
+def pages(rows: int) -> Iterator[list[Discovered]]:
     """Rows as a listing shows them: dataset by dataset, day by day."""
     page: list[Discovered] = []
     days = -(-rows // DATASETS)

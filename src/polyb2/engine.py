@@ -44,7 +44,6 @@ from polyb2.session import open_mirror
 from polyb2.signals import STOPPING, answering
 
 log = logging.getLogger(__name__)
-DISCOVER_AGAIN_FIRST_S = 5.0
 DISCOVER_AGAIN_LIMIT_S = 60.0
 GONE_SHOWN_S = 2.0
 """Seconds for which the page still reports that the ledger is gone: probes ask about once a second."""
@@ -250,7 +249,7 @@ class _Run:
             AccountStoppedError: it lasted longer than ``POLYB2_GIVE_UP``.
         """
         loop = asyncio.get_running_loop()
-        give_up_s, wait_s = loop.time() + self._settings.run.give_up_s, DISCOVER_AGAIN_FIRST_S
+        give_up_s, wait_s = loop.time() + self._settings.run.give_up_s, self._mirror.timing.listing_first_s
         while True:
             try:
                 return await discover(Discovery(self._mirror, selection), self._options.consent, self._pool.wake.set)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from polyb2.clock import loop_s
 from polyb2.core.errors import Polyb2Error
 from polyb2.core.retry import TIMING, Timing
 from polyb2.flow.run.slots import Slots
@@ -20,6 +19,7 @@ from polyb2.remote.guard import Fence
 from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.polygon import Source
 from polyb2.remote.relay import Relay
+from polyb2.waits import loop_s
 
 OPAQUE = "opaque"
 DRAINING = "draining"

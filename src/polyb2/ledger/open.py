@@ -82,12 +82,8 @@ async def _open_sqlite(url: str, clock: Clock, *, read_only: bool, make_new: boo
 
 
 async def _open_postgres(url: str, clock: Clock, *, read_only: bool, make_new: bool, retry: Rule | None) -> Store:
-    """Where there is no ledger and none is made, it is SQLite's empty one in memory."""
-    from polyb2.ledger.sqlite.store import empty_store  # noqa: PLC0415 - see above
-
-    postgres = _postgres()
-    store = await postgres.open_store(url, read_only=read_only, make_new=make_new, retry=retry)
-    return store or await empty_store(clock, postgres.place_of(url))
+    store: Store = await _postgres().open_store(url, clock, read_only=read_only, make_new=make_new, retry=retry)
+    return store
 
 
 def _postgres() -> ModuleType:

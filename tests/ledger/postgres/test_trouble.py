@@ -121,3 +121,14 @@ async def test_a_server_that_dies_and_comes_back_is_waited_for() -> None:
         server.start()
         assert await waiting
         await ledger.close()
+
+
+async def test_where_there_is_no_ledger_none_is_made_and_its_place_is_said(
+    server: PostgresServer, database: str
+) -> None:
+    ledger = await open_ledger(server.url(database), read_only=True)
+    assert (ledger.exists, ledger.place) == (False, f"postgresql://{server.folder}/{database}")
+    assert (await ledger.status()).totals.files == 0
+    await ledger.close()
+    with closing(server.connect(database)) as connection:
+        assert connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'polyb2'").fetchone() is None

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 
+from polyb2.clock import Clock
 from polyb2.core.errors import UsageError
 from polyb2.ledger.busy_retry import BusyRetry, Rule
 from polyb2.ledger.postgres.checks import check_server
@@ -21,6 +22,8 @@ from polyb2.ledger.postgres.errors import RIGHTS
 from polyb2.ledger.postgres.store import PostgresStore
 from polyb2.ledger.postgres.transaction import Connection
 from polyb2.ledger.rows import Check
+from polyb2.ledger.sqlite.store import empty_store
+from polyb2.ledger.store import Store
 
 FIRST_VERSION = 101
 """The schema version of the first migration, as in SQLite."""
@@ -34,10 +37,10 @@ SELECT EXISTS (SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.r
 """The catalog itself is read: to_regclass may answer from what the session knew before it waited for the lock."""
 
 
-async def open_store(url: str, *, read_only: bool, make_new: bool, retry: Rule | None = None) -> PostgresStore | None:
+async def open_store(url: str, clock: Clock, *, read_only: bool, make_new: bool, retry: Rule | None = None) -> Store:
     """Open the ledger that a URL names; a writer makes what is missing and brings the schema up to date.
 
-    Returns None where there is none, and none is to be made.
+    Where there is none and none is to be made, it is SQLite's empty one in memory.
 
     Raises:
         UsageError: the URL, the server or the schema is none that this version may use.
@@ -53,7 +56,7 @@ async def open_store(url: str, *, read_only: bool, make_new: bool, retry: Rule |
             )
         if not read_only and (version or make_new):
             version = await BusyRetry(retry).tried(lambda: lane.run(_migrate))
-    return PostgresStore(address, retry) if version else None
+    return PostgresStore(address, retry) if version else await empty_store(clock, address.place)
 
 
 async def find_version(url: str) -> int:

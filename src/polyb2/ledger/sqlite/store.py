@@ -52,6 +52,7 @@ class Opened:
         lock: of its file.
         files: those that a writer has open, which are watched; a reader of its own watches none.
         exists: False where there is no ledger, and none was made.
+        place: in words for people, where it is not that of the path.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Opened:
     lock: FileLock
     files: OpenFiles
     exists: bool = True
+    place: str = ""
 
 
 class SqliteStore:
@@ -66,7 +68,7 @@ class SqliteStore:
 
     def __init__(self, connection: aiosqlite.Connection, opened: Opened, retry: Rule | None) -> None:
         self._busy_retry = BusyRetry(retry)
-        self.place = str(opened.path.absolute())
+        self.place = opened.place or str(opened.path.absolute())
         self.exists = opened.exists
         self._connection = connection
         self._opened, self._files = opened, opened.files
@@ -218,12 +220,10 @@ async def find_version(path: Path) -> int:
 
 
 async def empty_store(clock: Clock, place: str) -> SqliteStore:
-    """An empty ledger that is gone when it is closed, where one could be in another store."""
+    """An empty ledger that is gone when it is closed, for another store where there is none; ``place`` is its own."""
     real = Path("no ledger")
-    nothing = Opened(real, clock, FileLock(real, needed=False), OpenFiles(real), exists=False)
-    store = SqliteStore(await _connected(connect_to_nothing), nothing, None)
-    store.place = place
-    return store
+    nothing = Opened(real, clock, FileLock(real, needed=False), OpenFiles(real), exists=False, place=place)
+    return SqliteStore(await _connected(connect_to_nothing), nothing, None)
 
 
 def _connect(opened: Opened, *, read_only: bool) -> sqlite3.Connection:
