@@ -50,7 +50,7 @@ package: $(VENV)/run.stamp  ## build sdist and wheel, install them into a clean 
 image: $(VENV)/run.stamp  ## build the container image and try it: killed, restarted, stopped (needs root, see tools/try-image.sh)
 	@tools/try-image.sh
 
-test-servers:  ## install what some tests use: a real S3 server, a browser, promtool, a false clock (Debian packages, needs root or sudo)
+test-servers:  ## install what some tests use: real S3 servers, PostgreSQL, a browser, promtool, a false clock (Debian packages, needs root or sudo)
 	@tools/install-test-servers.sh
 	@tools/install-page-tools.sh
 	@tools/install-fault-tools.sh

@@ -89,6 +89,11 @@ class Ledger:
         """The checks of the database and of the rows; all are read, none is changed."""
         return [*await self._store.check(), *await self._store.read(soundness.check)]
 
+    @property
+    def losses(self) -> int:
+        """How often the ledger turned out to have lost what was durable: a server that was replaced by an older copy."""
+        return self._store.losses
+
     # -- facts --------------------------------------------------------------------------------------------------------
 
     bind = write("bind", facts.bind)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
-_EXAMPLE = "write sqlite:///data/polyb2.db, or postgresql://host/database"
+_EXAMPLE = "write sqlite:///data/polyb2.db or postgresql://host/database"
+_INSTALL = "pip install --no-deps --require-hashes -r requirements/postgres.txt"
 _SHOWN_MAX = 100
 
 
@@ -82,8 +83,12 @@ async def _open_sqlite(url: str, clock: Clock, *, read_only: bool, make_new: boo
 
 
 async def _open_postgres(url: str, clock: Clock, *, read_only: bool, make_new: bool, retry: Rule | None) -> Store:
-    store: Store = await _postgres().open_store(url, clock, read_only=read_only, make_new=make_new, retry=retry)
-    return store
+    """Where there is no ledger and none is made, it is SQLite's empty one in memory."""
+    from polyb2.ledger.sqlite.store import empty_store  # noqa: PLC0415 - see above
+
+    postgres = _postgres()
+    store = await postgres.open_store(url, read_only=read_only, make_new=make_new, retry=retry)
+    return store or await empty_store(clock, postgres.place_of(url))
 
 
 def _postgres() -> ModuleType:
@@ -97,7 +102,7 @@ def _postgres() -> ModuleType:
     except ImportError as error:
         # psycopg without a libpq of the system's is an ImportError as well.
         raise UsageError(
-            "a ledger in PostgreSQL needs the extra: pip install 'polyb2[postgres]'; the container image has it"
+            f"a ledger in PostgreSQL needs psycopg, of the extra polyb2[postgres]: {_INSTALL}; the container image has it"
         ) from error
 
 

@@ -84,6 +84,10 @@ class Store(Protocol):
     def gone(self) -> LedgerGoneError | None:
         """The error that says what became of the ledger, once that was noticed."""
 
+    @property
+    def losses(self) -> int:
+        """How often the ledger turned out to have lost what was durable: then claims and leases may be another's."""
+
     async def write(self, name: str, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` as one write; all of it or nothing is in the ledger afterwards, and all of it is durable on return.
 

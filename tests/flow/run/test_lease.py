@@ -26,6 +26,7 @@ class Books:
         self.refuses_renewal = False
         self.renewing_s = 0.0
         self.is_broken = False
+        self.losses = 0
 
     async def register(self, worker_id: str, lease_ms: int) -> Worker:
         assert lease_ms == LEASE_S * 1000
@@ -93,7 +94,9 @@ def test_a_lease_that_is_renewed_is_held_for_ever() -> None:
     play(act(Scene()), 200 * LEASE_S)
 
 
-@pytest.mark.parametrize("loss", ["refused by the ledger", "refused to a claim", "the loop was blocked"])
+@pytest.mark.parametrize(
+    "loss", ["refused by the ledger", "refused to a claim", "the loop was blocked", "lost by the ledger"]
+)
 def test_after_a_loss_a_new_worker_begins(loss: str) -> None:
     async def act(scene: Scene) -> None:
         keeping = await scene.begin()
@@ -102,6 +105,8 @@ def test_after_a_loss_a_new_worker_begins(loss: str) -> None:
             scene.books.refuses_renewal = True
         elif loss == "refused to a claim":
             scene.lease.lose(Worker(1, "a worker"))
+        elif loss == "lost by the ledger":
+            scene.books.losses += 1
         else:
             loop = asyncio.get_running_loop()
             assert isinstance(loop, VirtualLoop)

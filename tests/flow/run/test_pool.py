@@ -52,6 +52,7 @@ class Books:
         self.ended: list[str] = []
         self.refuses_claims = self.refuses_renewal = False
         self.claiming_s = 0.0
+        self.losses = 0
         self.held_by_others = 0
 
     async def register(self, worker_id: str, lease_ms: int) -> Worker:

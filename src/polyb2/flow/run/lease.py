@@ -24,6 +24,9 @@ RENEWALS_A_LEASE = 4
 class Leases(Protocol):
     """The lease operations of the ledger."""
 
+    @property
+    def losses(self) -> int: ...
+
     async def register(self, worker_id: str, lease_ms: int) -> Worker: ...
 
     async def renew(self, worker: Worker, load: Load) -> None: ...
@@ -52,12 +55,14 @@ class Lease:
         self._now_s = now_s
         self._worker: Worker | None = None
         self._until_s = 0.0
+        self._losses = 0
         self._state = LeaseState.NONE
 
     @property
     def state(self) -> LeaseState:
-        """The state now; a lease that ran out is lost from then on."""
-        if self._state is LeaseState.HELD and self._now_s() >= self._until_s:
+        """The state now; a lease that ran out, or that the ledger may have lost, is lost from then on."""
+        ran_out = self._now_s() >= self._until_s or self._ledger.losses != self._losses
+        if self._state is LeaseState.HELD and ran_out:
             self._state = LeaseState.LOST
         return self._state
 
@@ -70,6 +75,7 @@ class Lease:
         """Register a new worker. The lease counts from before the ledger was asked."""
         began_s = self._now_s()
         self._worker = await self._ledger.register(self._worker_id, int(self._lease_s * 1000))
+        self._losses = self._ledger.losses
         self._until_s, self._state = began_s + self._lease_s, LeaseState.HELD
 
     def check(self, worker: int) -> None:

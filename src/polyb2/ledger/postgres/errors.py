@@ -24,6 +24,8 @@ _REFUSED_WORDS = re.compile(r"FATAL: .*(does not exist|authentication failed|pg_
 """libpq says of a connection that failed no more than words: the server's, as long as it speaks English."""
 _READ_ONLY_WORDS = "session is read-only"
 """libpq's own, of target_session_attrs=read-write."""
+_OF_A_HOST = re.compile(r"^- host: .*?, hostaddr: [^:]*: (?:connection failed: )?(.*)$", re.MULTILINE)
+"""psycopg's lines where several hosts were tried."""
 _BUSY = (pg.LockNotAvailable, pg.QueryCanceled, pg.TooManyConnections)
 _FULL = (pg.DiskFull, pg.OutOfMemory, pg.InsufficientResources, pg.ConfigurationLimitExceeded)
 
@@ -64,5 +66,9 @@ def translated(place: str, *, is_first: bool) -> Iterator[None]:
 
 
 def _words(error: psycopg.Error) -> str:
-    """The server's own words without context and hint, or libpq's."""
-    return one_line(error.diag.message_primary or str(error) or type(error).__name__)
+    """The server's own words without context and hint, or libpq's: the first line, or one for each host."""
+    if words := error.diag.message_primary:
+        return one_line(words)
+    hosts = _OF_A_HOST.findall(str(error))
+    lines = hosts or str(error).splitlines()[:1] or [type(error).__name__]
+    return one_line("; ".join(lines).removeprefix("connection failed: "))

@@ -13,17 +13,14 @@ from typing import Any
 
 import psycopg
 
-from polyb2.clock import Clock
 from polyb2.core.errors import UsageError
 from polyb2.ledger.busy_retry import BusyRetry, Rule
 from polyb2.ledger.postgres.checks import check_server
-from polyb2.ledger.postgres.connection import Address, Lane, address_of, server_version
+from polyb2.ledger.postgres.connection import Address, Lane, Server, address_of, server_version
 from polyb2.ledger.postgres.errors import RIGHTS
 from polyb2.ledger.postgres.store import PostgresStore
 from polyb2.ledger.postgres.transaction import Connection
 from polyb2.ledger.rows import Check
-from polyb2.ledger.sqlite.store import empty_store
-from polyb2.ledger.store import Store
 
 FIRST_VERSION = 101
 """The schema version of the first migration, as in SQLite."""
@@ -37,33 +34,35 @@ SELECT EXISTS (SELECT 1 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.r
 """The catalog itself is read: to_regclass may answer from what the session knew before it waited for the lock."""
 
 
-async def open_store(url: str, clock: Clock, *, read_only: bool, make_new: bool, retry: Rule | None = None) -> Store:
+async def open_store(url: str, *, read_only: bool, make_new: bool, retry: Rule | None = None) -> PostgresStore | None:
     """Open the ledger that a URL names; a writer makes what is missing and brings the schema up to date.
 
-    Where there is none and none is to be made, it is SQLite's empty one in memory.
+    Returns None where there is none, and none is to be made.
 
     Raises:
         UsageError: the URL, the server or the schema is none that this version may use.
         LedgerError: the server cannot be used, longer than ``retry`` waits.
     """
     address = address_of(url, writes=not read_only)
-    async with _lane(address) as lane:
-        version = await BusyRetry(retry).tried(lambda: lane.run(lambda connection: _looked_at(connection, address)))
+    busy_retry = BusyRetry(retry)
+    async with _lane(address, busy_retry) as lane:
+        version = await busy_retry.tried(lambda: lane.run(lambda connection: _looked_at(connection, address)))
         if read_only and 0 < version < newest_version():
             raise UsageError(
                 f"the ledger in {address.place} was written by an older polyb2 (schema {version}, this one reads "
                 f"{newest_version()}): run polyb2 ledger migrate, which brings it up to date"
             )
         if not read_only and (version or make_new):
-            version = await BusyRetry(retry).tried(lambda: lane.run(_migrate))
-    return PostgresStore(address, retry) if version else await empty_store(clock, address.place)
+            version = await busy_retry.tried(lambda: lane.run(_migrate))
+    return PostgresStore(Server(address), retry) if version else None
 
 
 async def find_version(url: str) -> int:
     """The version of the schema, 0 where there is none; it is one that this version may use."""
     address = address_of(url, writes=False)
-    async with _lane(address) as lane:
-        return await BusyRetry().tried(lambda: lane.run(lambda connection: _looked_at(connection, address)))
+    busy_retry = BusyRetry()
+    async with _lane(address, busy_retry) as lane:
+        return await busy_retry.tried(lambda: lane.run(lambda connection: _looked_at(connection, address)))
 
 
 async def check_makeable(url: str) -> list[Check]:
@@ -74,8 +73,9 @@ async def check_makeable(url: str) -> list[Check]:
         LedgerError: the server cannot be used.
     """
     address = address_of(url, writes=True)
-    async with _lane(address) as lane:
-        return await BusyRetry().tried(lambda: lane.run(lambda connection: _checked_makeable(connection, address)))
+    busy_retry = BusyRetry()
+    async with _lane(address, busy_retry) as lane:
+        return await busy_retry.tried(lambda: lane.run(lambda connection: _checked_makeable(connection, address)))
 
 
 def place_of(url: str) -> str:
@@ -89,9 +89,9 @@ def newest_version() -> int:
 
 
 @asynccontextmanager
-async def _lane(address: Address) -> AsyncIterator[Lane]:
+async def _lane(address: Address, busy_retry: BusyRetry) -> AsyncIterator[Lane]:
     """A connection of its own, for as long as the ledger is opened."""
-    lane = Lane(address, is_opening=True)
+    lane = Lane(Server(address, is_opening=True), busy_retry)
     try:
         yield lane
     finally:

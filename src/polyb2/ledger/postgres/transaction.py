@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ SETTINGS = {
 """Settings of our sessions; all of PostgreSQL's own time-outs are off by default."""
 _SET = "SELECT " + ", ".join(f"set_config('{name}', '{value}', {{is_local}})" for name, value in SETTINGS.items())
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_BEGIN_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+_BEGIN_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED"
+"""Without READ WRITE: a server that was set to read-only, or is a standby by now, then refuses a write as such (25006)."""
 _CLOCK = "SELECT polyb2.now_ms() AS now_ms"
 _NOTE_NUMBER = (
     "INSERT INTO polyb2.writers (id, number, noted_ms) VALUES ('{id}', {number}, polyb2.now_ms()) "
@@ -49,9 +51,22 @@ _NOTE_NUMBER = (
 
 
 class Connection(psycopg.Connection[dict[str, Any]]):
-    """A session of the server, or through a pooler one for each transaction."""
+    """A session of the server, or through a pooler one for each transaction.
+
+    Attributes:
+        is_pooled: a pooler is in between.
+        asked_s: since when it waits for an answer, by the monotonic clock; 0 while it does not.
+    """
 
     is_pooled = True
+    asked_s = 0.0
+
+    def wait(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - of psycopg, handed on
+        self.asked_s = time.monotonic()
+        try:
+            return super().wait(*arguments, **options)
+        finally:
+            self.asked_s = 0.0
 
     def look_at_pooling(self) -> None:
         """Find out if a pooler is in between: it gives us a process number of its own making."""
@@ -66,10 +81,17 @@ class Connection(psycopg.Connection[dict[str, Any]]):
 
 @dataclass(slots=True)
 class Writer:
-    """A writing connection over all its losses: its row in ``writers``, and the number of its last transaction."""
+    """A writing connection over all its losses.
+
+    Attributes:
+        id: of its row in ``writers``.
+        number: of its last transaction.
+        confirmed: the number of the last one that the server said was committed.
+    """
 
     id: str
     number: int = 0
+    confirmed: int = 0
 
 
 class PostgresTransaction:
@@ -168,6 +190,7 @@ def writing(connection: Connection, writer: Writer) -> Iterator[PostgresTransact
         connection.execute("COMMIT")
     except psycopg.OperationalError as error:
         raise CommitUnknownError from error
+    writer.confirmed = writer.number
 
 
 @contextmanager
@@ -178,16 +201,16 @@ def reading(connection: Connection) -> Iterator[PostgresTransaction]:
     connection.execute("COMMIT")
 
 
-def was_committed(connection: Connection, writer: Writer) -> bool:
-    """Look up a transaction whose answer was lost; waits for the end of one that is still under way.
+def last_committed(connection: Connection, writer: Writer) -> int:
+    """The number of the writer's last transaction that the server knows; waits for the end of one that is still under way.
 
-    ``writer.number`` is that of the transaction. A standby that was promoted without it says no, and is right.
+    A standby that was promoted without some of them says so, and is right.
     """
     with _begun(connection, _BEGIN_WRITING):
         query = "SELECT number FROM polyb2.writers WHERE id = %s FOR UPDATE"
         found = connection.execute(query, (writer.id,)).fetchone()
     connection.rollback()
-    return found is not None and found["number"] == writer.number
+    return 0 if found is None else int(found["number"])
 
 
 @contextmanager

@@ -96,6 +96,10 @@ class SqliteStore:
         return self._busy_retry.problem
 
     @property
+    def losses(self) -> int:
+        return 0  # what is lost is a ledger that is gone
+
+    @property
     def gone(self) -> LedgerGoneError | None:
         return self._files.problem
 

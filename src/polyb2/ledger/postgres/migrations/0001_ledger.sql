@@ -2,7 +2,12 @@
 -- differs has its reason here. Text is compared by its bytes (COLLATE "C"): stretches of keys and pages would else follow the
 -- locale of the database. There is no foreign key to `workers`: each claim would take a lock on that one row.
 
-CREATE SCHEMA IF NOT EXISTS polyb2;
+-- CREATE SCHEMA IF NOT EXISTS would ask for the right to create one even where it exists.
+DO $$ BEGIN
+    IF to_regnamespace('polyb2') IS NULL THEN
+        CREATE SCHEMA polyb2;
+    END IF;
+END $$;
 
 -- The version of the schema, and the oldest version whose program may write to it.
 CREATE TABLE polyb2.ledger (
