@@ -24,13 +24,10 @@ def url(server: PostgresServer) -> Iterator[str]:
     server.drop_database(name)
 
 
-@pytest.mark.parametrize("back", [False, True], ids=["to PostgreSQL", "to SQLite"])
 async def test_a_mirror_that_was_killed_goes_on_from_its_parts_in_the_other_store(
-    bench: Bench, url: str, tmp_path: Path, back: bool
+    bench: Bench, url: str, tmp_path: Path
 ) -> None:
     first, then = f"sqlite:///{tmp_path / 'ledger.db'}", url
-    if back:
-        first, then = then, first
     bench.box.source.put(LARGE, GeneratedGzip(31 * MIB))
     await bench.discover(database_url=first)
     kill = {"POLYB2_FAILPOINTS": "ledger.receipt.after=kill@3"}
