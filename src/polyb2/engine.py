@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -157,7 +158,8 @@ class _Run:
         consent = self._options.consent
         agreed_bytes = None if consent.given else consent.max_bytes
         rules = SettlementRules(settings.run.max_retries, settings.run.retry_base_s, agreed_bytes)
-        lease = Lease(mirror.ledger, settings.ledger.worker_id, settings.ledger.lease_s)
+        worker_id, lease_s = settings.ledger.worker_id, settings.ledger.lease_s
+        lease = Lease(mirror.ledger, worker_id, lease_s, host=socket.gethostname(), use_share=mirror.use_share)
         return Pool(
             mirror,
             lease,

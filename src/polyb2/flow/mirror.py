@@ -146,6 +146,12 @@ class Mirror:
         slots, source, target = self.slots, self.source.guard, self.target.guard
         return Load(slots.busy, slots.total, source.per_second, target.per_second)
 
+    def use_share(self, share: float) -> None:
+        """Keep to a share, 0 to 1, of the account's limits from now on."""
+        self.source.guard.use_share(share)
+        self.target.guard.use_share(share)
+        self.bandwidth.use_share(share)
+
     def check_draining(self) -> None:
         """Raise :class:`DrainedError` if nothing new may begin."""
         if self.draining.is_set():

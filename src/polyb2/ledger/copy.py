@@ -105,7 +105,7 @@ async def copy(source: Store, target: Store) -> Copied:
 
 
 def _refuse_workers(place: str, tx: Transaction) -> None:
-    names = [str(row["worker_id"]) for row in tx.rows("workers_live")]
+    names = [str(row["worker_id"]) for row in tx.rows("workers_live", window_ms=0)]
     if names:
         more = f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else ""
         raise UsageError(

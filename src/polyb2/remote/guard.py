@@ -1,8 +1,8 @@
 """The guard of one side: everything that a request passes on its way out and back, put together once.
 
-In this order: the rate limiter (``limiter.py``), a slot (control calls at once), the fence of its claim (a worker without its
-lease starts nothing), the deadline or the stall watch, the translation of its errors; retries are around all of it. A call
-that backs off holds no slot, and waiting for the rate limiter is no stall.
+In this order: the rate limiter (``limiter.py``), a slot (limits concurrent control calls), the fence of its claim (a worker
+without its lease starts nothing), the deadline or the stall watch, the translation of its errors; retries surround it all. A
+call that backs off holds no slot, and waiting for the rate limiter is no stall.
 """
 
 from __future__ import annotations
@@ -64,6 +64,10 @@ class Guard:
     def per_second(self) -> float | None:
         """The present limit of requests a second to the side; None if nothing limits them."""
         return self._limiter.per_second
+
+    def use_share(self, share: float) -> None:
+        """Keep to a share, 0 to 1, of the requests a second that the settings allow all workers together."""
+        self._limiter.use_share(share)
 
     @asynccontextmanager
     async def body(

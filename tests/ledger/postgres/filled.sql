@@ -1,7 +1,7 @@
 -- A ledger as it is after months: most files are completed, some wait, few failed, fewer are in work.
 
-INSERT INTO workers (worker_id, started_ms, lease_ms, lease_wall_ms, ended_ms)
-    SELECT 'worker-' || n, 0, 60000, CASE WHEN n > 190 THEN polyb2.now_ms() + 60000 ELSE n END, NULL
+INSERT INTO workers (worker_id, host, version, started_ms, lease_ms, lease_wall_ms, ended_ms)
+    SELECT 'worker-' || n, 'host', 'version', 0, 60000, CASE WHEN n > 190 THEN polyb2.now_ms() + 60000 ELSE n END, NULL
     FROM generate_series(1, 200) AS n;
 
 INSERT INTO files (key, dataset, date, size, source_etag, source_last_modified_ms, status, attempt, worker, next_attempt_ms,

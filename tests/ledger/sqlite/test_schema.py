@@ -34,7 +34,7 @@ def schema() -> Iterator[sqlite3.Connection]:
         for script in load_migrations():
             connection.executescript(script)
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("INSERT INTO workers VALUES (1, 'w', 'boot', 0, 1, 0, 0, NULL)")
+        connection.execute("INSERT INTO workers VALUES (1, 'w', 'h', 'v', 0, 'boot', 0, 1, 0, 0, NULL)")
         yield connection
 
 

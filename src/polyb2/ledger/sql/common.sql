@@ -79,11 +79,22 @@ DELETE FROM followed;
 
 -- ==== workers and claims ====
 
--- dialect: worker_register(worker_id, lease_ms)
--- A new worker with a fresh lease; its id is returned.
+-- dialect: worker_register(worker_id, host, version, lease_ms)
+-- A new worker with a fresh lease and no share yet; its id is returned.
 
 -- dialect: worker_renew(worker)
 -- Only a lease that still holds can be renewed: one that ran out is lost, even if no other worker took the rows yet.
+
+-- dialect: shares_lock()
+-- Until the end of the transaction nobody else's share grows.
+
+-- name: shares_of_others
+-- The other live workers, and what they hold of the account's limits.
+SELECT count(*) AS workers, CAST(coalesce(sum(w.share), 0) AS bigint) AS taken
+FROM workers AS w WHERE w.id <> :worker AND {live};
+
+-- name: share_set
+UPDATE workers SET share = :share WHERE id = :worker AND share <> :share;
 
 -- name: worker_live
 -- No row without a lease; the number of its last claim.
@@ -99,7 +110,11 @@ DELETE FROM workers AS w WHERE w.lease_wall_ms < :now_ms - :kept_ms AND NOT {liv
 AND NOT EXISTS (SELECT 1 FROM files {by(files_held)} WHERE worker = w.id);
 
 -- name: workers_live
-SELECT w.worker_id, w.started_ms, l.streams_in_use, l.streams_allowed, l.source_rps, l.target_rps
+-- The live workers, with the bytes of their receipts within the window; null before the first.
+SELECT w.worker_id, w.host, w.version, w.started_ms, l.streams_in_use, l.streams_allowed, l.source_rps, l.target_rps,
+       CASE WHEN EXISTS (SELECT 1 FROM throughput AS t WHERE t.worker = w.id) THEN
+           (SELECT CAST(coalesce(sum(t.bytes), 0) AS bigint) FROM throughput AS t
+            WHERE t.worker = w.id AND t.second > (:now_ms - :window_ms) / 1000) END AS bytes
 FROM workers AS w LEFT JOIN loads AS l ON l.worker = w.id WHERE {live} ORDER BY w.id;
 
 -- name: activity_start
@@ -280,8 +295,10 @@ ON CONFLICT (second, worker) DO UPDATE SET bytes = throughput.bytes + excluded.b
 DELETE FROM throughput WHERE second < (:now_ms - :kept_ms) / 1000 AND second < (SELECT max(second) FROM throughput);
 
 -- name: throughput_recent
-SELECT coalesce(sum(bytes) FILTER (WHERE second > (:now_ms - :window_ms) / 1000), 0) AS bytes, count(*) AS seconds
-FROM throughput;
+-- The bytes of receipts within the window; null before the first receipt ever.
+SELECT CASE WHEN EXISTS (SELECT 1 FROM throughput) THEN
+    (SELECT CAST(coalesce(sum(bytes), 0) AS bigint) FROM throughput
+     WHERE second > (:now_ms - :window_ms) / 1000) END AS bytes;
 
 -- name: throughput_history
 SELECT second, CAST(sum(bytes) AS bigint) AS bytes FROM throughput GROUP BY second ORDER BY second;
@@ -368,7 +385,7 @@ UPDATE files SET source_last_modified_ms = :last_modified_ms WHERE id = :file_id
 -- name: file_gone
 UPDATE files SET status = 'permanent_failure', reason = 'source_gone', next_attempt_ms = NULL, resumable = 0,
     bytes_done = 0, parts_total = NULL, parts_done = 0,
-    error_message = 'the source no longer lists this file; it is queued again when it is listed again'
+    error_message = :message
 WHERE id = :file_id AND {unfinished};
 
 -- name: files_requeue

@@ -36,6 +36,9 @@ CREATE TABLE polyb2.facts (
 CREATE TABLE polyb2.workers (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     worker_id     text NOT NULL,
+    host          text NOT NULL,
+    version       text NOT NULL,
+    share         integer NOT NULL DEFAULT 0,
     started_ms    bigint NOT NULL,
     lease_ms      bigint NOT NULL CHECK (lease_ms > 0),
     lease_wall_ms bigint NOT NULL,
@@ -175,6 +178,7 @@ CREATE TABLE polyb2.throughput (
     bytes  bigint NOT NULL,
     PRIMARY KEY (second, worker)
 ) WITH (fillfactor = 50);
+CREATE INDEX throughput_worker ON polyb2.throughput (worker, second);
 
 -- Each server process adds to rows of its own, `writer`, so that no transaction waits for another's; they are summed by
 -- readers.
