@@ -53,6 +53,7 @@ class Lease:
         self._worker: Worker | None = None
         self._until_s = 0.0
         self._state = LeaseState.NONE
+        self._taken = asyncio.Event()
 
     @property
     def state(self) -> LeaseState:
@@ -71,6 +72,14 @@ class Lease:
         began_s = self._now_s()
         self._worker = await self._ledger.register(self._worker_id, int(self._lease_s * 1000))
         self._until_s, self._state = began_s + self._lease_s, LeaseState.HELD
+        self._taken.set()
+
+    async def held(self) -> Worker:
+        """The worker to act as, once it has a lease."""
+        while (worker := self.worker) is None:
+            self._taken.clear()
+            await self._taken.wait()
+        return worker
 
     def check(self, worker: int) -> None:
         """Fence of every request of the claims of a worker, given by its row in the ledger.
