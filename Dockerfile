@@ -12,12 +12,12 @@ ARG BASE=python:3.13-slim-trixie
 FROM ${BASE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-COPY requirements/speed.txt requirements/build.txt requirements/
+COPY requirements/image.txt requirements/build.txt requirements/
 # What is installed is what the locks name, by hash; what builds the wheel stays in this stage.
 RUN python -m venv /opt/build \
     && python -m venv --without-pip /opt/polyb2 \
     && /opt/build/bin/pip install --no-deps --require-hashes -r requirements/build.txt \
-    && /opt/build/bin/pip --python /opt/polyb2 install --no-compile --no-deps --require-hashes -r requirements/speed.txt
+    && /opt/build/bin/pip --python /opt/polyb2 install --no-compile --no-deps --require-hashes -r requirements/image.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 # botocore describes 400 services in 20 MB; only S3's description is ever read, and the files beside the folders.

@@ -6,6 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 # The locks are complete. With --no-deps pip takes them as they are: its resolver (23.2) trips over an extra, as in
 # coverage[toml], as soon as the index has a newer version than the locked one.
 LOCKED := $(PIP) --no-deps --require-hashes
+# Of the tests: twice as many as most machines of CI have processors, as half of their time is spent waiting.
+WORKERS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test mutants coverage test-ceph faults bench check package image test-servers clean
@@ -17,13 +19,13 @@ demo: $(VENV)/run.stamp  ## mirror sample flat files between two embedded server
 	@$(BIN)/polyb2 demo
 
 test: $(VENV)/dev.stamp  ## run the tests
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 mutants: $(VENV)/dev.stamp  ## take out each check that guards a guarantee, and see a test fail for it
 	@$(BIN)/python -m tests.mutants
 
 coverage: $(VENV)/dev.stamp  ## run the tests and show which lines none of them reaches
-	@$(BIN)/python -m pytest --cov --cov-report=term --numprocesses 2 --dist worksteal
+	@$(BIN)/python -m pytest --cov --cov-report=term --numprocesses $(WORKERS) --dist worksteal
 
 test-ceph: $(VENV)/dev.stamp  ## what the source seems to be: install Ceph, and run the tests that need its gateway (needs root or sudo)
 	@tools/install-test-servers.sh
@@ -48,7 +50,7 @@ package: $(VENV)/run.stamp  ## build sdist and wheel, install them into a clean 
 image: $(VENV)/run.stamp  ## build the container image and try it: killed, restarted, stopped (needs root, see tools/try-image.sh)
 	@tools/try-image.sh
 
-test-servers:  ## install what some tests use: a real S3 server, a browser, promtool, a false clock (Debian packages, needs root or sudo)
+test-servers:  ## install what some tests use: real S3 servers, PostgreSQL, a browser, promtool, a false clock (Debian packages, needs root or sudo)
 	@tools/install-test-servers.sh
 	@tools/install-page-tools.sh
 	@tools/install-fault-tools.sh

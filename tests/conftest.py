@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from polyb2 import engine
 from polyb2.clock import Clock
 from polyb2.config import Settings
 from polyb2.core import scrub
@@ -30,15 +32,16 @@ from polyb2.flow.mirror import Mirror
 from polyb2.ledger.open import open_ledger
 from polyb2.sandbox import Sandbox
 from polyb2.session import open_mirror
+from tests import forked
 from tests.ceph import CephServer, ceph_missing
 from tests.swift import SwiftServer, swift_missing
 
 MIB = 1 << 20
 DAY_AGGS = "us_stocks_sip/day_aggs_v1"
 QUOTES = "us_options_opra/quotes_v1"
-QUICK = Timing(retry_first_s=0.01, retry_limit_s=0.1)
-"""The back-off of requests a hundred times faster, for the engine in process."""
-_OURS = ("POLYB2_", "POLYGON_", "MASSIVE_", "B2_", "DATABASE_URL", "WORKER_ID", "LOG_LEVEL", "AWS_")
+QUICK = Timing(retry_first_s=0.01, retry_limit_s=0.1, poll_s=0.05, listing_first_s=0.05)
+"""Back-off and polling many times faster, for the engine in process."""
+_NOT_THE_DEVELOPERS = (*forked.OURS, "AWS_")
 
 
 # A job that a shell runs in the background ignores SIGINT, and so would every process that a test starts.
@@ -50,6 +53,12 @@ hypothesis.settings.register_profile("polyb2", derandomize=True, database=None, 
 hypothesis.settings.load_profile("polyb2")
 
 
+def pytest_collection_finish() -> None:
+    """A hook: what is loaded by now stays to the end, and no collection looks through it again."""
+    gc.collect()
+    gc.freeze()
+
+
 def key(day: str, dataset: str = DAY_AGGS) -> str:
     """The key of a file of the layout."""
     return f"{dataset}/{day[:4]}/{day[5:7]}/{day}.csv.gz"
@@ -57,10 +66,14 @@ def key(day: str, dataset: str = DAY_AGGS) -> str:
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting of the developer's reaches a test, and no key of one test is blanked in the next."""
+    """No setting of the developer's reaches a test, no key of one test is blanked in the next, no run collects all garbage.
+
+    A process begins with that, where little is loaded; here, each run would look through all of pytest.
+    """
+    monkeypatch.setattr(engine, "spared_collector", nullcontext)
     monkeypatch.setattr(scrub, "_SECRETS", type(scrub._SECRETS)())
     for name in list(os.environ):
-        if name.startswith(_OURS):
+        if name.startswith(_NOT_THE_DEVELOPERS):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 
@@ -73,12 +86,17 @@ async def box() -> AsyncIterator[Sandbox]:
 
 @dataclass
 class Bench:
-    """A sandbox, a folder, and polyb2 between them; in process, or as a process of its own."""
+    """A sandbox, a folder, and polyb2 between them; in process, or as a process of its own.
+
+    Attributes:
+        fresh: each process loads the program itself, see ``tests/forked.py``.
+    """
 
     box: Sandbox
     folder: Path
     settings: dict[str, Any]
     timing: Timing = field(default=QUICK, kw_only=True)
+    fresh: bool = field(default=False, kw_only=True)
 
     def hurry(self, **seconds: float) -> None:
         """Shorten what the engine waits for, see :class:`~polyb2.core.retry.Timing`."""
@@ -147,6 +165,8 @@ class Bench:
         }
 
     async def start(self, *words: str, **extra: str) -> asyncio.subprocess.Process:
+        if not self.fresh and forked.serves(extra):
+            return await forked.start(words, self.folder, self.environment(**extra))
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

@@ -56,6 +56,8 @@ class Daemons:
 
     def start(self, name: str, *command: object) -> None:
         """Start a process in its own group (some signal their whole group), that dies with us and logs to NAME.log."""
+        if (former := self._processes.get(name)) is not None:
+            former.wait()
         with (self.root / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 self._words(command),
@@ -93,6 +95,10 @@ class Daemons:
             process.wait()
         self._processes.clear()
         shutil.rmtree(self.root, ignore_errors=True)
+
+    def pid(self, name: str) -> int:
+        """The process id of one of them."""
+        return self._processes[name].pid
 
     def kill(self, name: str) -> None:
         """Kill one of them with its process group."""

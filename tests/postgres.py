@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -28,6 +30,8 @@ _ALWAYS: Final = (
     "log_min_messages=warning",
     "listen_addresses=127.0.0.1",
 )
+GUARDED: Final = "guarded"
+"""A user that the server asks for its password, as soon as a test makes it; it trusts all others."""
 
 
 def _programs() -> Path:
@@ -36,16 +40,20 @@ def _programs() -> Path:
     return found[-1] if found else _LIBRARY
 
 
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def postgres_missing() -> str | None:
     """Why no server can run here, as the reason of a skip; None if one can."""
     return missing((_programs() / "initdb", SETPRIV), INSTALL_SCRIPT)
 
 
 class PostgresServer:
-    """A server of its own; ``durable`` is for tests that crash it."""
+    """A server of its own; ``durable`` is for tests that crash it, ``settings`` are more of the server's."""
 
-    def __init__(self, *, durable: bool = False) -> None:
-        self._settings = (*_ALWAYS, *(() if durable else _FAST))
+    def __init__(self, *settings: str, durable: bool = False) -> None:
+        self._settings = (*_ALWAYS, *(() if durable else _FAST), *settings)
         # Not the test's folder: the other user may not enter that, and the path of a socket must be short.
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
         self.data = self.folder / "data"
@@ -60,6 +68,9 @@ class PostgresServer:
     def __enter__(self) -> Self:
         options = ("--username=polyb2", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8")
         self._daemons.run("initdb", _programs() / "initdb", f"--pgdata={self.data}", *options)
+        rules = self.data / "pg_hba.conf"
+        asked = f"local all {GUARDED} scram-sha-256\nhost all {GUARDED} 127.0.0.1/32 scram-sha-256\n"
+        rules.write_text(asked + rules.read_text(encoding="utf-8"), encoding="utf-8")
         self.start()
         return self
 
@@ -70,22 +81,65 @@ class PostgresServer:
         """Start it, and return once it answers."""
         places = (f"port={self.port}", f"unix_socket_directories={self.folder}")
         options = [word for setting in (*self._settings, *places) for word in ("-c", setting)]
-        self._daemons.start("postgres", _programs() / "postgres", "-D", self.data, *options)
+        command = (_programs() / "postgres", "-D", self.data, *options)
+        self._daemons.start("postgres", *command)
         deadline_s = time.monotonic() + READY_S
         while True:
             try:
                 self.connect().close()
             except psycopg.OperationalError:
-                if self._daemons.ended() or time.monotonic() > deadline_s:
+                if time.monotonic() > deadline_s:
                     raise ServerError(self._daemons.log_tails()) from None
                 time.sleep(0.02)
+                if self._daemons.ended():  # processes of one that was killed still use its memory
+                    self._daemons.start("postgres", *command)
             else:
                 return
 
     def kill(self) -> None:
-        """Kill the postmaster, as a host that fails does; its processes end by themselves."""
+        """Kill the postmaster; its processes end by themselves."""
         self._daemons.kill("postgres")
-        (self.data / "postmaster.pid").unlink()
+
+    def stop(self) -> None:
+        """Stop it as if it had crashed."""
+        self._daemons.run("stop", _programs() / "pg_ctl", "stop", "--mode=immediate", "-D", self.data)
+
+    def freeze(self) -> None:
+        """Have all its processes stand still; the kernel still answers for them."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        postmaster = self._daemons.pid("postgres")
+        # First the postmaster, so that it starts no other one meanwhile.
+        for pid in (postmaster, *_children(postmaster)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Take no writes for a while, in the sessions that there are as well: as a server that was demoted."""
+        self._alter("SET default_transaction_read_only = on")
+        try:
+            yield
+        finally:
+            self._alter("RESET default_transaction_read_only")
+
+    def _alter(self, words: str) -> None:
+        with closing(self.connect()) as connection:
+            connection.execute(f"ALTER SYSTEM {words}")
+            connection.execute("SELECT pg_reload_conf()")
+        wanted = "on" if words.startswith("SET") else "off"
+        while self._default() != wanted:
+            time.sleep(0.01)
+
+    def _default(self) -> str:
+        with closing(self.connect()) as connection:
+            row = connection.execute("SHOW default_transaction_read_only").fetchone()
+            assert row is not None
+            return str(row["default_transaction_read_only"])
 
     def url(self, database: str = "postgres") -> str:
         """As ``DATABASE_URL`` has it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pty
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from polyb2.process import outliving_terminal
+from polyb2.process import YOUNG_OBJECTS, outliving_terminal, spared_collector
 
 PROBE = """
 import os, sys
@@ -50,6 +51,16 @@ def test_what_is_written_to_a_terminal_that_went_away_is_for_nobody() -> None:
             stream.write("for nobody\n")
             stream.flush()
         assert os.fstat(theirs).st_rdev == os.stat(os.devnull).st_rdev  # noqa: PTH116 - beside fstat
+
+
+def test_the_collector_of_a_run_looks_at_what_comes_and_goes() -> None:
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    with spared_collector():
+        assert gc.get_threshold()[0] == YOUNG_OBJECTS
+        assert gc.get_freeze_count() > frozen
+        assert gc.isenabled()
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
+    gc.freeze()
 
 
 def test_a_stream_that_is_no_terminal_is_left_as_it_is(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@
 set -eu
 
 policy=/usr/sbin/policy-rc.d
+clusters=/etc/postgresql-common/createcluster.d/polyb2-tests.conf
 
 say() { printf 'install-packages: %s\n' "$*"; }
 die() { say "$*" >&2; exit 1; }
@@ -30,13 +31,21 @@ fi
 
 # Debian's maintainer scripts start what they install. policy-rc.d is the documented way to say no; 101 means "forbidden".
 # A policy that is there already (container images bring one) is somebody else's: it is left alone.
+ours=""
+trap 'as_root rm -f $ours' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 if [ ! -e "$policy" ]; then
-  trap 'as_root rm -f "$policy"' EXIT
-  trap 'exit 130' INT
-  trap 'exit 143' TERM
+  ours="$ours $policy"
   printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
   as_root chmod 755 "$policy"
 fi
+# PostgreSQL's make a database cluster as well, which would start with the host.
+case "$missing" in *postgresql*)
+  ours="$ours $clusters"
+  as_root mkdir -p "${clusters%/*}"
+  printf 'create_main_cluster = false\n' | as_root tee "$clusters" >/dev/null ;;
+esac
 
 install() {
   # shellcheck disable=SC2086 # one word a package

@@ -13,6 +13,8 @@ uv pip compile $common pyproject.toml --extra speed -o requirements/speed.txt "$
 # shellcheck disable=SC2086
 uv pip compile $common pyproject.toml --extra postgres -o requirements/postgres.txt "$@"
 # shellcheck disable=SC2086
+uv pip compile $common pyproject.toml --extra postgres --extra speed -o requirements/image.txt "$@"
+# shellcheck disable=SC2086
 uv pip compile $common pyproject.toml --extra notify --extra postgres --extra speed --group dev -o requirements/dev.txt "$@"
 # shellcheck disable=SC2086
 uv pip compile $common requirements/build.in -o requirements/build.txt "$@"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the image and runs it as its users do: hardened, killed, restarted on its volume, stopped; see each step's words.
+# Builds the image and runs it as its users do: hardened, killed, restarted on its volume, stopped; then as a fleet on PostgreSQL
+# that loses two of four containers. See each step's words.
 #
 #   tools/install-container-tools.sh && make .venv/run.stamp && tools/try-image.sh
 #
@@ -15,6 +16,7 @@ patience_s=120
 grace_s=45
 work=$(mktemp -d)
 sandbox=""
+postgres=""
 
 say() { printf 'try-image: %s\n' "$*"; }
 die() { say "$*" >&2; exit 1; }
@@ -29,6 +31,7 @@ clean_up() {
   [ "$code" -eq 0 ] || engine logs --tail 20 mirror || true
   engine rm --all --force --time 0 >/dev/null || true
   [ -z "$sandbox" ] || kill "$sandbox" 2>/dev/null || true
+  [ -z "$postgres" ] || as_postgres "$programs/pg_ctl" --pgdata="$postgres" --mode=immediate --silent stop || true
   umount "$work/storage/overlay" 2>/dev/null || true
   rm -rf "$work"
   exit "$code"
@@ -84,6 +87,11 @@ if [ "$code" -ne 2 ] || ! grep -q 'B2_KEY_ID is not set' "$work/missing"; then
   die "exit code $code: $(cat "$work/missing")"
 fi
 
+say "it has what a ledger in PostgreSQL needs"
+engine run --rm --network=none "${hardened[@]}" --env DATABASE_URL=postgresql://polyb2@127.0.0.1/polyb2 polyb2 status \
+  2>"$work/refused" && die "a ledger where no server is"
+grep -q 'cannot be used' "$work/refused" || die "$(cat "$work/refused")"
+
 say "the demo, without any network"
 engine run --rm --network=none "${hardened[@]}" polyb2 demo >"$work/demo" 2>&1 || { cat "$work/demo"; die "the demo failed"; }
 grep '0 differences' "$work/demo"
@@ -135,6 +143,46 @@ once files --dataset us_options_opra/quotes_v1 --json | grep -q '"reason": *"int
 say "the rest, and the proof"
 once run
 once verify --deep --json | tee "$work/verify" && echo
-"$python" -c 'import json, sys; found = json.load(sys.stdin); sys.exit(found["checked"] != 41 or found["differences"] != [])' \
-  <"$work/verify" || die "verify disagrees"
+agrees() { "$python" -c 'import json, sys; found = json.load(sys.stdin); sys.exit(found["checked"] != 41 or found["differences"] != [])'; }
+agrees <"$work/verify" || die "verify disagrees"
+
+programs=$(find /usr/lib/postgresql -maxdepth 2 -name bin 2>/dev/null | sort --version-sort | tail -n 1)
+if [ -z "$programs" ]; then
+  say "PostgreSQL is not installed (tools/install-test-servers.sh): the fleet was NOT tried"
+  say "done"
+  exit 0
+fi
+
+say "a fleet: PostgreSQL, and four containers without a volume"
+install -d -o postgres "$work/postgres" && chmod 711 "$work"
+as_postgres() { (cd / && setpriv --reuid postgres --regid postgres --init-groups "$@"); }
+as_postgres "$programs/initdb" --pgdata="$work/postgres/data" --username=polyb2 --auth=trust >/dev/null
+port=$("$python" -c 'import socket; free = socket.socket(); free.bind(("127.0.0.1", 0)); print(free.getsockname()[1])')
+as_postgres "$programs/pg_ctl" --pgdata="$work/postgres/data" --log="$work/postgres/log" --wait --silent \
+  --options="-c listen_addresses=127.0.0.1 -c port=$port -c unix_socket_directories=" start
+postgres=$work/postgres/data
+# Under another prefix, as the bucket has all files by now.
+printf '%s\n' "DATABASE_URL=postgresql://polyb2@127.0.0.1:$port/postgres" B2_KEY_PREFIX=fleet/ POLYB2_HTTP_ADDR= >>"$work/env"
+once discover --historical
+for worker in worker-1 worker-2 worker-3 worker-4; do
+  engine run --detach --name "$worker" --network=host "${hardened[@]}" --tmpfs /data --env-file "$work/env" \
+    --env WORKER_ID="$worker" --env POLYB2_MAX_BANDWIDTH=16M polyb2 >/dev/null
+done
+eventually has_more_than 12000000
+holder=$(once files --dataset us_options_opra/quotes_v1 --json | "$python" -c 'import json, sys; print(json.load(sys.stdin)["worker_id"])')
+others=$(printf 'worker-%s\n' 1 2 3 4 | grep -v "^$holder$")
+killed=$(echo "$others" | head -n 1)
+say "$holder, which has the large file, and $killed are killed"
+engine kill --signal KILL "$holder" "$killed" >/dev/null
+stored=$(received)
+say "$stored bytes have receipts; the others go on"
+completed() { once status --json | "$python" -c 'import json, sys; print(json.load(sys.stdin)["by_status"]["completed"]["files"])'; }
+all_completed() { [ "$(completed)" -eq 41 ]; }
+eventually all_completed
+for worker in $(echo "$others" | tail -n 2); do
+  engine stop --time "$grace_s" "$worker" >/dev/null
+  [ "$(engine inspect --format '{{.State.ExitCode}}' "$worker")" -eq 0 ] || die "$worker did not drain"
+done
+once verify --deep --json | tee "$work/verify" && echo
+agrees <"$work/verify" || die "verify of the fleet disagrees"
 say "done"

@@ -32,6 +32,7 @@ from importlib.metadata import distribution
 ours = distribution("polyb2")
 files = {str(file) for file in ours.files or ()}
 wanted = {"polyb2/py.typed", "polyb2/ledger/sql/common.sql", "polyb2/ledger/sql/sqlite.sql", "polyb2/ledger/sqlite/migrations/0001_ledger.sql"}
+wanted |= {"polyb2/ledger/sql/postgres.sql", "polyb2/ledger/postgres/migrations/0001_ledger.sql"}
 assert wanted <= files, wanted - files
 assert any(file.endswith("licenses/LICENSE") for file in files), "no licence"
 assert not any(file.startswith("tests") for file in files), "tests in the wheel"

@@ -7,10 +7,8 @@ Tests set ``POLYB2_FAKE_NOW`` to an ISO moment to choose the day.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, tzinfo
 from functools import cache
@@ -49,19 +47,6 @@ class Clock:
     def today(self) -> date:
         """The day in US Eastern, the source's time zone."""
         return self.utc().astimezone(EASTERN).date()
-
-
-def loop_s() -> float:
-    """Now by the clock of the running event loop: the one clock of all waits and durations within it, seconds."""
-    return asyncio.get_running_loop().time()
-
-
-async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event, so long at most; tell if it came."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            return await event.wait()
-    return False
 
 
 def time_zone(name: str | None) -> tzinfo | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -45,7 +46,6 @@ from polyb2.session import open_mirror
 from polyb2.signals import STOPPING, answering
 
 log = logging.getLogger(__name__)
-DISCOVER_AGAIN_FIRST_S = 5.0
 DISCOVER_AGAIN_LIMIT_S = 60.0
 GONE_SHOWN_S = 2.0
 """Seconds for which the page still reports that the ledger is gone: probes ask about once a second."""
@@ -137,7 +137,7 @@ class _Run:
         timing, give_up_s = mirror.timing, settings.run.give_up_s
         diagnosis = Diagnosis(probes, timing)
         self._breaker = CircuitBreaker(diagnosis, timing, give_up_s=give_up_s, for_ever=options.watch)
-        lease = Lease(mirror.ledger, settings.ledger.worker_id, settings.ledger.lease_s)
+        lease = self._new_lease()
         self._rounds = Rounds(mirror.ledger, lease, timing.round_poll_s)
         self._pool = self._new_pool(diagnosis, lease)
         self._observed = self._observed_run(revised)
@@ -156,6 +156,10 @@ class _Run:
         """The datasets of the watch: those of the command line, which replace those of the settings."""
         chosen = self._options.selection.datasets if self._options.selection else ()
         return chosen or self._settings.discovery.datasets
+
+    def _new_lease(self) -> Lease:
+        mirror, ours = self._mirror, self._settings.ledger
+        return Lease(mirror.ledger, ours.worker_id, ours.lease_s, host=socket.gethostname(), use_share=mirror.use_share)
 
     def _new_pool(self, diagnosis: Diagnosis, lease: Lease) -> Pool:
         settings, mirror = self._settings, self._mirror
@@ -253,7 +257,7 @@ class _Run:
             AccountStoppedError: it lasted longer than ``POLYB2_GIVE_UP``.
         """
         loop = asyncio.get_running_loop()
-        give_up_s, wait_s = loop.time() + self._settings.run.give_up_s, DISCOVER_AGAIN_FIRST_S
+        give_up_s, wait_s = loop.time() + self._settings.run.give_up_s, self._mirror.timing.listing_first_s
         while True:
             try:
                 return await discover(Discovery(self._mirror, selection), self._options.consent, self._pool.wake.set)

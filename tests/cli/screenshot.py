@@ -18,7 +18,7 @@ COLUMNS, LINES = 100, 12
 
 
 def in_flight(key: str, size: int, done: int, attempt: int) -> InFlight:
-    return InFlight(key, "", size, attempt, settled_bytes=done)
+    return InFlight(key, "", size, attempt, settled_bytes=done, began_s=0.0)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ OPTIONS = [
 def test_an_empty_option_is_refused(capsys: pytest.CaptureFixture[str], command: str, option: str) -> None:
     mode = ["--historical"] * (option in {"--start-date", "--end-date"})
     with pytest.raises(SystemExit) as end:
-        main([command, *mode, option, ""])
+        main([command, *["copy"] * (command == "ledger"), *mode, option, ""])
     assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"polyb2: {option}")

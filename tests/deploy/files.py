@@ -15,6 +15,8 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
 COMPOSE = ROOT / "docker-compose.yml"
 KUBERNETES = ROOT / "deploy" / "kubernetes"
+FLEET = KUBERNETES / "fleet"
+KEDA = FLEET / "keda"
 UNIT = ROOT / "deploy" / "systemd" / "polyb2.service"
 HEALTHCHECK = ROOT / "deploy" / "image" / "healthcheck.py"
 
@@ -47,27 +49,32 @@ def compose() -> dict[str, Any]:
     return loaded
 
 
-def kustomization() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())
+def without_variables(value: str) -> str:
+    """A value of Compose with the default of each variable in its place."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+
+
+def kustomization(folder: Path = KUBERNETES) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((folder / "kustomization.yaml").read_text())
     return loaded
 
 
-def manifests() -> Iterator[dict[str, Any]]:
+def manifests(folder: Path = KUBERNETES) -> Iterator[dict[str, Any]]:
     """Every Kubernetes object, the Secret's example included."""
-    for path in sorted(KUBERNETES.glob("*.yaml")):
+    for path in sorted(folder.glob("*.yaml")):
         if path.name != "kustomization.yaml":
             yield from yaml.safe_load_all(path.read_text())
 
 
-def manifest(kind: str) -> dict[str, Any]:
-    (found,) = (item for item in manifests() if item["kind"] == kind)
+def manifest(kind: str, folder: Path = KUBERNETES) -> dict[str, Any]:
+    (found,) = (item for item in manifests(folder) if item["kind"] == kind)
     return found
 
 
-def pod_templates() -> dict[str, dict[str, Any]]:
+def pod_templates(folder: Path = KUBERNETES) -> dict[str, dict[str, Any]]:
     """The pod template of the Deployment and of each CronJob, by name."""
     found = {}
-    for item in manifests():
+    for item in manifests(folder):
         if item["kind"] == "Deployment":
             found[item["metadata"]["name"]] = item["spec"]["template"]
         if item["kind"] == "CronJob":

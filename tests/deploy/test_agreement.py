@@ -20,6 +20,7 @@ from tests.deploy.files import (
     manifests,
     pod_templates,
     unit_setting,
+    without_variables,
     words,
 )
 
@@ -29,7 +30,9 @@ PORT = DEFAULT.page.address.rpartition(":")[2]
 LEDGER = "sqlite:////data/polyb2.db"
 OURS = ("POLYB2_", "POLYGON_", "MASSIVE_", "B2_", "DATABASE_", "WORKER_", "LOG_")
 MIRROR = compose()["services"]["polyb2"]
-ONCE = {name: service for name, service in compose()["services"].items() if name != "polyb2"}
+SERVICES = {name: service for name, service in compose()["services"].items() if "build" in service}
+"""Those of the image of polyb2."""
+ONCE = {name: service for name, service in SERVICES.items() if service.get("profiles") == ["once"]}
 DEPLOYMENT = manifest("Deployment")
 PODS = pod_templates()
 CONFIG: dict[str, str] = manifest("ConfigMap")["data"]
@@ -41,12 +44,17 @@ def settings_of(given: dict[str, str]) -> Settings:
 
 def test_every_setting_named_exists_and_its_value_is_one() -> None:
     image = {name: value for name, value in image_environment().items() if name.startswith(OURS)}
-    services = [service["environment"] for service in compose()["services"].values()]
-    for given in (image, CONFIG, manifest("Secret")["stringData"], *services):
+    services = {name: defaults_of(service) for name, service in SERVICES.items()}
+    for given in (image, CONFIG, manifest("Secret")["stringData"], *services.values()):
         assert given
         assert set(given) <= NAMES
-    for given in (image, CONFIG, *services):
-        assert settings_of(given).ledger.url == LEDGER
+    urls = {name: settings_of(given).ledger.url for name, given in services.items()}
+    assert urls.pop("worker") == "postgresql://polyb2@postgres/polyb2"
+    assert {settings_of(image).ledger.url, settings_of(CONFIG).ledger.url, *urls.values()} == {LEDGER}
+
+
+def defaults_of(service: dict[str, Any]) -> dict[str, str]:
+    return {name: without_variables(value) for name, value in service["environment"].items()}
 
 
 def test_the_example_of_the_secret_has_all_that_is_required() -> None:
@@ -57,6 +65,7 @@ def test_the_example_of_the_secret_has_all_that_is_required() -> None:
 def test_the_wait_for_the_end_is_longer_than_a_drain() -> None:
     needed_s = DEFAULT.run.drain_s + STOPPING_LEDGER_S
     assert parse_duration(MIRROR["stop_grace_period"]) > needed_s
+    assert SERVICES["worker"]["stop_grace_period"] == MIRROR["stop_grace_period"]
     assert parse_duration(unit_setting("TimeoutStopSec")) > needed_s
     drain_s = settings_of(CONFIG).run.drain_s
     assert PODS["polyb2"]["spec"]["terminationGracePeriodSeconds"] > drain_s + STOPPING_LEDGER_S
@@ -65,7 +74,7 @@ def test_the_wait_for_the_end_is_longer_than_a_drain() -> None:
 def test_health_is_asked_where_it_is_served_and_published_on_loopback_only() -> None:
     assert MIRROR["environment"]["POLYB2_HTTP_ADDR"] == CONFIG["POLYB2_HTTP_ADDR"] == f"0.0.0.0:{PORT}"
     assert MIRROR["ports"] == [f"127.0.0.1:{PORT}:{PORT}"]
-    assert not any("ports" in service for service in ONCE.values())
+    assert [name for name, service in compose()["services"].items() if "ports" in service] == ["polyb2"]
     (container,) = PODS["polyb2"]["spec"]["containers"]
     assert container["ports"] == [{"name": "health", "containerPort": int(PORT)}]
     probes = {name: container[name]["httpGet"] for name in ("startupProbe", "livenessProbe", "readinessProbe")}
@@ -81,8 +90,9 @@ def test_health_is_asked_where_it_is_served_and_published_on_loopback_only() -> 
 
 def test_the_ledger_lies_on_the_volume() -> None:
     assert instruction("VOLUME") == "/data"
-    for service in compose()["services"].values():
-        assert service["volumes"] == ["ledger:/data"]
+    volumes = {name: service["volumes"] for name, service in SERVICES.items()}
+    assert volumes.pop("worker") == []
+    assert set(map(tuple, volumes.values())) == {("ledger:/data",)}
     claim = manifest("PersistentVolumeClaim")
     assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
     for template in PODS.values():
@@ -107,7 +117,7 @@ def test_one_mirror_and_jobs_on_its_node() -> None:
 def test_nobody_is_root_and_nothing_is_written_outside_the_volume() -> None:
     user, group = (int(number) for number in instruction("USER").split(":"))
     assert instruction("RUN").startswith(f"install -d -o {user} -g {group} ")
-    for service in compose()["services"].values():
+    for service in SERVICES.values():
         assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
         assert service["security_opt"] == ["no-new-privileges:true"]
     for template in PODS.values():
@@ -124,7 +134,7 @@ def test_nobody_is_root_and_nothing_is_written_outside_the_volume() -> None:
 
 def test_the_kustomization_names_every_file_but_the_example() -> None:
     listed = set(kustomization()["resources"])
-    there = {path.name for path in KUBERNETES.iterdir()}
+    there = {path.name for path in KUBERNETES.glob("*.yaml")}
     assert listed == there - {"kustomization.yaml", "secret.example.yaml"}
 
 

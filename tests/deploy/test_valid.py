@@ -9,27 +9,37 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.files import COMPOSE, DOCKERFILE, KUBERNETES, UNIT, tool
+from tests.deploy.files import COMPOSE, DOCKERFILE, FLEET, KEDA, KUBERNETES, UNIT, tool
 
 HADOLINT = [tool("hadolint")]
 COMPOSE_SCHEMA = [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
 STRICT = [tool("kubernetes-validate"), "--strict", "--quiet"]
-OBJECTS = [path for path in sorted(KUBERNETES.glob("*.yaml")) if path.name != "kustomization.yaml"]
+KEDA_SCHEMA = [tool("check-jsonschema"), "--schemafile", str(Path(__file__).with_name("keda.schema.json"))]
+OBJECTS = [
+    path
+    for folder in (KUBERNETES, FLEET)
+    for path in sorted(folder.glob("*.yaml"))
+    if path.name != "kustomization.yaml"
+]
 
 
-def judged(judge: list[str], path: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*judge, str(path)], capture_output=True, text=True, check=False)
+def judged(judge: list[str], *paths: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*judge, *map(str, paths)], capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
     ("judge", "paths"),
-    [(HADOLINT, [DOCKERFILE]), (COMPOSE_SCHEMA, [COMPOSE]), (STRICT, OBJECTS)],
-    ids=["Dockerfile", "compose", "kubernetes"],
+    [
+        (HADOLINT, [DOCKERFILE]),
+        (COMPOSE_SCHEMA, [COMPOSE]),
+        (STRICT, OBJECTS),
+        (KEDA_SCHEMA, sorted(KEDA.glob("*.yaml"))),
+    ],
+    ids=["Dockerfile", "compose", "kubernetes", "keda"],
 )
 def test_valid(judge: list[str], paths: list[Path]) -> None:
-    for path in paths:
-        verdict = judged(judge, path)
-        assert verdict.returncode == 0, verdict.stdout + verdict.stderr
+    verdict = judged(judge, *paths)
+    assert verdict.returncode == 0, verdict.stdout + verdict.stderr
 
 
 @pytest.mark.parametrize(
@@ -39,8 +49,11 @@ def test_valid(judge: list[str], paths: list[Path]) -> None:
         (COMPOSE_SCHEMA, COMPOSE, "stop_grace_period", "stop_grace_periods"),
         (STRICT, KUBERNETES / "deployment.yaml", "terminationGracePeriodSeconds", "terminationGracePeriod"),
         (STRICT, KUBERNETES / "jobs.yaml", "concurrencyPolicy", "concurrencePolicy"),
+        (STRICT, FLEET / "deployment.yaml", "maxSurge", "maxSurges"),
+        (STRICT, FLEET / "disruption.yaml", "maxUnavailable", "maxUnavailables"),
+        (KEDA_SCHEMA, KEDA / "scaledobject.yaml", "minReplicaCount", "minReplicas"),
     ],
-    ids=["Dockerfile", "compose", "deployment", "jobs"],
+    ids=["Dockerfile", "compose", "deployment", "jobs", "fleet", "disruption", "autoscaler"],
 )
 def test_a_planted_error_is_found(judge: list[str], path: Path, right: str, wrong: str, tmp_path: Path) -> None:
     text = path.read_text()

@@ -70,6 +70,8 @@ COMMANDS = (
     Command(("unqueue", key(DAY))),
     Command(("cleanup", "--dry-run"), writes=False),
     Command(("doctor", "--json"), is_json=True),
+    Command(("ledger", "migrate")),
+    Command(("ledger", "check", "--json"), writes=False, is_json=True),
     Command(("rebind",)),
     Command(("demo",), writes=False),
 )

@@ -148,6 +148,7 @@ async def test_nothing_secret_is_in_the_process_list_or_the_objects(bench: Bench
     bench.box.source.put(LARGE, GeneratedGzip(11 * MIB))
     await bench.discover()
     bench.box.source.inject(Fault("get", Delay(0.5), times=0))
+    bench.fresh = True
     process = await bench.start("run", LOG_LEVEL="DEBUG")
     await until(lambda: bench.box.source.in_flight > 0)
     listed = Path(f"/proc/{process.pid}/cmdline").read_text() if Path("/proc").exists() else ""

@@ -230,7 +230,7 @@ async def loaded(names: set[str], bench: Bench, *words: str, **extra: str) -> st
 async def test_every_command_has_help_with_an_example(bench: Bench) -> None:
     text = (await bench.cli("--help")).out
     commands = re.findall(r"^  ([a-z]+)  ", text.split("Commands:")[1], re.MULTILINE)
-    assert len(commands) == 15
+    assert len(commands) == 16
     for command, ended in zip(
         commands, await asyncio.gather(*(bench.cli(command, "--help") for command in commands)), strict=True
     ):

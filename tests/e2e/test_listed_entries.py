@@ -62,6 +62,7 @@ async def test_a_watch_of_such_a_listing_stays_small_and_ends_when_it_is_told_to
     for name in (*GOOD, *BENT):
         bench.box.source.put(name, b"x")
     bench.box.source.inject(Fault("list", Shape(bend), times=0))
+    bench.fresh = True
     async with watching(bench, POLYB2_POLL_INTERVAL="1s", **NOW) as run:
         await until(lambda: bench.box.target.current(GOOD[1]) is not None)
         listings = bench.box.source.count("list")

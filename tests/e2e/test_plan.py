@@ -18,7 +18,7 @@ async def mixed(bench: Bench) -> None:
     for day in ("2024-01-02", "2024-01-03", "2024-01-04"):
         source.put(key(day), b"x" * 1000)
     source.entitled = lambda wanted: wanted != refused
-    await bench.mirror_all()
+    await bench.mirror_all(polyb2_retry_base=0.001)  # it is refused nine times before it is parked
     source.put(key("2024-01-05"), b"y" * 500)
     await bench.discover()
     source.put(key("2024-01-03"), b"z" * 3000)

@@ -21,6 +21,7 @@ from unittest.mock import patch
 from polyb2 import failpoints
 from polyb2.sandbox import Drip, Fault, GeneratedGzip
 from polyb2.sandbox.objects import InMemory
+from tests import forked
 from tests.faults.scenes import superseded
 from tests.faults.watch import must
 from tests.faults.world import LARGE, MIB, PART_BYTES, World, a_world
@@ -101,6 +102,9 @@ async def start(
         before: a command that runs it, as ``setpriv`` does.
         extra: settings, and the rest of its environment.
     """
+    environment = environment_of(world) | extra
+    if not before and forked.serves(extra):
+        return await forked.start(words, world.folder, environment, out=out or asyncio.subprocess.DEVNULL, err=told)
     return await asyncio.create_subprocess_exec(
         *before,
         sys.executable,
@@ -108,7 +112,7 @@ async def start(
         "polyb2",
         *words,
         cwd=world.folder,
-        env=environment_of(world) | extra,
+        env=environment,
         stdout=out or asyncio.subprocess.DEVNULL,
         stderr=told,
     )

@@ -38,7 +38,7 @@ async def test_an_upload_created_after_the_claim_was_lost_is_aborted(bench: Benc
     await bench.discover()
     gate = Gate()
     bench.box.target.inject(Fault("create", Call(gate.hold)))
-    first = asyncio.create_task(bench.run(polyb2_lease_seconds=60.0))
+    first = asyncio.create_task(bench.run(polyb2_lease_seconds=20.0))
     await gate.reached.wait()
     ledger = await open_ledger(url_of(bench.folder / "ledger.db"))
     (worker,) = read_sql(bench.folder / "ledger.db", "SELECT id FROM workers")

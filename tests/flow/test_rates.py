@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from polyb2.clock import Clock
 from polyb2.config import Settings
-from polyb2.core.retry import Timing
 from polyb2.flow.mirror import InFlight, Mirror
 from polyb2.sandbox import Answer, Drip, Fault, GeneratedGzip, Stall
 from polyb2.sandbox.faults import Action
@@ -47,8 +47,8 @@ async def test_refused_parts_give_no_time_left_and_one_line(
     seen: list[tuple[int, float | None]] = []
 
     @asynccontextmanager
-    async def observed(settings: Settings, clock: Clock, timing: Timing) -> AsyncIterator[Mirror]:
-        async with open_mirror(settings, clock, timing=timing) as mirror:
+    async def observed(settings: Settings, clock: Clock, **given: Any) -> AsyncIterator[Mirror]:
+        async with open_mirror(settings, clock, **given) as mirror:
             watching = asyncio.create_task(watch(mirror))
             yield mirror
             watching.cancel()

@@ -20,7 +20,7 @@ from polyb2.flow.discover.watch import Watch
 from polyb2.flow.mirror import Mirror
 from polyb2.flow.rounds import Rounds, round_name
 from polyb2.flow.run.lease import Lease
-from polyb2.ledger.rows import DISCOVERED, Load, Round, RoundClaim, Worker
+from polyb2.ledger.rows import DISCOVERED, Load, Round, RoundClaim, Share, Worker
 from polyb2.sandbox import Answer, Call, Fault
 from tests.conftest import DAY_AGGS, Bench, Gate, key, until
 from tests.ledger.places import read_sql
@@ -303,11 +303,13 @@ class Book:
 class Registry:
     """Leases for whoever asks."""
 
-    async def register(self, worker_id: str, lease_ms: int) -> Worker:
+    losses = 0
+
+    async def register(self, worker_id: str, lease_ms: int, host: str, version: str) -> Worker:
         return Worker(1, worker_id)
 
-    async def renew(self, worker: Worker, load: Load) -> None:
-        return
+    async def renew(self, worker: Worker, load: Load, used: int) -> Share:
+        return Share(0, 0)
 
     async def end_worker(self, worker: Worker, reason: str) -> None:
         return

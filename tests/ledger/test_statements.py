@@ -9,7 +9,19 @@ from types import ModuleType
 import pytest
 
 from polyb2.ledger.sql.loader import StatementsError, combine, load_statements
-from polyb2.ledger.verbs import claims, days, facts, leases, listings, rounds, selection, settlements, status, uploads
+from polyb2.ledger.verbs import (
+    claims,
+    days,
+    facts,
+    leases,
+    listings,
+    rounds,
+    selection,
+    settlements,
+    soundness,
+    status,
+    uploads,
+)
 
 COMMON = """
 -- define: waiting
@@ -33,7 +45,7 @@ SELECT :now_ms AS now_ms FROM json_each(:keys);
 """
 
 
-VERBS = [claims, days, facts, leases, listings, rounds, selection, settlements, status, uploads]
+VERBS = [claims, days, facts, leases, listings, rounds, selection, settlements, soundness, status, uploads]
 
 
 @pytest.mark.parametrize("module", VERBS, ids=lambda module: str(module.__name__).rpartition(".")[2])

@@ -194,28 +194,36 @@ class Hands:
 
 async def test_a_limit_spaces_bytes() -> None:
     bandwidth = Bandwidth(parse_schedule("1M"), Hands())
-    assert bandwidth.delay_s(100_000) <= 0.001
-    assert bandwidth.delay_s(1_000_000) == pytest.approx(1, abs=0.05)
+    assert bandwidth.book(100_000) <= 1000
+    assert bandwidth.book(1_000_000) == pytest.approx(1_000_000, abs=50_000)
+    began_s = time.monotonic()
+    await bandwidth.rest(100_000)
+    assert 0.09 <= time.monotonic() - began_s < 0.5
 
 
 async def test_no_limit_makes_nobody_wait() -> None:
     bandwidth = Bandwidth(parse_schedule("0"), Hands())
-    assert [bandwidth.delay_s(10**12) for _ in range(3)] == [0, 0, 0]
+    assert [bandwidth.book(10**12) for _ in range(3)] == [0, 0, 0]
 
 
 async def test_the_limit_follows_the_clock_while_running(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Bandwidth, "LOOK_EVERY_S", 0.0)
     hands = Hands()
     bandwidth = Bandwidth(parse_schedule("08:00-18:00=1M,18:00-19:00=10M,*=0"), hands)
-    assert (bandwidth.delay_s(10**9), bandwidth.words) == (0, "no limit until 08:00")
+    assert (bandwidth.book(10**9), bandwidth.words) == (0, "no limit until 08:00")
     hands.minute = 8 * 60
-    assert bandwidth.delay_s(10_000_000) == pytest.approx(10, abs=0.2)
+    assert bandwidth.book(10_000_000) == pytest.approx(10_000_000, abs=200_000)
+    rest = asyncio.create_task(bandwidth.rest(1_000_000))
+    await asyncio.sleep(0)
+    began_s = time.monotonic()
     assert bandwidth.words == "limit 1.0 MB/s until 18:00"
     hands.minute = 18 * 60
-    # The ten megabytes that were booked are paid at ten a second.
-    assert bandwidth.delay_s(0) == pytest.approx(1, abs=0.2)
+    # What was booked, and who waits already, is paid for at the new rate.
+    assert bandwidth.book(0) == pytest.approx(10_000_000, abs=200_000)
+    await rest
+    assert time.monotonic() - began_s < 0.5
     hands.minute = 19 * 60
-    assert (bandwidth.delay_s(10**9), bandwidth.per_second) == (0, 0)
+    assert (bandwidth.book(10**9), bandwidth.per_second) == (0, None)
 
 
 async def test_a_limit_that_never_changes_does_not_read_the_clock() -> None:
@@ -228,5 +236,5 @@ async def test_a_limit_that_never_changes_does_not_read_the_clock() -> None:
     bandwidth = Bandwidth(parse_schedule("1G"), look)
     looked.clear()
     for _ in range(100):
-        bandwidth.delay_s(1)
+        bandwidth.book(1)
     assert looked == []

@@ -17,6 +17,7 @@ import pytest
 
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.retry import RequestPolicy
+from polyb2.core.schedule import Schedule
 from polyb2.remote.guard import Guard
 from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.pump import BUFFER_BYTES
@@ -196,9 +197,7 @@ async def test_a_sender_far_slower_than_those_beside_it_is_given_up(pair: Pair) 
 
 async def test_our_own_limit_is_no_stall(pair: Pair) -> None:
     async with served(sending(QUICK, 0)) as source, pair.get(source, {}, accepted, fresh=True) as incoming:
-        limit = Bandwidth()
-        limit.per_second = len(BODY) // 2
-        await Relay(incoming, len(BODY), limit).drain()
+        await Relay(incoming, len(BODY), Bandwidth(Schedule(len(BODY) // 2))).drain()
 
 
 @pytest.mark.parametrize("side", [Side.SOURCE, Side.TARGET])

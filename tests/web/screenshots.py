@@ -49,7 +49,7 @@ async def _work(mirror: Mirror, seconds: float) -> None:
     loop = asyncio.get_running_loop()
     end_s = loop.time() + seconds
     while loop.time() < end_s:
-        mirror.bandwidth.per_second = chance.randrange(6_000_000, 12_000_000)
+        mirror.bandwidth.use_share(chance.uniform(0.5, 1.0))
         await asyncio.sleep(min(15.0, max(0.1, end_s - loop.time())))
 
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyb2.clock import loop_s
 from polyb2.core.compare import SOURCE_GONE
 from polyb2.core.status import Status
 from polyb2.flow.mirror import DRAINING, InFlight
 from polyb2.ledger.status_report import FileAtWork, StatusReport, Tally
+from polyb2.waits import loop_s
 from polyb2.web.failures import remedy_of
 from polyb2.web.overview import IN_FLIGHT_SHOWN, overview_of
 from polyb2.web.rate import SAMPLE_S, Rates, chart_of

@@ -37,7 +37,7 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 _ORDER = (
     *("discover", "run", "sync", "plan", "status", "files", "retry", "unqueue", "verify", "coverage", "datasets"),
-    *("doctor", "cleanup", "rebind", "demo"),
+    *("doctor", "cleanup", "ledger", "rebind", "demo"),
 )
 _RUNNERS = frozenset({"run", "sync"})
 _OUTPUT = frozenset({"quiet", "debug", "log_format"})

@@ -11,14 +11,14 @@ from typer.exceptions import Abort, TyperException
 
 from polyb2 import descriptors
 from polyb2.cli.app import app, give_up_stdout
-from polyb2.cli.commands import checking, demo, looking, mirroring, queueing
+from polyb2.cli.commands import checking, demo, ledgers, looking, mirroring, queueing
 from polyb2.cli.logs import OUTPUT, print_failure, say
 from polyb2.core.errors import Polyb2Error
 from polyb2.core.exit_codes import ExitCode
 from polyb2.core.scrub import scrub
 from polyb2.signals import STOPPING, Deferred, Stopped, answering
 
-__all__ = ["app", "checking", "demo", "looking", "main", "mirroring", "queueing"]
+__all__ = ["app", "checking", "demo", "ledgers", "looking", "main", "mirroring", "queueing"]
 _UNEXPECTED_MAX = 300
 
 

@@ -141,7 +141,10 @@ class LedgerSettings(Group):
     """The ledger."""
 
     url: Annotated[kinds.Database, Variable("DATABASE_URL",
-        "The ledger; sqlite:/// and a path, relative to the working directory (sqlite:////data/x.db is absolute).",
+        "The ledger; sqlite:/// and a path, relative to the working directory (sqlite:////data/x.db is absolute). Of a fleet"
+        " of hosts (docs/fleet.md) postgresql://user:password@host/database and any setting of libpq, such as"
+        " ?sslmode=verify-full&sslrootcert=system; special characters of the password like %40 for @. Needs psycopg"
+        " (requirements/postgres.txt).",
     )] = "sqlite:///data/polyb2.db"
     worker_id: Annotated[kinds.WorkerId, Variable("WORKER_ID",
         "Name of this process in the ledger. Two processes must not share one.",

@@ -42,6 +42,7 @@ class LogEvent(StrEnum):
     LEDGER_WAITING = "ledger.waiting"
     LEDGER_RESUMED = "ledger.resumed"
     LEDGER_GONE = "ledger.gone"
+    LEDGER_LOST = "ledger.lost"
     BANDWIDTH_CHANGED = "bandwidth.changed"
     NOTIFY_FAILED = "notify.failed"
 

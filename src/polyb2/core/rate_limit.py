@@ -113,7 +113,8 @@ class RateLimiter:
     """
 
     def __init__(self, ceiling: float = 0.0) -> None:
-        self._ceiling = ceiling
+        self.ceiling = ceiling or math.inf
+        """Requests a second that are let through at most; it may change at any time, and 0 lets none through."""
         self._pace = START
         """Requests a second."""
         self._step = math.inf
@@ -132,18 +133,19 @@ class RateLimiter:
     @property
     def per_second(self) -> float:
         """Requests a second that are let through."""
-        pace, ceiling = self._pace, self._ceiling
-        return ceiling if ceiling and ceiling < pace else pace
+        return min(self._pace, self.ceiling)
 
     @property
     def limit(self) -> float | None:
         """Requests a second that the settings or the side allow, as far as that is known: no limit is known at the start."""
-        is_growing = self._phase is Phase.STEADY and not self._is_found
-        return (self._ceiling or None) if is_growing else self.per_second
+        if self._phase is not Phase.STEADY or self._is_found:
+            return self.per_second
+        return self.ceiling if self.ceiling < math.inf else None
 
     def wait_s(self, now_s: float) -> float:
-        """Seconds until the next request may start."""
-        wait_s = self._last_s + 1 / self.per_second - now_s
+        """Seconds until the next request may start; infinite while none may."""
+        per_second = self.per_second
+        wait_s = self._last_s + 1 / per_second - now_s if per_second else math.inf
         return wait_s if wait_s > TOGETHER_S else 0.0
 
     def start(self, now_s: float) -> Ticket:

@@ -96,6 +96,7 @@ class Timing:
         publish_limit_s: an object that was completed may stay unseen so long; assembling 172 GB takes time.
         publish_logged_s: a wait for such an object is logged after so long.
         refusal_logged_s: a part that is refused for so long is logged.
+        listing_first_s: back-off of the discovery of a sync after its first failure; then twice as long each time.
         discover_again_s: after a discovery of a watch that failed, the next one is not later.
         late_again_s: while a file is late, the next discovery is not later.
         pause_min_s: between two discoveries of a watch, at least.
@@ -115,6 +116,7 @@ class Timing:
     publish_limit_s: float = 300.0
     publish_logged_s: float = 3.0
     refusal_logged_s: float = 60.0
+    listing_first_s: float = 5.0
     discover_again_s: float = 60.0
     late_again_s: float = 300.0
     pause_min_s: float = 1.0

@@ -24,12 +24,11 @@ async def examine_ledger(notes: Notes, url: str, binding: Binding | None, *, par
     with notes.checking("open"):
         ledger = await open_ledger(url, make_new=False)
     try:
-        if not ledger.exists:
-            with notes.checking("open"):
-                check_makeable(url)
+        with notes.checking("open"):
+            checks = await (ledger.examine() if ledger.exists else check_makeable(url))
         words = "can be written" if ledger.exists else "is not there yet, and can be made"
         notes.passed("open", f"{ledger.place} {words}")
-        notes.add_all(await ledger.examine())
+        notes.add_all(checks)
         if not ledger.exists:
             notes.skipped("binding", "there is no ledger yet")
             return

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from polyb2.clock import loop_s
 from polyb2.core.errors import Polyb2Error
 from polyb2.core.retry import TIMING, Timing
 from polyb2.flow.run.slots import Slots
@@ -20,6 +19,7 @@ from polyb2.remote.guard import Fence
 from polyb2.remote.limiter import Bandwidth
 from polyb2.remote.polygon import Source
 from polyb2.remote.relay import Relay
+from polyb2.waits import loop_s
 
 OPAQUE = "opaque"
 DRAINING = "draining"
@@ -147,6 +147,12 @@ class Mirror:
         """The slots and rates of this process now, for the ledger."""
         slots, source, target = self.slots, self.source.guard, self.target.guard
         return Load(slots.busy, slots.total, source.per_second, target.per_second)
+
+    def use_share(self, share: float) -> None:
+        """Keep to a share, 0 to 1, of the account's limits from now on."""
+        self.source.guard.use_share(share)
+        self.target.guard.use_share(share)
+        self.bandwidth.use_share(share)
 
     def check_draining(self) -> None:
         """Raise :class:`DrainedError` if nothing new may begin."""

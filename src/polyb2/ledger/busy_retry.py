@@ -39,6 +39,21 @@ class BusyRetry:
         """The error that is waited for now. Success beside it, as of reads while writes cannot, does not end it."""
         return next(reversed(self._waiting.values()), None)
 
+    def goes_on(self, error: LedgerError, waited_s: float) -> bool:
+        """Tell if an error is waited for, given the seconds since it began."""
+        return error.may_pass and self._rule(error, waited_s)
+
+    def waiting(self, call: object, error: LedgerError) -> None:
+        """Note that a call waits because of an error, until it is over."""
+        if not self._waiting:
+            log.warning("waiting: %s", error, extra=log_fields(LogEvent.LEDGER_WAITING))
+        self._waiting[call] = error
+
+    def over(self, call: object) -> None:
+        """Note that a call could be done."""
+        if self._waiting.pop(call, None) and not self._waiting:
+            log.info("the ledger can be used again; going on", extra=log_fields(LogEvent.LEDGER_RESUMED))
+
     async def tried(self, once: Callable[[], Awaitable[T]]) -> T:
         """The result of ``once``, however often it takes.
 
@@ -53,14 +68,11 @@ class BusyRetry:
                 except LedgerError as error:
                     now_s = time.monotonic()
                     first_s = first_s or now_s
-                    if not (error.may_pass and self._rule(error, now_s - first_s)):
+                    if not self.goes_on(error, now_s - first_s):
                         raise
-                    if not self._waiting:
-                        log.warning("waiting: %s", error, extra=log_fields(LogEvent.LEDGER_WAITING))
-                    self._waiting[call] = error
+                    self.waiting(call, error)
                 else:
-                    if self._waiting.pop(call, None) and not self._waiting:
-                        log.info("the ledger can be used again; going on", extra=log_fields(LogEvent.LEDGER_RESUMED))
+                    self.over(call)
                     return result
                 await asyncio.sleep(_PAUSE_S)
         finally:

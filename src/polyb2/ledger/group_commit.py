@@ -3,7 +3,8 @@
 Invariants: a write is answered only when it is durable; each is whole or not there, whatever becomes of those beside it
 (where one fails, all are done again with a savepoint each); their order is that in which they came, but those of a kind
 that can be done at once come with the first of them. A caller that is cancelled withdraws its write as long as it has not
-begun, and else waits for its end (milliseconds) before the cancellation goes on.
+begun, and else waits for its end (milliseconds) before the cancellation goes on; a write that failed meanwhile because the
+ledger cannot be used is not tried again for it.
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ class Write(Generic[T]):
     work: Work[T]
     done: asyncio.Future[T]
     has_begun: bool = False
+    is_unwanted: bool = False
 
     def withdraw(self) -> None:
+        self.is_unwanted = True
         if not self.has_begun:
             self.done.cancel()
 
@@ -84,9 +87,16 @@ class CommitUnknownError(Exception):
 class GroupCommit:
     """Gathers writes and has them run together, one transaction after the other."""
 
-    def __init__(self, run: Callable[[Batch], Awaitable[list[Outcome]]], tried: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(
+        self,
+        run: Callable[[Batch], Awaitable[list[Outcome]]],
+        tried: Callable[..., Awaitable[Any]],
+        hurry: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take what runs a batch, what tries that again, and what to call when a caller was cancelled."""
         self._run = run
         self._tried = tried
+        self._hurry = hurry
         self._waiting: list[Write[Any]] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -96,7 +106,12 @@ class GroupCommit:
         self._waiting.append(write)
         if self._running is None:
             self._running = asyncio.create_task(self._run_all(), name="ledger commits")
-        return await ended(write.done, write.withdraw)
+
+        def on_cancel() -> None:
+            write.withdraw()
+            self._hurry()
+
+        return await ended(write.done, on_cancel)
 
     async def idle(self) -> None:
         """Wait until nothing is waiting or under way."""
@@ -122,6 +137,11 @@ class GroupCommit:
             write.has_begun = True
         try:
             outcomes = await self._run([write.work for write in wanted])
+        except BaseException:  # raised again
+            for write in wanted:
+                if write.is_unwanted:
+                    write.done.cancel()
+            raise
         finally:
             for write in wanted:
                 write.has_begun = False

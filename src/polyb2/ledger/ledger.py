@@ -16,9 +16,21 @@ from polyb2.core.coverage import YearCalendar
 from polyb2.core.errors import LedgerError, LedgerGoneError
 from polyb2.core.records import Claim, KnownFile, Mirrored, Upload
 from polyb2.core.selection import Selection
-from polyb2.ledger.rows import FileRow, Filter
+from polyb2.ledger.copy import Copied, copy
+from polyb2.ledger.rows import Check, FileRow, Filter
 from polyb2.ledger.store import Store, Transaction
-from polyb2.ledger.verbs import claims, days, facts, leases, listings, rounds, selection, settlements, uploads
+from polyb2.ledger.verbs import (
+    claims,
+    days,
+    facts,
+    leases,
+    listings,
+    rounds,
+    selection,
+    settlements,
+    soundness,
+    uploads,
+)
 from polyb2.ledger.verbs import status as reports
 
 PAGE_ROWS = 500
@@ -79,6 +91,19 @@ class Ledger:
     def trouble(self) -> LedgerError | None:
         """The error that writes or reads wait for now."""
         return self._store.trouble
+
+    async def copy_to(self, target: Ledger) -> Copied:
+        """Copy everything into an empty ledger, see :func:`~polyb2.ledger.copy.copy`."""
+        return await copy(self._store, target._store)
+
+    async def check(self) -> list[Check]:
+        """The checks of the database and of the rows; all are read, none is changed."""
+        return [*await self._store.check(), *await self._store.read(soundness.check)]
+
+    @property
+    def losses(self) -> int:
+        """How often the ledger turned out to have lost what was durable: a server that was replaced by an older copy."""
+        return self._store.losses
 
     # -- facts --------------------------------------------------------------------------------------------------------
 

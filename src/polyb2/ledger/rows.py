@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from functools import cache
@@ -74,12 +74,33 @@ class Check:
     advice: str = ""
 
 
+WHOLE = 1_000_000
+"""All of the account's limits: shares are counted in millionths, as sums of fractions are not exact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A live worker's share of the account's limits, in millionths.
+
+    Attributes:
+        granted: what it may use from now on.
+        fair: what it gets once every other live worker was told that it is there.
+    """
+
+    granted: int
+    fair: int
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A running process in the ledger: ``row`` is what claims name, ``worker_id`` what people read."""
+    """A running process in the ledger: ``row`` is what claims name, ``worker_id`` what people read.
+
+    ``share`` is the one that it begins with.
+    """
 
     row: int
     worker_id: str
+    share: Share = field(default=Share(WHOLE, WHOLE), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polyb2.core.status import WAITING, Status
-from polyb2.core.units import format_size
+from polyb2.core.units import format_size, iso_utc
 from polyb2.ledger.rows import Shown
 
 DATES_NAMED_MAX = 8
@@ -66,11 +66,17 @@ class Runner(Shown):
     """A process at work, as of its last renewal; before the first one it has said nothing of its streams."""
 
     worker_id: str
+    host: str
+    version: str
     started_ms: int
     streams_in_use: int | None
     streams_allowed: int | None
+    rate_bytes_per_s: float | None
     source_rps: float | None
     target_rps: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {**Shown.as_json(self), "since": iso_utc(self.started_ms)}
 
 
 @dataclass(frozen=True, slots=True)

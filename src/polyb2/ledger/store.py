@@ -11,9 +11,11 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 from polyb2.core.errors import LedgerError, LedgerGoneError
 from polyb2.ledger.rows import Check
+from polyb2.ledger.tables import Table
 
 T = TypeVar("T")
 Item = TypeVar("Item")
+Key = tuple[int | str, ...]
 
 
 class Row(Protocol):
@@ -47,6 +49,21 @@ class Transaction(Protocol):
     def rows(self, name: str, /, **parameters: object) -> Sequence[Row]:
         """All rows of a statement."""
 
+    def columns(self, table: str) -> list[str]:
+        """The columns of a table, in its order."""
+
+    def dump(self, table: Table, columns: Sequence[str], after: Key, limit: int) -> list[tuple[Any, ...]]:
+        """The rows behind a key, in the order of the keys."""
+
+    def fill(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Insert many rows as they are, with their ids."""
+
+    def empty(self, tables: Sequence[str]) -> None:
+        """Delete all rows of the tables, each of which comes after those that it refers to."""
+
+    def end_filling(self, tables: Sequence[Table]) -> None:
+        """Do what the database needs after tables were filled: new rows are numbered on, plans know the tables."""
+
 
 class Store(Protocol):
     """A database that holds a ledger. Every method may raise LedgerError."""
@@ -66,6 +83,10 @@ class Store(Protocol):
     @property
     def gone(self) -> LedgerGoneError | None:
         """The error that says what became of the ledger, once that was noticed."""
+
+    @property
+    def losses(self) -> int:
+        """How often the ledger turned out to have lost what was durable: then claims and leases may be another's."""
 
     async def write(self, name: str, work: Callable[[Transaction], T]) -> T:
         """Run ``work`` as one write; all of it or nothing is in the ledger afterwards, and all of it is durable on return.
@@ -91,6 +112,9 @@ class Store(Protocol):
 
     async def examine(self) -> list[Check]:
         """The state of the place, for ``doctor``."""
+
+    async def check(self) -> list[Check]:
+        """What the database itself can tell of its soundness; reads all of it, and changes nothing."""
 
     async def close(self) -> None:
         """Let what was submitted end, then close, whatever the ledger's state."""

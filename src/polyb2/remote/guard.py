@@ -65,6 +65,10 @@ class Guard:
         """The present limit of requests a second to the side; None if nothing limits them."""
         return self._limiter.per_second
 
+    def use_share(self, share: float) -> None:
+        """Keep to a share, 0 to 1, of the requests a second that the settings allow all workers together."""
+        self._limiter.use_share(share)
+
     @asynccontextmanager
     async def body(
         self, operation: str, *, onward: Guard | None = None, within: StallWatch | None = None

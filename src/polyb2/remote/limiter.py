@@ -2,6 +2,7 @@
 
 Requests wait here for the pace that ``core/rate_limit.py`` decides. Invariants: they start in the order of their arrival; a
 cancelled waiter does not consume a turn; a changed pace takes effect at once, also for the request that is waiting already.
+What the settings limit is the account's: a worker uses its share of it, which may be nothing for a while.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Limiter:
     """Evenly spaced turns at one side: as many a second as are configured (0: any), fewer where the side has a limit."""
 
     def __init__(self, per_second: float) -> None:
+        self._setting = per_second
         self._rates = RateLimiter(per_second)
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -64,6 +66,12 @@ class Limiter:
         """The present limit of requests a second, for people; None if no limit is known."""
         return self._rates.limit
 
+    def use_share(self, share: float) -> None:
+        """Keep to a share, 0 to 1, of the setting from now on."""
+        if self._setting:
+            self._rates.ceiling = self._setting * share
+            self._changed.set()
+
     async def wait(self) -> Turn:
         """Wait for a turn."""
         loop = asyncio.get_running_loop()
@@ -73,7 +81,7 @@ class Limiter:
                     self._due_s = loop.time() + delay_s
                     self._changed.clear()
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(delay_s):
+                        async with asyncio.timeout(delay_s if delay_s < math.inf else None):
                             await self._changed.wait()
                 return Turn(self, self._rates.start(loop.time()))
         return Turn(self, self._rates.start(loop.time()))
@@ -89,7 +97,7 @@ class Limiter:
 class Bandwidth:
     """Bytes per second over all transfers, by the time of day; 0 for no limit. A burst of a tenth of a second is allowed.
 
-    A transfer that is waiting already completes its wait; its next chunk follows the limit then in force.
+    Bytes that are booked and not yet sent are paid for at the rate of the moment, whatever it was when they were booked.
     """
 
     BURST_S = 0.1
@@ -99,32 +107,79 @@ class Bandwidth:
         """``minute`` reads the clock: the minute of the day in the schedule's time zone, 0 to 1439."""
         self._schedule = schedule
         self._minute = minute
-        self._free_s = 0.0
+        self._limit = schedule.at(minute())
+        """The limit of all workers together now."""
+        self._share = 1.0
+        self._rate = float(self._limit) or math.inf
+        self._owed_bytes = 0.0
+        """What was booked beyond what the rate allowed, at the time of the last look; below zero for a burst."""
+        self._owed_s = 0.0
         self._look_s = 0.0
-        self.per_second = schedule.at(minute())
+        self._changed = asyncio.Event()
 
     @property
     def words(self) -> str:
         """The limit in force, for people; empty where there is none."""
-        return self._schedule.words(self._minute())
+        words = self._schedule.words(self._minute())
+        return f"{words}, of it {self._share:.0%} here" if self._limit and self._share < 1 else words
 
-    def delay_s(self, count: int) -> float:
-        """Book ``count`` bytes; the seconds that their transfer has to wait."""
-        now_s = asyncio.get_running_loop().time() if self._schedule.windows or self.per_second else 0.0
+    @property
+    def per_second(self) -> float | None:
+        """The bytes a second that this process may send; None if nothing limits them."""
+        return self._rate if self._rate < math.inf else None
+
+    def use_share(self, share: float) -> None:
+        """Keep to a share, 0 to 1, of the limit from now on."""
+        self._share = share
+        self._follow(asyncio.get_running_loop().time())
+
+    def book(self, count: int) -> float:
+        """Book ``count`` bytes; the bytes, they and those booked before, that are to be paid for before they may be sent."""
+        if self._rate == math.inf and not self._schedule.windows:
+            return 0.0
+        now_s = asyncio.get_running_loop().time()
         if self._schedule.windows and now_s >= self._look_s:
             self._look(now_s)
-        if not self.per_second:
+        if self._rate == math.inf:
             return 0.0
-        self._free_s = max(self._free_s, now_s - self.BURST_S) + count / self.per_second
-        return max(0.0, self._free_s - now_s)
+        self._pay(now_s)
+        self._owed_bytes += count
+        return max(0.0, self._owed_bytes)
+
+    async def rest(self, owed_bytes: float) -> None:
+        """Wait until what :meth:`book` told is paid for, at the rate of each moment."""
+        loop = asyncio.get_running_loop()
+        while owed_bytes > 0 and self._rate < math.inf:
+            rate, began_s = self._rate, loop.time()
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(owed_bytes / rate if rate else None):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
+            owed_bytes -= rate * (loop.time() - began_s)
 
     def _look(self, now_s: float) -> None:
-        """Follow the clock; bytes that are booked and not yet sent are paid for at the new rate."""
+        """Follow the clock."""
         self._look_s = now_s + self.LOOK_EVERY_S
         limit = self._schedule.at(self._minute())
-        if limit == self.per_second:
-            return
-        booked = max(0.0, self._free_s - now_s) * self.per_second
-        self._free_s = now_s + (booked / limit if limit else 0.0)
-        self.per_second = limit
-        log.info("%s", self.words, extra=log_fields(LogEvent.BANDWIDTH_CHANGED, bytes_per_s=limit))
+        if limit != self._limit:
+            self._limit = limit
+            self._follow(now_s)
+            log.info("%s", self.words, extra=log_fields(LogEvent.BANDWIDTH_CHANGED, bytes_per_s=limit))
+
+    def _follow(self, now_s: float) -> None:
+        """Go on at the rate of the limit and share of now."""
+        rate = self._limit * self._share if self._limit else math.inf
+        if rate != self._rate:
+            self._pay(now_s)
+            self._rate = rate
+            self._changed.set()
+
+    def _pay(self, now_s: float) -> None:
+        """Take off what the rate allowed since the last look."""
+        since_s, self._owed_s = now_s - self._owed_s, now_s
+        if self._rate == math.inf:
+            self._owed_bytes = 0.0
+        else:
+            self._owed_bytes = max(-self._rate * self.BURST_S, self._owed_bytes - self._rate * since_s)

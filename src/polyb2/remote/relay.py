@@ -49,7 +49,9 @@ class Relay:
         self._bandwidth = bandwidth
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._hashed = False
-        self._delay_s = 0.0
+        self._ahead_bytes = 0
+        """Bytes that are booked and have not come in: what is read next is paid for before it is read."""
+        self._owed_bytes = 0.0
         self.seen = 0
         """Bytes received so far; progress displays read it."""
         self.failure: RemoteError | None = None
@@ -121,14 +123,16 @@ class Relay:
             await writer.write(chunk)
 
     async def _chunks(self) -> AsyncIterator[bytes]:
+        self._book(0)
+        await self._rest()
         try:
             async for chunk in self._incoming:
                 self._note(chunk)
                 if self.seen > self.length:
                     words = f"more than the {self.length} bytes asked for arrived"
                     raise RemoteError(self._side, Kind.BAD_ANSWER, words)
-                await self._rest()
                 yield chunk
+                await self._rest()
         except FOREIGN as error:
             raise translate(self._side, "get", error) from None
         if self.seen < self.length:
@@ -139,6 +143,7 @@ class Relay:
     def _pump(self, take: Callable[[memoryview], bool]) -> Pump | None:
         if not isinstance(self._incoming, Incoming) or self.length <= BUFFER_BYTES:
             return None
+        self._book(0)
         return self._incoming.pump(self.length, take)
 
     async def _pump_out(self, pump: Pump, sink: asyncio.Transport, writer: StreamWriter) -> None:
@@ -151,25 +156,25 @@ class Relay:
 
     async def _flow(self, pump: Pump) -> None:
         """Let bytes come in while nothing holds them up."""
+        await self._rest()
         try:
             await pump.flow()
         except ConnectionResetError:
             raise self._truncated() from None
         except FOREIGN as error:
             raise translate(self._side, "get", error) from None
-        await self._rest()
 
     def _pass_on(self, sink: asyncio.Transport, view: memoryview) -> bool:
         self._note(view)
         sink.write(view)
         is_backed_up = sink.is_closing() or sink.get_write_buffer_size() > 0
-        return not (is_backed_up or self._delay_s)
+        return not (is_backed_up or self._owed_bytes)
 
     def _see(self, look: Look | None, view: memoryview) -> bool:
         self._note(view)
         if look is not None:
             look(view)
-        return not self._delay_s
+        return not self._owed_bytes
 
     # -- both ---------------------------------------------------------------------------------------------------------
 
@@ -177,13 +182,19 @@ class Relay:
         self.seen += len(data)
         if self._hashed:
             self._md5.update(data)
-        self._delay_s = self._bandwidth.delay_s(len(data))
+        self._book(len(data))
+
+    def _book(self, passed: int) -> None:
+        """Book the bytes that passed, and those that are read next, with the bandwidth limit; each once."""
+        ahead = max(0, min(BUFFER_BYTES, self.length - self.seen))
+        self._owed_bytes = self._bandwidth.book(passed + ahead - self._ahead_bytes)
+        self._ahead_bytes = ahead
 
     async def _rest(self) -> None:
-        """Wait as long as the bandwidth limit requires."""
-        if self._delay_s:
+        """Wait, before more is read, as long as the bandwidth limit requires."""
+        if self._owed_bytes and self.seen < self.length:
             with nullcontext() if self.watch is None else self.watch.paused():
-                await asyncio.sleep(self._delay_s)
+                await self._bandwidth.rest(self._owed_bytes)
 
     def _truncated(self) -> RemoteError:
         words = f"the body ended after {self.seen} of {self.length} bytes"

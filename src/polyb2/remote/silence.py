@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from polyb2.clock import loop_s
 from polyb2.core.errors import Kind, RemoteError, Side
+from polyb2.waits import loop_s
 
 LEAST_SHARE = 1 / 16
 """Share of the stall time-out that any request may wait, however long the side was silent before."""

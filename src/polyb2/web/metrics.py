@@ -104,7 +104,8 @@ class Scrape(Collector):
             {side: limit for side, limit in limits.items() if limit is not None},
         )
         words = "POLYB2_MAX_BANDWIDTH at this time of the day; absent where nothing limits it."
-        bandwidth = {(): mirror.bandwidth.per_second} if mirror.bandwidth.per_second else {}
+        per_second = mirror.bandwidth.per_second
+        bandwidth = {} if per_second is None else {(): per_second}
         yield _gauge("polyb2_bandwidth_allowed_bytes_per_second", words, [], bandwidth)
 
     def _counters(self) -> Iterator[Metric]:

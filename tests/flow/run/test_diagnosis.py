@@ -10,7 +10,6 @@ from typing import cast
 
 import pytest
 
-from polyb2.clock import loop_s
 from polyb2.core.errors import Kind, RemoteError, Side
 from polyb2.core.records import Claim, ListedObject, Revision
 from polyb2.core.retry import Timing
@@ -18,6 +17,7 @@ from polyb2.flow.inspect.entitlement import probe_reading
 from polyb2.flow.run.breaker import CircuitBreaker
 from polyb2.flow.run.diagnosis import INTERMEDIARY_MAX, TRIES, TRIES_YOUNG, YOUNG_MS, Diagnosis, Doubts
 from polyb2.remote.polygon import Source
+from polyb2.waits import loop_s
 from tests.conftest import DAY_AGGS, Bench, key
 from tests.virtual import play
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from polyb2 import __version__
 from polyb2.core.errors import LeaseLostError, LedgerError
-from polyb2.flow.run.lease import RENEWALS_A_LEASE, Lease, LeaseState
-from polyb2.ledger.rows import Load, Worker
+from polyb2.flow.run.lease import MARGIN_S, RENEWALS_A_LEASE, RENEWALS_SHORT, Lease, LeaseState
+from polyb2.ledger.rows import WHOLE, Load, Share, Worker
 from tests.virtual import VirtualLoop, play
 
 LEASE_S = 60.0
@@ -26,19 +27,24 @@ class Books:
         self.refuses_renewal = False
         self.renewing_s = 0.0
         self.is_broken = False
+        self.losses = 0
+        self.share = Share(WHOLE, WHOLE)
+        self.used: list[tuple[float, int]] = []
 
-    async def register(self, worker_id: str, lease_ms: int) -> Worker:
-        assert lease_ms == LEASE_S * 1000
+    async def register(self, worker_id: str, lease_ms: int, host: str, version: str) -> Worker:
+        assert (host, version) == ("a host", __version__)
         self.workers.append(worker_id)
-        return Worker(len(self.workers), worker_id)
+        return Worker(len(self.workers), worker_id, self.share)
 
-    async def renew(self, worker: Worker, load: Load) -> None:
+    async def renew(self, worker: Worker, load: Load, used: int) -> Share:
         assert load == Load()
+        self.used.append((asyncio.get_running_loop().time(), used))
         await asyncio.sleep(self.renewing_s)
         if self.refuses_renewal:
             self.refuses_renewal = False
             raise LeaseLostError(f"the lease of worker {worker.worker_id} ran out")
         self.renewals += 1
+        return self.share
 
     async def end_worker(self, worker: Worker, reason: str) -> None:
         if self.is_broken:
@@ -50,10 +56,12 @@ class Books:
 class Scene:
     """A lease that is kept, and its events."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease_s: float = LEASE_S) -> None:
         self.books = Books()
         self.lost = 0
-        self.lease = Lease(self.books, "a worker", LEASE_S, lambda: asyncio.get_running_loop().time())
+        self.shares: list[float] = []
+        now_s = lambda: asyncio.get_running_loop().time()  # noqa: E731 - the clock
+        self.lease = Lease(self.books, "a worker", lease_s, now_s, host="a host", use_share=self.shares.append)
 
     async def begin(self) -> asyncio.Task[None]:
         await self.lease.take()
@@ -93,7 +101,9 @@ def test_a_lease_that_is_renewed_is_held_for_ever() -> None:
     play(act(Scene()), 200 * LEASE_S)
 
 
-@pytest.mark.parametrize("loss", ["refused by the ledger", "refused to a claim", "the loop was blocked"])
+@pytest.mark.parametrize(
+    "loss", ["refused by the ledger", "refused to a claim", "the loop was blocked", "lost by the ledger"]
+)
 def test_after_a_loss_a_new_worker_begins(loss: str) -> None:
     async def act(scene: Scene) -> None:
         keeping = await scene.begin()
@@ -102,6 +112,8 @@ def test_after_a_loss_a_new_worker_begins(loss: str) -> None:
             scene.books.refuses_renewal = True
         elif loss == "refused to a claim":
             scene.lease.lose(Worker(1, "a worker"))
+        elif loss == "lost by the ledger":
+            scene.books.losses += 1
         else:
             loop = asyncio.get_running_loop()
             assert isinstance(loop, VirtualLoop)
@@ -146,11 +158,73 @@ def test_a_renewal_counts_from_before_the_ledger_was_asked() -> None:
         await asyncio.sleep(asked_s + 21)
         assert scene.books.renewals == 1
         keeping.cancel()
-        await asyncio.sleep(LEASE_S - 21 - 0.1)
+        await asyncio.sleep(LEASE_S - MARGIN_S - 21 - 0.1)
         scene.lease.check(1)
         await asyncio.sleep(0.2)
         with pytest.raises(LeaseLostError):
             scene.lease.check(1)
+
+    scene(act)
+
+
+@pytest.mark.parametrize(("lease_s", "trusted_s"), [(60, 59), (10, 9), (2, 1.8), (1, 0.9)])
+def test_the_holder_stops_before_the_ledger_does(lease_s: float, trusted_s: float) -> None:
+    """By a second, or by a tenth of a short lease."""
+
+    async def act(scene: Scene) -> None:
+        await scene.lease.take()
+        await asyncio.sleep(trusted_s - 0.001)
+        scene.lease.check(1)
+        assert scene.shares == [0, 1]
+        await asyncio.sleep(0.002)
+        with pytest.raises(LeaseLostError):
+            scene.lease.check(1)
+        assert scene.shares == [0, 1, 0]
+
+    play(act(Scene(lease_s)))
+
+
+def test_a_share_is_used_as_told_and_what_is_given_up_is_reported_at_once() -> None:
+    async def act(scene: Scene) -> None:
+        renewed_s, short_s = LEASE_S / RENEWALS_A_LEASE, LEASE_S / RENEWALS_SHORT
+        keeping = await scene.begin()
+        scene.books.share = Share(WHOLE // 2, WHOLE // 2)
+        await asyncio.sleep(2 * renewed_s + 1)
+        assert scene.books.used == [(renewed_s, WHOLE), (renewed_s, WHOLE // 2), (2 * renewed_s, WHOLE // 2)]
+        assert scene.shares == [0, 1, 0.5, 0.5, 0.5]
+        # Another one still uses what is to be this one's: that is asked for more often.
+        scene.books.share = Share(WHOLE // 2, WHOLE)
+        await asyncio.sleep(renewed_s)
+        scene.books.used.clear()
+        await asyncio.sleep(2 * short_s)
+        assert [used for _, used in scene.books.used] == [WHOLE // 2] * 2
+        keeping.cancel()
+
+    scene(act)
+
+
+@pytest.mark.parametrize("how", ["refused by the ledger", "refused to a claim", "the ledger does not answer"])
+def test_the_share_ends_with_the_lease(how: str) -> None:
+    async def act(scene: Scene) -> None:
+        keeping = await scene.begin()
+        scene.books.share = Share(WHOLE // 4, WHOLE // 2)
+        if how == "refused to a claim":
+            scene.lease.lose(Worker(1, "a worker"))
+            assert scene.shares == [0, 1, 0]
+            await asyncio.sleep(LEASE_S / RENEWALS_A_LEASE + 1)
+            assert scene.shares[-1] == 0.25
+        elif how == "refused by the ledger":
+            scene.books.refuses_renewal = True
+            await asyncio.sleep(LEASE_S / RENEWALS_A_LEASE + 1)
+            assert scene.shares == [0, 1, 0, 0.25]
+        else:
+            scene.books.renewing_s = 2 * LEASE_S
+            await asyncio.sleep(LEASE_S - MARGIN_S + 1)
+            assert scene.shares == [0, 1, 0]
+        keeping.cancel()
+        # What the process does without a lease, such as the last aborts, must end.
+        await scene.lease.give_back()
+        assert scene.shares[-1] == (1 if how == "the ledger does not answer" else 0.5)
 
     scene(act)
 

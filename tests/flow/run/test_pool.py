@@ -20,7 +20,7 @@ from polyb2.flow.run.lease import Lease
 from polyb2.flow.run.pool import Pool
 from polyb2.flow.run.settle import Settlement
 from polyb2.flow.run.slots import Slot, Slots
-from polyb2.ledger.rows import Load, QueueState, Worker
+from polyb2.ledger.rows import Load, QueueState, Share, Worker
 from polyb2.meters import Meters
 from polyb2.remote.limiter import Bandwidth
 from tests.virtual import play
@@ -52,18 +52,20 @@ class Books:
         self.ended: list[str] = []
         self.refuses_claims = self.refuses_renewal = False
         self.claiming_s = 0.0
+        self.losses = 0
         self.held_by_others = 0
 
-    async def register(self, worker_id: str, lease_ms: int) -> Worker:
-        del lease_ms
+    async def register(self, worker_id: str, lease_ms: int, host: str, version: str) -> Worker:
+        del lease_ms, host, version
         self.workers += 1
         return Worker(self.workers, worker_id)
 
-    async def renew(self, worker: Worker, load: Load) -> None:
+    async def renew(self, worker: Worker, load: Load, used: int) -> Share:
         del worker, load
         if self.refuses_renewal:
             self.refuses_renewal = False
             raise LeaseLostError("the lease ran out")
+        return Share(used, used)
 
     async def end_worker(self, worker: Worker, reason: str) -> None:
         del worker

@@ -12,7 +12,7 @@ from polyb2.core.status import Status
 from polyb2.ledger.open import open_ledger
 from polyb2.ledger.rows import Load
 from tests.conftest import DAY_AGGS, QUOTES, key
-from tests.ledger.conftest import SENT, SIZE, Books, listed
+from tests.ledger.conftest import LEASE_MS, PART, SENT, SIZE, Books, listed
 
 DAY = "2024-01-02"
 FILE_KEYS = """
@@ -151,16 +151,39 @@ async def test_rows_come_in_key_order_over_pages_while_the_ledger_is_written(
 
 
 async def test_status_shows_who_is_at_work_and_their_load(books: Books) -> None:
-    living, dead = await books.worker("living"), await books.worker("dead")
+    living, dead = await books.ledger.register("living", LEASE_MS, "a host", "1.0"), await books.worker("dead")
     await books.ledger.renew(dead, Load(1, 2))
     await books.ledger.end_worker(dead, "interrupted")
     await books.ledger.renew(living, Load(3, 32, source_rps=None, target_rps=12.5))
     (runner,) = (await books.ledger.status()).as_json()["runners"]
     begun = runner.pop("started_at")
     assert runner == {
-        "worker_id": "living", "streams_in_use": 3, "streams_allowed": 32, "source_rps": None, "target_rps": 12.5,
+        "worker_id": "living", "host": "a host", "version": "1.0", "since": begun, "rate_bytes_per_s": None,
+        "streams_in_use": 3, "streams_allowed": 32, "source_rps": None, "target_rps": 12.5,
     }  # fmt: skip
     assert begun.endswith("Z")
+
+
+async def test_the_rate_of_a_runner_goes_by_its_own_receipts_and_time(books: Books) -> None:
+    await books.discover(listed("2024-01-01"), listed(DAY))
+    early = await books.worker("early", 10 * LEASE_MS)
+    claim = await books.claim(early)
+    upload = await books.begin(claim)
+    books.clock.go_on(20)
+    late = await books.worker("late", 10 * LEASE_MS)
+    await books.ledger.complete(await books.claim(late), SENT, SIZE)
+
+    async def rates() -> list[float | None]:
+        report = await books.ledger.status()
+        return [runner.rate_bytes_per_s for runner in report.runners]
+
+    assert await rates() == [None, SIZE / 1]
+    books.clock.go_on(10)
+    await books.receive(claim, upload, 1)
+    assert await rates() == [PART / 30, SIZE / 10]
+    assert (await books.ledger.status()).rate_bytes_per_s == (PART + SIZE) / 30
+    books.clock.go_on(65)
+    assert await rates() == [0, 0]
 
 
 async def test_a_reader_reports_what_the_writer_does(books: Books) -> None:

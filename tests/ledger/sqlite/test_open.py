@@ -267,7 +267,7 @@ async def test_a_ledger_of_an_earlier_version_is_brought_up_to_date(
     await ledger.write("test", lambda tx: remember(tx, "a", "1"))
     await ledger.close()
     monkeypatch.setattr(opening, "load_migrations", lambda: [*load_migrations(), "CREATE TABLE later (a TEXT) STRICT;"])
-    with pytest.raises(UsageError, match=r"older polyb2.*: run polyb2 doctor once"):
+    with pytest.raises(UsageError, match=r"older polyb2.*: run polyb2 ledger migrate"):
         await open_store(path, Clock(), read_only=True)
     assert read_sql(path, "PRAGMA user_version") == [{"user_version": FIRST_VERSION}]
     for read_only in (False, True):

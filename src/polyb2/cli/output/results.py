@@ -135,16 +135,21 @@ def _revision_words(difference: Difference) -> str:
 def print_checkup(checkup: Checkup) -> None:
     """A line a check, and advice below it where there is something to do."""
     out = console()
+    print_checks(out, checkup)
+    counts = ", ".join(f"{checkup.count(level)} {level}" for level in Level if checkup.count(level))
+    out.print(
+        f"{counts}: {'ready to go' if checkup.failure is None else 'cure the first failure, then run doctor again'}"
+    )
+
+
+def print_checks(out: Console, checkup: Checkup) -> None:
+    """The lines of the checks alone."""
     width = max(len(check.name) for check in checkup.checks)
     for check in checkup.checks:
         line = Text(f"{check.level:<5}", style=_LEVELS[check.level])
         out.print(line.append(f"{check.name:<{width}}  {check.found}", style="default"))
         if check.advice:
             out.print(f"{'':{width + 5}}  -> {check.advice}")
-    counts = ", ".join(f"{checkup.count(level)} {level}" for level in Level if checkup.count(level))
-    out.print(
-        f"{counts}: {'ready to go' if checkup.failure is None else 'cure the first failure, then run doctor again'}"
-    )
 
 
 def upload_printer(*, dry_run: bool) -> Callable[[OpenUpload], object]:

@@ -13,12 +13,12 @@ import math
 from enum import Enum
 from typing import Protocol
 
-from polyb2.clock import is_set_within, loop_s
 from polyb2.core.errors import AccountStoppedError, Kind, RemoteError, Scope, Side
 from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.retry import TIMING, Timing
 from polyb2.core.units import format_duration
 from polyb2.flow.run.diagnosis import Probed
+from polyb2.waits import is_set_within, loop_s
 
 log = logging.getLogger(__name__)
 

@@ -18,13 +18,13 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from polyb2.clock import loop_s
 from polyb2.core.classification import refused_by_proxy
 from polyb2.core.errors import Kind, RemoteError, Scope, Side
 from polyb2.core.records import Claim
 from polyb2.core.retry import TIMING, Timing
 from polyb2.flow.inspect.entitlement import reads_near
 from polyb2.remote.polygon import Source
+from polyb2.waits import loop_s
 
 PROBE_TIMEOUT_S = 20.0
 """For a listing, and for each of the files that are asked for after it (``SAMPLE_TIMEOUT_S``)."""

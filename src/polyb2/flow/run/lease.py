@@ -1,7 +1,9 @@
 """The lease of this process on the rows it has claimed: taken, renewed, lost, given back.
 
-Invariant: a lost lease stays lost, even if the ledger would still renew it: a claim that met the loss was dropped
-unsettled, and a renewed lease would keep its row from every other worker.
+Invariants: a lost lease stays lost, even if the ledger would still renew it: a claim that met the loss was dropped
+unsettled, and a renewed lease would keep its row from every other worker. The holder counts from the moment it asked, by its
+own monotonic clock, and ends earlier than the ledger does by a margin, so that no two clocks are ever compared. The share of
+the account's limits ends with the lease.
 """
 
 from __future__ import annotations
@@ -13,20 +15,30 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import NoReturn, Protocol
 
+from polyb2 import __version__
 from polyb2.core.errors import LeaseLostError, LedgerError
 from polyb2.core.logevents import LogEvent, log_fields
-from polyb2.ledger.rows import Load, Worker
+from polyb2.ledger.rows import WHOLE, Load, Share, Worker
 
 log = logging.getLogger(__name__)
 RENEWALS_A_LEASE = 4
+RENEWALS_SHORT = 20
+"""As often a lease it is renewed while others still hold what is to be this worker's share."""
+MARGIN_S = 1.0
+MARGIN_OF_LEASE = 0.1
+"""The holder stops earlier by a second, and by a tenth of a lease of less than ten."""
+NONE = Share(0, 0)
 
 
 class Leases(Protocol):
     """The lease operations of the ledger."""
 
-    async def register(self, worker_id: str, lease_ms: int) -> Worker: ...
+    @property
+    def losses(self) -> int: ...
 
-    async def renew(self, worker: Worker, load: Load) -> None: ...
+    async def register(self, worker_id: str, lease_ms: int, host: str, version: str) -> Worker: ...
+
+    async def renew(self, worker: Worker, load: Load, used: int) -> Share: ...
 
     async def end_worker(self, worker: Worker, reason: str) -> None: ...
 
@@ -43,22 +55,47 @@ class Lease:
     """The lease of one worker of the ledger at a time; a new worker after each loss."""
 
     def __init__(
-        self, ledger: Leases, worker_id: str, lease_s: float, now_s: Callable[[], float] = time.monotonic
+        self,
+        ledger: Leases,
+        worker_id: str,
+        lease_s: float,
+        now_s: Callable[[], float] = time.monotonic,
+        *,
+        host: str = "",
+        use_share: Callable[[float], None] = lambda _share: None,
     ) -> None:
-        """``now_s`` reads a monotonic clock."""
+        """Take the collaborators; nothing of the account's limits may be used before the lease is taken.
+
+        Args:
+            ledger: registers and renews.
+            worker_id: the name of the worker.
+            lease_s: the length of the lease.
+            now_s: reads a monotonic clock.
+            host: the name of this host.
+            use_share: called with the share of the account's limits that may be used from now on, 0 to 1.
+        """
         self._ledger = ledger
         self._worker_id = worker_id
         self._lease_s = lease_s
         self._now_s = now_s
+        self._host = host
+        self._use_share = use_share
         self._worker: Worker | None = None
         self._until_s = 0.0
+        self._losses = 0
         self._state = LeaseState.NONE
         self._taken = asyncio.Event()
+        self._share = NONE
+        self._fair = 0
+        self._pause_s = 0.0
+        self._end: asyncio.TimerHandle | None = None
+        use_share(0.0)
 
     @property
     def state(self) -> LeaseState:
-        """The state now; a lease that ran out is lost from then on."""
-        if self._state is LeaseState.HELD and self._now_s() >= self._until_s:
+        """The state now; a lease that ran out, or that the ledger may have lost, is lost from then on."""
+        ran_out = self._now_s() >= self._until_s or self._ledger.losses != self._losses
+        if self._state is LeaseState.HELD and ran_out:
             self._state = LeaseState.LOST
         return self._state
 
@@ -69,9 +106,12 @@ class Lease:
 
     async def take(self) -> None:
         """Register a new worker. The lease counts from before the ledger was asked."""
-        began_s = self._now_s()
-        self._worker = await self._ledger.register(self._worker_id, int(self._lease_s * 1000))
-        self._until_s, self._state = began_s + self._lease_s, LeaseState.HELD
+        asked_s = self._now_s()
+        lease_ms = int(self._lease_s * 1000)
+        self._worker = await self._ledger.register(self._worker_id, lease_ms, self._host, __version__)
+        self._losses = self._ledger.losses
+        self._state = LeaseState.HELD
+        self._hold(asked_s, self._worker.share)
         self._taken.set()
 
     async def held(self) -> Worker:
@@ -80,6 +120,24 @@ class Lease:
             self._taken.clear()
             await self._taken.wait()
         return worker
+
+    def _hold(self, asked_s: float, share: Share) -> None:
+        """Use a share until a lease that was asked for at ``asked_s`` ends, or is renewed."""
+        self._until_s = asked_s + self._lease_s - min(MARGIN_S, MARGIN_OF_LEASE * self._lease_s)
+        if share.granted < self._share.granted:
+            # The others get what was given up once the ledger knows that it is not used any more.
+            self._pause_s = 0.0
+        else:
+            self._pause_s = self._lease_s / (RENEWALS_A_LEASE if share.granted >= share.fair else RENEWALS_SHORT)
+        self._fair = share.fair
+        self._use(share)
+        self._end = asyncio.get_running_loop().call_later(self._until_s - self._now_s(), self._use, NONE)
+
+    def _use(self, share: Share) -> None:
+        if self._end is not None:
+            self._end.cancel()
+        self._share = share
+        self._use_share(share.granted / WHOLE)
 
     def check(self, worker: int) -> None:
         """Fence of every request of the claims of a worker, given by its row in the ledger.
@@ -94,33 +152,36 @@ class Lease:
         """Note that the ledger refused this worker; a lease that was taken since is not concerned."""
         if self.worker == worker:
             self._state = LeaseState.LOST
+            self._use(NONE)
 
     async def keep(self, load: Callable[[], Load], on_lost: Callable[[], Awaitable[None]]) -> NoReturn:
         """Renew the lease until cancelled; after a loss call ``on_lost``, which ends the transfers, and take a new lease."""
         while True:
-            await asyncio.sleep(self._lease_s / RENEWALS_A_LEASE)
+            await asyncio.sleep(self._pause_s)
             try:
                 await self._renew(load())
             except LeaseLostError as error:
                 words = "%s: stopping its transfers and taking a new one"
                 log.warning(words, error, extra=log_fields(LogEvent.LEASE_LOST))
                 self._worker, self._state = None, LeaseState.NONE
+                self._use(NONE)
                 await on_lost()
                 await self.take()
 
     async def _renew(self, load: Load) -> None:
         assert self._worker is not None  # noqa: S101 - taken before it is kept
         self.check(self._worker.row)
-        began_s = self._now_s()
-        await self._ledger.renew(self._worker, load)
+        asked_s = self._now_s()
+        share = await self._ledger.renew(self._worker, load, self._share.granted)
         # A claim may have met the loss while the renewal was in progress.
         if self._state is LeaseState.LOST:
             self.check(self._worker.row)
-        self._until_s = began_s + self._lease_s
+        self._hold(asked_s, share)
 
     async def give_back(self) -> None:
-        """Return all rows of the worker to the queue, uncharged."""
+        """Return all rows of the worker to the queue, uncharged. What the process still does takes a fair share."""
         worker, self._worker, self._state = self._worker, None, LeaseState.NONE
+        self._use(Share(self._fair, self._fair))
         if worker is None:
             return
         try:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from polyb2.clock import is_set_within, loop_s
 from polyb2.core.errors import LeaseLostError
 from polyb2.core.records import Claim
 from polyb2.core.status import FAILED, Event
@@ -22,6 +21,7 @@ from polyb2.flow.run.lease import Lease
 from polyb2.flow.run.settle import Settlement
 from polyb2.flow.run.slots import Slot
 from polyb2.meters import Meters
+from polyb2.waits import is_set_within, loop_s
 
 
 @dataclass(slots=True)

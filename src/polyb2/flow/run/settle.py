@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from polyb2.clock import loop_s
 from polyb2.core.compare import HELD, SOURCE_GONE, UNUSABLE
 from polyb2.core.errors import Kind, LeaseLostError, Polyb2Error, RemoteError, Scope, Side, UnexpectedError
 from polyb2.core.logevents import LogEvent, log_fields
@@ -33,6 +32,7 @@ from polyb2.flow.run.diagnosis import Diagnosis
 from polyb2.flow.run.slots import Slot
 from polyb2.flow.transfer.attempt import Attempt
 from polyb2.flow.transfer.leftovers import abort_abandoned, abort_orphans
+from polyb2.waits import loop_s
 
 log = logging.getLogger(__name__)
 INTERRUPTED = Verdict(Event.RELEASE, "interrupted", charged=False, waits=False)

@@ -20,9 +20,11 @@ SELECT current_setting('server_version') AS version, current_setting('synchronou
        current_setting('max_connections')::int AS connections_max,
        current_setting('superuser_reserved_connections')::int AS connections_reserved,
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
-       extract(epoch FROM clock_timestamp())::float AS clock_s, pg_is_in_recovery() AS is_standby,
-       has_schema_privilege('polyb2', 'USAGE')
-           AND has_table_privilege('polyb2.files', 'SELECT, INSERT, UPDATE, DELETE') AS may
+       extract(epoch FROM clock_timestamp())::float AS clock_s, pg_is_in_recovery() AS is_standby
+"""
+_RIGHTS = """
+SELECT has_table_privilege('polyb2.files', 'SELECT') AND has_table_privilege('polyb2.files', 'INSERT')
+   AND has_table_privilege('polyb2.files', 'UPDATE') AND has_table_privilege('polyb2.files', 'DELETE') AS may
 """
 _OLD = """
 SELECT application_name, extract(epoch FROM clock_timestamp() - min(xact_start))::float AS age_s FROM pg_stat_activity
@@ -32,17 +34,36 @@ GROUP BY application_name ORDER BY age_s DESC LIMIT 1
 _DEAD = """
 SELECT relname, n_dead_tup, n_live_tup FROM pg_stat_user_tables WHERE schemaname = 'polyb2' ORDER BY n_dead_tup DESC LIMIT 1
 """
+_UNFIT = """
+SELECT 'index ' || i.indexrelid::regclass AS name FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indrelid
+WHERE c.relnamespace = to_regnamespace('polyb2') AND NOT (i.indisvalid AND i.indisready)
+UNION ALL
+SELECT 'constraint ' || conname FROM pg_constraint WHERE connamespace = to_regnamespace('polyb2') AND NOT convalidated
+UNION ALL
+SELECT 'trigger ' || t.tgname FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
+WHERE c.relnamespace = to_regnamespace('polyb2') AND t.tgenabled NOT IN ('O', 'A')
+ORDER BY name
+"""
 
 
-def check_server(connection: Connection) -> list[Check]:
-    """The checks of a ledger that was opened."""
+def check_schema(connection: Connection) -> list[Check]:
+    """The check of what the schema leans on: indexes that are valid, constraints that hold, triggers that fire."""
+    unfit = [str(row["name"]) for row in connection.execute(_UNFIT).fetchall()]
+    if not unfit:
+        return [Check("schema", Level.PASS, "all indexes and constraints are valid, all triggers are on")]
+    advice = "REINDEX the index, VALIDATE the constraint, or ENABLE the trigger; then run polyb2 ledger check again"
+    return [Check("schema", Level.FAIL, f"not valid or not on: {', '.join(unfit)}", advice)]
+
+
+def check_server(connection: Connection, *, exists: bool = True) -> list[Check]:
+    """The checks of a ledger that was opened, or of the server where there is none yet."""
     began_s = time.time()
     row = _first(connection, _SERVER)
     asked_s = (began_s + time.time()) / 2
     return [
         _check_version(connection, row),
         _check_tls(connection),
-        _check_rights(row),
+        *([_check_rights(connection)] if exists else ()),
         _check_pooler(connection),
         _check_clock(row["clock_s"] - asked_s),
         _check_durability(row),
@@ -68,8 +89,8 @@ def _check_tls(connection: Connection) -> Check:
     return Check("tls", Level.WARN, f"{words} (sslmode={mode})", advice)
 
 
-def _check_rights(row: dict[str, Any]) -> Check:
-    if row["may"]:
+def _check_rights(connection: Connection) -> Check:
+    if _first(connection, _RIGHTS)["may"]:
         return Check("rights", Level.PASS, "the tables of the schema polyb2 can be read and written")
     advice = "let the owner of the schema GRANT ALL ON ALL TABLES IN SCHEMA polyb2, or use its owner in DATABASE_URL"
     return Check("rights", Level.FAIL, "the user may not read and write the tables of the schema polyb2", advice)

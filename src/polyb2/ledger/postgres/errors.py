@@ -19,9 +19,13 @@ AGAIN = (pg.DeadlockDetected, pg.SerializationFailure)
 """Errors that undid a transaction because of another: it is run again at once."""
 _GONE = (pg.UndefinedTable, pg.InvalidSchemaName, pg.UndefinedFunction)
 _REFUSED = (pg.InsufficientPrivilege, pg.InvalidPassword, pg.InvalidAuthorizationSpecification)
-_RIGHTS = "give the user CREATE on the database, or create its schema: CREATE SCHEMA polyb2 AUTHORIZATION the_user"
+RIGHTS = "give the user CREATE on the database, or create its schema: CREATE SCHEMA polyb2 AUTHORIZATION the_user"
 _REFUSED_WORDS = re.compile(r"FATAL: .*(does not exist|authentication failed|pg_hba\.conf)")
 """libpq says of a connection that failed no more than words: the server's, as long as it speaks English."""
+_READ_ONLY_WORDS = "session is read-only"
+"""libpq's own, of target_session_attrs=read-write."""
+_OF_A_HOST = re.compile(r"^- host: .*?, hostaddr: [^:]*: (?:connection failed: )?(.*)$", re.MULTILINE)
+"""psycopg's lines where several hosts were tried."""
 _BUSY = (pg.LockNotAvailable, pg.QueryCanceled, pg.TooManyConnections)
 _FULL = (pg.DiskFull, pg.OutOfMemory, pg.InsufficientResources, pg.ConfigurationLimitExceeded)
 
@@ -49,18 +53,22 @@ def translated(place: str, *, is_first: bool) -> Iterator[None]:
     except _BUSY as error:
         raise LedgerBusyError(f"the ledger in {place} is busy: {_words(error)}") from error
     except _REFUSED as error:
-        words = f"PostgreSQL refuses: {_words(error)}; {_RIGHTS}"
+        words = f"PostgreSQL refuses: {_words(error)}; {RIGHTS}"
         raise (UsageError(words) if is_first else LedgerError(words, may_pass=True)) from error
     except (psycopg.OperationalError, pg.ReadOnlySqlTransaction, *_FULL) as error:
         if is_first and _REFUSED_WORDS.search(str(error)):
             words = f"PostgreSQL refuses: {_words(error)}; correct user, password and database in DATABASE_URL"
             raise UsageError(f"{words} (in a URL special characters are written like %40 for @)") from error
-        raise LedgerError(
-            f"the ledger in {place} cannot be used: {_words(error)}; check the server; polyb2 doctor looks at it",
-            may_pass=True,
-        ) from error
+        advice = "check the server; polyb2 doctor looks at it"
+        if isinstance(error, pg.ReadOnlySqlTransaction) or _READ_ONLY_WORDS in str(error):
+            advice = "it is a standby, or read-only by its settings: name the server that takes writes in DATABASE_URL"
+        raise LedgerError(f"the ledger in {place} cannot be used: {_words(error)}; {advice}", may_pass=True) from error
 
 
 def _words(error: psycopg.Error) -> str:
-    """The server's own words without context and hint, or libpq's."""
-    return one_line(error.diag.message_primary or str(error) or type(error).__name__)
+    """The server's own words without context and hint, or libpq's: the first line, or one for each host."""
+    if words := error.diag.message_primary:
+        return one_line(words)
+    hosts = _OF_A_HOST.findall(str(error))
+    lines = hosts or str(error).splitlines()[:1] or [type(error).__name__]
+    return one_line("; ".join(lines).removeprefix("connection failed: "))

@@ -8,6 +8,7 @@ A transaction whose answer was lost is looked up before anything is run again.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import secrets
 import time
@@ -17,22 +18,24 @@ from typing import Any, NoReturn, TypeVar
 import psycopg
 
 from polyb2.core.errors import LedgerError, LedgerGoneError
+from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.failpoints import failpoint
 from polyb2.ledger.busy_retry import BusyRetry, Rule
 from polyb2.ledger.group_commit import Batch, CommitUnknownError, GroupCommit, Outcome, Shared, Work, run_batch
-from polyb2.ledger.postgres.checks import check_server
-from polyb2.ledger.postgres.connection import Address, Lane
+from polyb2.ledger.postgres.checks import check_schema, check_server
+from polyb2.ledger.postgres.connection import Lane, Server
 from polyb2.ledger.postgres.errors import AGAIN
 from polyb2.ledger.postgres.transaction import (
     Connection,
     PostgresTransaction,
     Writer,
+    last_committed,
     reading,
-    was_committed,
     writing,
 )
 from polyb2.ledger.rows import Check
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 Item = TypeVar("Item")
 AGAIN_MAX = 8
@@ -46,12 +49,12 @@ class PostgresStore:
 
     exists = True
 
-    def __init__(self, address: Address, retry: Rule | None = None) -> None:
+    def __init__(self, server: Server, retry: Rule | None = None) -> None:
         self._busy_retry = BusyRetry(retry)
-        self.place = address.place
-        self._address = address
-        self._reading = Lane(address)
-        self._writings = {name: _Writing(address, self._busy_retry) for name in ("", RENEWAL)}
+        self.place = server.address.place
+        self._server = server
+        self._reading = Lane(server, self._busy_retry)
+        self._writings = {name: _Writing(server, self._busy_retry) for name in ("", RENEWAL)}
 
     async def write(self, name: str, work: Callable[[PostgresTransaction], T]) -> T:
         return await self._write(name, work)
@@ -78,6 +81,11 @@ class PostgresStore:
     def gone(self) -> LedgerGoneError | None:
         return next((one.gone for one in self._writings.values() if one.gone), None)
 
+    @property
+    def losses(self) -> int:
+        # Renewals go by the other connection: one that was lost is granted again.
+        return self._writings[""].losses
+
     async def watch(self) -> NoReturn:
         # Nothing to look at: the next write notices that the schema was removed.
         await asyncio.get_running_loop().create_future()
@@ -86,9 +94,12 @@ class PostgresStore:
     async def examine(self) -> list[Check]:
         return await self._reading.run(check_server)
 
+    async def check(self) -> list[Check]:
+        return await self._busy_retry.tried(lambda: self._reading.run(check_schema))
+
     async def reader(self) -> PostgresStore:
         """The same ledger by connections of its own; its callers only read."""
-        return PostgresStore(self._address, retry=lambda _error, _waited_s: False)
+        return PostgresStore(self._server, retry=lambda _error, _waited_s: False)
 
     async def close(self) -> None:
         for one in self._writings.values():
@@ -99,11 +110,13 @@ class PostgresStore:
 class _Writing:
     """A connection for writes, with those that wait for it."""
 
-    def __init__(self, address: Address, busy_retry: BusyRetry) -> None:
+    def __init__(self, server: Server, busy_retry: BusyRetry) -> None:
         self.gone: LedgerGoneError | None = None
-        self.commits = GroupCommit(self._run, busy_retry.tried)
-        self._lane = Lane(address)
+        self.losses = 0
+        self._lane = Lane(server, busy_retry)
+        self.commits = GroupCommit(self._run, busy_retry.tried, self._lane.hurry)
         self._writer = Writer(secrets.token_hex(16))
+        self._connection: Connection | None = None
         self._doubtful: dict[Work[Any], Outcome] = {}
         """The works of a transaction whose answer was lost, with their outcomes if it was committed."""
 
@@ -126,12 +139,28 @@ class _Writing:
             ) from error
 
     def _transact(self, connection: Connection, batch: Batch) -> list[Outcome]:
-        if self._doubtful:
-            is_committed = was_committed(connection, self._writer)
+        if self._doubtful or connection is not self._connection:
+            is_committed = self._looked_up(connection)
             doubtful, self._doubtful = self._doubtful, {}
-            if is_committed and all(work in doubtful for work in batch):
+            if is_committed and batch and all(work in doubtful for work in batch):
                 return [doubtful[work] for work in batch]
         return _until_not_undone(lambda: run_batch(lambda: writing(connection, self._writer), batch, _is_the_servers))
+
+    def _looked_up(self, connection: Connection) -> bool:
+        """Tell if the last transaction was committed, and note whether the server knows of those that it had confirmed."""
+        writer, found = self._writer, 0
+        if writer.number:
+            found = last_committed(connection, writer)
+            if found < writer.confirmed:
+                self.losses += 1
+                log.warning(
+                    "the server of the ledger has lost what it had confirmed (a standby that took over, or a backup): "
+                    "taking a new lease, and looking again at what is under way",
+                    extra=log_fields(LogEvent.LEDGER_LOST),
+                )
+                writer.confirmed = found
+        self._connection = connection
+        return found == writer.number
 
 
 def _read(connection: Connection, work: Work[T]) -> T:

@@ -125,11 +125,22 @@ DELETE FROM rounds;
 
 -- ==== workers and claims ====
 
--- dialect: worker_register(worker_id, lease_ms)
--- A new worker with a fresh lease; its id is returned.
+-- dialect: worker_register(worker_id, host, version, lease_ms)
+-- A new worker with a fresh lease and no share yet; its id is returned.
 
 -- dialect: worker_renew(worker)
 -- Only a lease that still holds can be renewed: one that ran out is lost, even if no other worker took the rows yet.
+
+-- dialect: shares_lock()
+-- Until the end of the transaction nobody else's share grows.
+
+-- name: shares_of_others
+-- The other live workers, and what they hold of the account's limits.
+SELECT count(*) AS workers, CAST(coalesce(sum(w.share), 0) AS bigint) AS taken
+FROM workers AS w WHERE w.id <> :worker AND {live};
+
+-- name: share_set
+UPDATE workers SET share = :share WHERE id = :worker AND share <> :share;
 
 -- name: worker_live
 -- No row without a lease; the number of its last claim.
@@ -145,7 +156,11 @@ DELETE FROM workers AS w WHERE w.lease_wall_ms < :now_ms - :kept_ms AND NOT {liv
 AND NOT EXISTS (SELECT 1 FROM files {by(files_held)} WHERE worker = w.id);
 
 -- name: workers_live
-SELECT w.worker_id, w.started_ms, l.streams_in_use, l.streams_allowed, l.source_rps, l.target_rps
+-- The live workers, with the bytes of their receipts within the window; null before the first.
+SELECT w.worker_id, w.host, w.version, w.started_ms, l.streams_in_use, l.streams_allowed, l.source_rps, l.target_rps,
+       CASE WHEN EXISTS (SELECT 1 FROM throughput AS t WHERE t.worker = w.id) THEN
+           (SELECT CAST(coalesce(sum(t.bytes), 0) AS bigint) FROM throughput AS t
+            WHERE t.worker = w.id AND t.second > (:now_ms - :window_ms) / 1000) END AS bytes
 FROM workers AS w LEFT JOIN loads AS l ON l.worker = w.id WHERE {live} ORDER BY w.id;
 
 -- name: activity_start
@@ -326,8 +341,10 @@ ON CONFLICT (second, worker) DO UPDATE SET bytes = throughput.bytes + excluded.b
 DELETE FROM throughput WHERE second < (:now_ms - :kept_ms) / 1000 AND second < (SELECT max(second) FROM throughput);
 
 -- name: throughput_recent
-SELECT coalesce(sum(bytes) FILTER (WHERE second > (:now_ms - :window_ms) / 1000), 0) AS bytes, count(*) AS seconds
-FROM throughput;
+-- The bytes of receipts within the window; null before the first receipt ever.
+SELECT CASE WHEN EXISTS (SELECT 1 FROM throughput) THEN
+    (SELECT CAST(coalesce(sum(bytes), 0) AS bigint) FROM throughput
+     WHERE second > (:now_ms - :window_ms) / 1000) END AS bytes;
 
 -- name: throughput_history
 SELECT second, CAST(sum(bytes) AS bigint) AS bytes FROM throughput GROUP BY second ORDER BY second;
@@ -455,6 +472,10 @@ WHERE revisions.file_id = {number($.file_id)} AND revisions.revision = {number($
 DELETE FROM revisions WHERE file_id IN ({ids_in(:files)})
   AND revision > (SELECT f.mirrored_revision FROM files AS f WHERE f.id = revisions.file_id);
 
+-- name: revisions_delete_between
+-- The first revisions that the schema gave to files that a copy filled in; their own follow.
+DELETE FROM revisions WHERE file_id BETWEEN :first AND :last;
+
 -- name: revisions_of
 SELECT revision, source_etag, size, source_last_modified_ms, first_seen_ms, mirrored_at_ms, dest_etag, dest_version_id,
        verification
@@ -559,3 +580,32 @@ SELECT date FROM files WHERE key > :after AND key < :before ORDER BY key LIMIT 1
 
 -- name: files_last
 SELECT date FROM files WHERE key > :after AND key < :before ORDER BY key DESC LIMIT 1;
+
+-- ==== the soundness of the rows: `wrong`, and which is the first; all rows are read ====
+
+-- name: check_counts
+-- Counts by dataset and status that differ from a recount, with the bound on sizes that the triggers have.
+SELECT count(*) AS wrong, min(name) AS first FROM (
+    SELECT dataset || ' ' || status AS name FROM (
+        SELECT dataset, status, files, bytes, bytes_done FROM counts
+        UNION ALL
+        SELECT dataset, status, -1, CASE WHEN size <= 10000000000000 THEN -size ELSE 0 END, -bytes_done FROM files) AS compared
+    GROUP BY dataset, status HAVING sum(files) <> 0 OR sum(bytes) <> 0 OR sum(bytes_done) <> 0) AS differing;
+
+-- name: check_parents
+SELECT count(*) AS wrong, min(name) AS first FROM (
+    SELECT 'revisions ' || file_id AS name FROM revisions WHERE NOT EXISTS (SELECT 1 FROM files AS f WHERE f.id = file_id)
+    UNION ALL SELECT 'attempts ' || file_id FROM attempts WHERE NOT EXISTS (SELECT 1 FROM files AS f WHERE f.id = file_id)
+    UNION ALL SELECT 'parts ' || upload FROM parts WHERE NOT EXISTS (SELECT 1 FROM uploads AS u WHERE u.id = upload)
+    UNION ALL SELECT 'uploads ' || id FROM uploads
+        WHERE file_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM files AS f WHERE f.id = file_id)
+    UNION ALL SELECT 'uploads ' || id FROM uploads WHERE file_id IS NULL AND state IN ('open', 'completing')) AS orphans;
+
+-- name: check_revisions
+SELECT count(*) AS wrong, min(key) AS first FROM files AS f
+WHERE NOT EXISTS (SELECT 1 FROM revisions AS r WHERE r.file_id = f.id AND r.revision = f.revision);
+
+-- name: check_claims
+SELECT count(*) AS wrong, min(key) AS first FROM files AS f
+WHERE worker IS NOT NULL AND NOT (EXISTS (SELECT 1 FROM workers AS w WHERE w.id = f.worker)
+    AND EXISTS (SELECT 1 FROM attempts AS a WHERE a.file_id = f.id AND a.attempt = f.attempt));

@@ -28,9 +28,13 @@ jsonb_array_elements({array}::jsonb) AS d (value)
 
 -- name: worker_register
 -- Differs: the server's clock grants the lease.
-INSERT INTO workers (worker_id, started_ms, lease_ms, lease_wall_ms)
-VALUES (:worker_id, :now_ms, :lease_ms, polyb2.now_ms() + :lease_ms)
+INSERT INTO workers (worker_id, host, version, started_ms, lease_ms, lease_wall_ms)
+VALUES (:worker_id, :host, :version, :now_ms, :lease_ms, polyb2.now_ms() + :lease_ms)
 RETURNING id;
+
+-- name: shares_lock
+-- Differs: there are many writers, and two might take the same rest. "PB2S".
+SELECT pg_advisory_xact_lock(x'50423253'::bigint) AS locked;
 
 -- name: worker_renew
 -- Differs: the server's clock grants the lease.

@@ -30,9 +30,13 @@ json_extract(d.value, '{path}')
 
 -- name: worker_register
 -- Differs: the lease is kept by the clocks of this host.
-INSERT INTO workers (worker_id, boot_id, started_ms, lease_ms, lease_mono_ms, lease_wall_ms)
-VALUES (:worker_id, :boot_id, :now_ms, :lease_ms, :mono_ms + :lease_ms, :now_ms + :lease_ms)
+INSERT INTO workers (worker_id, host, version, boot_id, started_ms, lease_ms, lease_mono_ms, lease_wall_ms)
+VALUES (:worker_id, :host, :version, :boot_id, :now_ms, :lease_ms, :mono_ms + :lease_ms, :now_ms + :lease_ms)
 RETURNING id;
+
+-- name: shares_lock
+-- Differs: there is one writer.
+SELECT TRUE AS locked;
 
 -- name: worker_renew
 -- Differs: the lease is kept by the clocks of this host.

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+from polyb2.core.scrub import one_line
 from polyb2.core.units import format_size
 from polyb2.ledger.rows import Check, Level
 from polyb2.ledger.sqlite.file_system import file_system_of
@@ -14,6 +15,7 @@ from polyb2.ledger.sqlite.lock import has_wal_reset_bug
 
 FREE_BYTES_MIN = 1 << 30
 """A million files take less than that."""
+_DAMAGED = "restore a copy, or set DATABASE_URL to a new file: polyb2 discover adopts what is in the bucket"
 
 
 def check_place(path: Path) -> list[Check]:
@@ -27,6 +29,19 @@ def check_place(path: Path) -> list[Check]:
 def check_files(path: Path, *, exists: bool) -> list[Check]:
     """The checks of a ledger that was opened, or of its place where there is none yet."""
     return [*([_check_others(path.resolve())] if exists else ()), _check_room(path)]
+
+
+def check_database(connection: sqlite3.Connection) -> list[Check]:
+    """The checks of the whole file: its pages, its rows' parents."""
+    found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    orphan = connection.execute("PRAGMA foreign_key_check").fetchone()
+    pages = Check("pages", Level.PASS, "SQLite finds the file whole")
+    if found != "ok":
+        pages = Check("pages", Level.FAIL, f"SQLite finds it damaged: {one_line(found)}", _DAMAGED)
+    keys = Check("foreign_keys", Level.PASS, "all foreign keys lead to a row")
+    if orphan is not None:
+        keys = Check("foreign_keys", Level.FAIL, f"a row of {orphan[0]} leads to none of {orphan[2]}", _DAMAGED)
+    return [pages, keys]
 
 
 def _check_file_system(path: Path) -> list[Check]:

@@ -103,6 +103,12 @@ def connect(real: Path, lock: FileLock, *, read_only: bool) -> sqlite3.Connectio
         return connection
 
 
+def read_version(real: Path, lock: FileLock) -> int:
+    """The version of the schema as it is; 0 for a ledger whose making was cut off."""
+    with lock.held(), translated(), closing(_open(f"{real.as_uri()}?mode=ro")) as database:
+        return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
 def find_damage(connection: sqlite3.Connection, real: Path) -> str | None:
     """The pages that a ledger lost whose files were cut, in SQLite's words; a ``-wal`` that was cleared in order is none.
 
@@ -163,8 +169,8 @@ def _check_version(connection: sqlite3.Connection, path: Path, *, read_only: boo
         raise NoLedgerError
     if read_only and version < newest:
         raise UsageError(
-            f"{path} was written by an older polyb2 (schema {version}, this one reads {newest}): run polyb2 doctor once, "
-            "which brings it up to date"
+            f"{path} was written by an older polyb2 (schema {version}, this one reads {newest}): run "
+            "polyb2 ledger migrate, which brings it up to date"
         )
 
 

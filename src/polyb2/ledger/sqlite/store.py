@@ -27,12 +27,12 @@ from polyb2.failpoints import failpoint
 from polyb2.ledger.busy_retry import BusyRetry, Rule
 from polyb2.ledger.group_commit import Batch, GroupCommit, Outcome, Shared, Work, ended, run_batch
 from polyb2.ledger.rows import Check
-from polyb2.ledger.sqlite.checks import check_files
+from polyb2.ledger.sqlite.checks import check_database, check_files
 from polyb2.ledger.sqlite.errors import CANNOT_OPEN_CODES, OF_A_STATEMENT, code_of, translated
 from polyb2.ledger.sqlite.file_system import can_write_beside, find
 from polyb2.ledger.sqlite.files import OpenFiles, check_readable, is_empty, make
 from polyb2.ledger.sqlite.lock import FileLock, has_wal_reset_bug
-from polyb2.ledger.sqlite.open import NoLedgerError, connect, connect_to_nothing, find_damage, inspect
+from polyb2.ledger.sqlite.open import NoLedgerError, connect, connect_to_nothing, find_damage, inspect, read_version
 from polyb2.ledger.sqlite.transaction import SqliteTransaction, begun
 
 T = TypeVar("T")
@@ -52,6 +52,7 @@ class Opened:
         lock: of its file.
         files: those that a writer has open, which are watched; a reader of its own watches none.
         exists: False where there is no ledger, and none was made.
+        place: in words for people, where it is not that of the path.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Opened:
     lock: FileLock
     files: OpenFiles
     exists: bool = True
+    place: str = ""
 
 
 class SqliteStore:
@@ -66,7 +68,7 @@ class SqliteStore:
 
     def __init__(self, connection: aiosqlite.Connection, opened: Opened, retry: Rule | None) -> None:
         self._busy_retry = BusyRetry(retry)
-        self.place = str(opened.path.absolute())
+        self.place = opened.place or str(opened.path.absolute())
         self.exists = opened.exists
         self._connection = connection
         self._opened, self._files = opened, opened.files
@@ -94,6 +96,10 @@ class SqliteStore:
         return self._busy_retry.problem
 
     @property
+    def losses(self) -> int:
+        return 0  # what is lost is a ledger that is gone
+
+    @property
     def gone(self) -> LedgerGoneError | None:
         return self._files.problem
 
@@ -104,6 +110,9 @@ class SqliteStore:
 
     async def examine(self) -> list[Check]:
         return check_files(self._opened.path, exists=self._opened.path.exists())
+
+    async def check(self) -> list[Check]:
+        return await self._busy_retry.tried(lambda: self._submit(self._check, None))
 
     async def reader(self) -> SqliteStore:
         """A second connection to the same files, which cannot write; SQLite makes it, so that the first keeps its locks."""
@@ -148,6 +157,10 @@ class SqliteStore:
             files.check()
             files.note_sizes()
             return outcomes
+
+    def _check(self, connection: sqlite3.Connection, _nothing: None) -> list[Check]:
+        with translated():
+            return check_database(connection)
 
     def _look(self, connection: sqlite3.Connection, _nothing: None) -> None:
         self._files.check()
@@ -200,10 +213,20 @@ async def open_store(
         return SqliteStore(await _connected(connect_to_nothing), nothing, retry)
 
 
-async def empty_store(clock: Clock) -> SqliteStore:
-    """An empty ledger that is gone when it is closed."""
+async def find_version(path: Path) -> int:
+    """The version of a ledger's schema, 0 where there is none; opened and closed again before the ledger is."""
+    found = find(path)
+    if not check_readable(found) or is_empty(found):
+        return 0
+    inspect(found)
+    lock = FileLock(found, needed=has_wal_reset_bug(), reading=True)
+    return await BusyRetry().tried(lambda: asyncio.to_thread(read_version, found, lock))
+
+
+async def empty_store(clock: Clock, place: str) -> SqliteStore:
+    """An empty ledger that is gone when it is closed, for another store where there is none; ``place`` is its own."""
     real = Path("no ledger")
-    nothing = Opened(real, clock, FileLock(real, needed=False), OpenFiles(real), exists=False)
+    nothing = Opened(real, clock, FileLock(real, needed=False), OpenFiles(real), exists=False, place=place)
     return SqliteStore(await _connected(connect_to_nothing), nothing, None)
 
 

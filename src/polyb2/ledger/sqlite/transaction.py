@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from polyb2.clock import Clock, Moment
 from polyb2.ledger.sql.loader import load_statements
+from polyb2.ledger.store import Key
+from polyb2.ledger.tables import Table, unfit
 
 
 class SqliteTransaction:
@@ -33,6 +36,26 @@ class SqliteTransaction:
     def rows(self, name: str, /, **parameters: object) -> list[sqlite3.Row]:
         # All are fetched: RETURNING has only then changed every row.
         return self._execute(name, parameters).fetchall()
+
+    def columns(self, table: str) -> list[str]:
+        return [column[0] for column in self._connection.execute(f"SELECT * FROM {table} LIMIT 0").description]  # noqa: S608 - a name of tables.py
+
+    def dump(self, table: Table, columns: Sequence[str], after: Key, limit: int) -> list[tuple[Any, ...]]:
+        return list(map(tuple, self._connection.execute(table.page(columns, "?"), (*after, limit))))
+
+    def fill(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        names, marks = ", ".join(columns), ", ".join("?" for _ in columns)
+        try:
+            self._connection.executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})", rows)  # noqa: S608 - names of the schema
+        except sqlite3.IntegrityError as error:
+            raise unfit(table, str(error)) from error
+
+    def empty(self, tables: Sequence[str]) -> None:
+        for table in reversed(tables):
+            self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a name of tables.py
+
+    def end_filling(self, tables: Sequence[Table]) -> None:
+        """Nothing: rowids go on from the highest, and each statement names its index."""
 
     def _execute(self, name: str, parameters: dict[str, object]) -> sqlite3.Cursor:
         statement = self._statements[name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from polyb2.core.status import Status
 from polyb2.ledger.status_report import Failure, FileAtWork, Runner, StatusReport, Tally
-from polyb2.ledger.store import Transaction
+from polyb2.ledger.store import Row, Transaction
 from polyb2.ledger.verbs.listings import held
 
 RATE_WINDOW_MS = 60_000
@@ -21,7 +21,7 @@ def status(tx: Transaction) -> StatusReport:
         report.datasets.setdefault(row["dataset"], Tally()).add(*counted)
     report.in_flight = [FileAtWork(**row) for row in tx.rows("in_flight", limit=IN_FLIGHT_MAX)]
     report.last_errors = last_errors(tx, LAST_ERRORS_MAX)
-    report.runners = [Runner(**row) for row in tx.rows("workers_live")]
+    report.runners = [_runner(tx, row) for row in tx.rows("workers_live", window_ms=RATE_WINDOW_MS)]
     report.rate_bytes_per_s = rate(tx)
     report.held = held(tx)
     return report
@@ -29,13 +29,24 @@ def status(tx: Transaction) -> StatusReport:
 
 def rate(tx: Transaction) -> float | None:
     """Bytes of receipts of the last 60 s by the time elapsed, 60 s at most; None before the first receipt."""
-    recent = tx.one("throughput_recent", window_ms=RATE_WINDOW_MS)
-    if not recent["seconds"]:
+    recent = tx.one("throughput_recent", window_ms=RATE_WINDOW_MS)["bytes"]
+    if recent is None:
         return None
+    return _by_time(tx, recent, tx.one("activity_start", window_ms=RATE_WINDOW_MS)["started_ms"])
+
+
+def _runner(tx: Transaction, row: Row) -> Runner:
+    """A live worker, with its rate by the same rule as that of all."""
+    found = {name: row[name] for name in row.keys() if name != "bytes"}  # noqa: SIM118 - a row is no mapping
+    rate = None if row["bytes"] is None else _by_time(tx, row["bytes"], row["started_ms"])
+    return Runner(**found, rate_bytes_per_s=rate)
+
+
+def _by_time(tx: Transaction, recent: int, started_ms: int | None) -> float:
+    """Bytes of the window by the time of it that elapsed since a start, one second at least."""
     since_ms = tx.now_ms - RATE_WINDOW_MS
-    started_ms = tx.one("activity_start", window_ms=RATE_WINDOW_MS)["started_ms"]
     elapsed_ms = max(1000, tx.now_ms - max(started_ms or since_ms, since_ms))
-    return float(recent["bytes"]) * 1000 / min(elapsed_ms, RATE_WINDOW_MS)
+    return recent * 1000 / min(elapsed_ms, RATE_WINDOW_MS)
 
 
 def throughput(tx: Transaction) -> list[tuple[int, int]]:

@@ -2,7 +2,12 @@
 -- differs has its reason here. Text is compared by its bytes (COLLATE "C"): stretches of keys and pages would else follow the
 -- locale of the database. There is no foreign key to `workers`: each claim would take a lock on that one row.
 
-CREATE SCHEMA IF NOT EXISTS polyb2;
+-- CREATE SCHEMA IF NOT EXISTS would ask for the right to create one even where it exists.
+DO $$ BEGIN
+    IF to_regnamespace('polyb2') IS NULL THEN
+        CREATE SCHEMA polyb2;
+    END IF;
+END $$;
 
 -- The version of the schema, and the oldest version whose program may write to it.
 CREATE TABLE polyb2.ledger (
@@ -31,6 +36,9 @@ CREATE TABLE polyb2.facts (
 CREATE TABLE polyb2.workers (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     worker_id     text NOT NULL,
+    host          text NOT NULL,
+    version       text NOT NULL,
+    share         integer NOT NULL DEFAULT 0,
     started_ms    bigint NOT NULL,
     lease_ms      bigint NOT NULL CHECK (lease_ms > 0),
     lease_wall_ms bigint NOT NULL,
@@ -169,6 +177,7 @@ CREATE TABLE polyb2.throughput (
     bytes  bigint NOT NULL,
     PRIMARY KEY (second, worker)
 ) WITH (fillfactor = 50);
+CREATE INDEX throughput_worker ON polyb2.throughput (worker, second);
 
 -- Each server process adds to rows of its own, `writer`, so that no transaction waits for another's; they are summed by
 -- readers.

@@ -8,10 +8,14 @@ CREATE TABLE facts (
 ) STRICT, WITHOUT ROWID;
 
 -- One row a running process. Its lease is the lease of all its claims, so that renewing is one write.
--- lease_mono_ms is on the monotonic clock of the boot `boot_id`; lease_wall_ms decides after a reboot only.
+-- lease_mono_ms is on the monotonic clock of the boot `boot_id`; lease_wall_ms decides after a reboot only. `share` is what the
+-- process may use of the account's limits, in millionths: over the live workers never more than the whole.
 CREATE TABLE workers (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
     worker_id     TEXT NOT NULL,
+    host          TEXT NOT NULL,
+    version       TEXT NOT NULL,
+    share         INTEGER NOT NULL DEFAULT 0,
     boot_id       TEXT NOT NULL,
     started_ms    INTEGER NOT NULL,
     lease_ms      INTEGER NOT NULL CHECK (lease_ms > 0),
@@ -160,6 +164,7 @@ CREATE TABLE throughput (
     bytes  INTEGER NOT NULL,
     PRIMARY KEY (second, worker)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX throughput_worker ON throughput (worker, second);
 
 -- Counts by dataset and status, kept by the triggers in the transaction of the change, so that status is instant. A size that
 -- no target holds (the bound of core/parts.py) counts as nothing: such a file is parked unsent, and a few sizes near 2^63 would
