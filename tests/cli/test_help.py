@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from typer.main import get_command
 
+from polyb2.cli import app as app_module
 from polyb2.cli.main import app, main
 
 
@@ -50,3 +52,14 @@ def test_what_filters_takes_everything_by_default(capsys: pytest.CaptureFixture[
     text = helped(capsys, command)
     assert "(the default)" not in text
     assert "Without any of these: all dates." in text
+
+
+@pytest.mark.parametrize(
+    "order", [app_module._ORDER[1:], (*app_module._ORDER, "new")], ids=["not named", "not imported"]
+)
+def test_a_command_that_is_only_declared_or_only_named_is_a_mistake_in_words(
+    monkeypatch: pytest.MonkeyPatch, order: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(app_module, "_ORDER", order)
+    with pytest.raises(AssertionError, match=r"cli/main\.py\?\): (discover|new)$"):
+        get_command(app)

@@ -1,4 +1,4 @@
-"""Guards of every request, of whatever kind: the lease's fence, the turn, the slot, and what its answer teaches."""
+"""All guards of every request, not the fence alone: the lease's fence, the turn, the slot, and what its answer teaches."""
 
 from __future__ import annotations
 

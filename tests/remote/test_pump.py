@@ -1,4 +1,4 @@
-"""The short way of a body: whole, counted, and the connection fit for the next request, or an error that names the side."""
+"""The direct path of a body: whole, counted, and the connection fit for the next request, or an error that names the side."""
 
 from __future__ import annotations
 

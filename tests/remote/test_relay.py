@@ -122,7 +122,7 @@ async def test_a_source_that_breaks_off_is_not_booked_on_the_target(sides: _Side
 
 
 async def test_a_long_body_in_chunks_is_read_as_chunks(sides: _Sides) -> None:
-    """The short way knows no heads of chunks: they would be taken for bytes of the file."""
+    """The direct path knows no heads of chunks: they would be taken for bytes of the file."""
     seen = bytearray()
     async with (
         _served(_in_chunks(LONG[:BUFFER_BYTES], LONG[BUFFER_BYTES:])) as source,

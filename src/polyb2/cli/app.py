@@ -99,6 +99,9 @@ class _Commands(_Parsed, TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:  # noqa: ANN401 - the library's
         super().__init__(**attributes)
+        if odd := self.commands.keys() ^ set(_ORDER):
+            words = "_ORDER and the declared commands differ (is a module not imported in cli/main.py?)"
+            raise AssertionError(f"{words}: {', '.join(sorted(odd))}")
         self.commands = {name: self.commands[name] for name in _ORDER}
         for shared in [copy(option) for option in self.params if option.name in _OUTPUT]:
             shared.expose_value = False
@@ -271,7 +274,7 @@ def ending_with(code: ExitCode) -> Iterator[None]:
 
 
 def outliving_reader(show: Callable[[T], object]) -> Callable[[T], None]:
-    """Print, or not where the reader went away: the rest is found out, mended or aborted all the same."""
+    """Print, but ignore a reader that went away, so that the work still finishes."""
 
     def show_or_not(found: T) -> None:
         with suppress(BrokenPipeError):

@@ -1,7 +1,7 @@
 """Everything on stderr: log lines, one event a line, in UTC, and the lines that a command ends with.
 
 Ours come at the chosen level, those of the libraries only as warnings: their debug logs hold headers and URLs with
-signatures. Text is for people and stays calm: files that are well are logged at the level DEBUG only, as the summary counts
+signatures. Text is for people and stays calm: completed files are shown only at LOG_LEVEL=DEBUG, as the summary counts
 them. ``--log-format json`` is for programs: an object a line, with the names and fields of ``core/logevents.py``. Invariant:
 every line is scrubbed.
 """

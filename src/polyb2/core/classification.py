@@ -21,7 +21,7 @@ WAIT_LOGGED_S = 5
 _HEADS = {"head", "head_bucket"}
 """Operations whose errors have no body."""
 _HEAD_ERRORS = {400, 403, 404, 405, 409, 412, 416, 429, 501}
-"""Statuses below 500 that are accepted as the service's own on a HEAD without a request id."""
+"""Statuses below 500 that are taken for the service's own answer to a HEAD although no request id is present."""
 _BARE_ERRORS = {412, 416}
 """Statuses that answer a request header, so that no intermediary has a reason to send them."""
 _ACCOUNT_CODES = ("AccountProblem", "AccountSuspended", "UserSuspended", "NotSignedUp", "AllAccessDisabled")
@@ -50,7 +50,7 @@ _BY_CODE: dict[str, Kind] = {
     "InvalidRange": Kind.INCONSISTENT,
     "InvalidPart": Kind.MISMATCH,
     "InternalError": Kind.SERVER_ERROR,
-    "ServiceUnavailable": Kind.SERVER_ERROR,
+    "ServiceUnavailable": Kind.SERVER_ERROR,  # the rate limiter slows down for it all the same (remote/limiter.py)
     "OperationAborted": Kind.SERVER_ERROR,
     "QuotaExceeded": Kind.CAP_EXCEEDED,
     "XMinioStorageFull": Kind.CAP_EXCEEDED,

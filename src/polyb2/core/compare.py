@@ -12,6 +12,7 @@ from polyb2.core.records import KnownFile, ListedObject, StoredObject
 from polyb2.core.status import Status
 
 SOURCE_GONE = "source_gone"
+GONE_WORDS = "the source no longer lists this file; it is queued again when it is listed again"
 HELD = "held"
 UNUSABLE = "unusable"
 UNTIL_LISTED = frozenset({SOURCE_GONE, HELD, UNUSABLE})

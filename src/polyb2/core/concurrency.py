@@ -75,8 +75,9 @@ class ThreadLimit:
 
 
 class LineLimit:
-    """Follows the rate of the bodies: doubles while each gets enough, else climbs or falls as long as that raises the total.
+    """Follows the rate of the bodies: doubles while each gets enough.
 
+    Otherwise it tries more bodies, and keeps them if the total rises; or fewer, and keeps to them if it does not fall.
     Short bodies are limited only until the first has ended in a moment, and on a line that is known to be crowded.
     """
 

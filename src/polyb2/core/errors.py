@@ -85,7 +85,7 @@ class Handling:
     """The treatment of a kind of error.
 
     Attributes:
-        tries: how often one request may meet it within an attempt; None means the configured ``POLYB2_PART_TRIES``.
+        tries: how often one request is sent before this error ends its attempt; None: ``POLYB2_PART_TRIES`` times.
         scope: how far it reaches once the tries are used up.
         cured_by_retry: False parks the file at once.
         advice: what the user can do.
@@ -150,7 +150,7 @@ HANDLING: dict[Kind, Handling] = {
         1,
         Scope.ACCOUNT,
         True,
-        "give the key listBuckets, listFiles, readFiles, writeFiles and deleteFiles on the bucket",
+        "give the key of B2_KEY_ID listBuckets, listFiles, readFiles, writeFiles and deleteFiles on the bucket",
     ),
     Kind.MISCONFIGURED: Handling(1, Scope.ACCOUNT, True, "check the endpoint URL, the bucket name and B2_REGION"),
     Kind.CAP_EXCEEDED: Handling(1, Scope.OUTAGE, True, "raise the cap on Backblaze's Caps & Alerts page"),
@@ -193,9 +193,6 @@ _ADVICE: dict[tuple[Side, Kind], str] = {
     ),
     (Side.SOURCE, Kind.MISCONFIGURED): "check POLYGON_S3_ENDPOINT_URL and POLYGON_S3_BUCKET",
     (Side.TARGET, Kind.MISCONFIGURED): "check B2_ENDPOINT_URL, B2_BUCKET_NAME and B2_REGION",
-    (Side.TARGET, Kind.NOT_PERMITTED): (
-        "give the key of B2_KEY_ID listBuckets, listFiles, readFiles, writeFiles and deleteFiles on the bucket"
-    ),
     (Side.TARGET, Kind.FORBIDDEN): "give the key of B2_KEY_ID readFiles and listBuckets on the bucket",
     (Side.SOURCE, Kind.THROTTLED): "lower --concurrency or POLYB2_SOURCE_RPS",
     (Side.TARGET, Kind.THROTTLED): "lower --concurrency or POLYB2_B2_RPS",

@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
         3,
         (
             "ended, but files that this process attempted failed or are parked, verify found a difference, "
-            "coverage --require a lack, cleanup left an upload, or a key that was named is not in the ledger"
+            "coverage --require found a day lacking, cleanup left an upload, or a key that was named is not in the ledger"
         ),
     )
     STOPPED = (

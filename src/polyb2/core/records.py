@@ -25,7 +25,7 @@ class ListedObject:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """The current version of a key in the target, as HEAD shows it."""
+    """A stored version of a key in the target."""
 
     size: int
     etag: str
@@ -70,7 +70,10 @@ class UploadState(StrEnum):
 
 
 class PartProof(StrEnum):
-    """The rule by which the parts of an upload are proven; stored with it, as attempts must agree."""
+    """The rule by which the parts of an upload are proven, in the words of ``Verification``.
+
+    It is stored with the upload: an attempt that takes the upload over must prove it by the same rule.
+    """
 
     ETAG = "etag"
     PARTS = "parts"
@@ -107,7 +110,7 @@ class Claim:
 
     Attributes:
         file_id: the ledger's row.
-        attempt: the fence: every settle names it.
+        attempt: the fencing token (not :attr:`token`): every ledger write of the claim must match it.
         worker: the ledger's row of the worker's lease.
         token: the mark of this attempt's single PUT or new upload.
         earlier_tokens: marks of earlier attempts at the same revision, by which their results are recognised.

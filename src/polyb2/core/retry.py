@@ -23,7 +23,7 @@ class RequestPolicy:
     """Back-off of one request within an attempt; seconds.
 
     Attributes:
-        silences: stall time-outs that a silent side gets in all, never two for the same request; None: each try gets one.
+        silences: total budget of stall time-outs for a silent side, at most one per operation; None: one per try.
         longest_wait_s: a service whose Retry-After is longer than this is not asked again.
     """
 
@@ -91,14 +91,14 @@ class Timing:
         probe_first_s: until a side in trouble is probed for the first time; then twice as long each time.
         probe_limit_s: between two probes, at most.
         probe_fresh_s: the outcome of a probe serves for all attempts that fail together.
-        near_fresh_s: whether the neighbours of a file can be read is asked again after so long.
-        moved_limit_s: a redirect may last so long: a network's login page goes away, an endpoint that moved does not.
-        publish_limit_s: an object that was completed may stay unseen so long; assembling 172 GB takes time.
-        publish_logged_s: a wait for such an object is logged after so long.
-        refusal_logged_s: a part that is refused for so long is logged.
+        near_fresh_s: lifetime of a cached result: whether the neighbours of a file can be read.
+        moved_limit_s: maximum duration of a redirect: a network's login page goes away, an endpoint that moved does not.
+        publish_limit_s: maximum time until a completed object is seen; assembling 172 GB takes time.
+        publish_logged_s: a wait for such an object is logged after this time.
+        refusal_logged_s: a part that is refused for longer is logged.
         listing_first_s: back-off of the discovery of a sync after its first failure; then twice as long each time.
-        discover_again_s: after a discovery of a watch that failed, the next one is not later.
-        late_again_s: while a file is late, the next discovery is not later.
+        discover_again_s: after a failed discovery of a watch, at most this long until the next.
+        late_again_s: while a file is late, at most this long until the next discovery.
         pause_min_s: between two discoveries of a watch, at least.
         full_listing_s: between two full listings of a watch.
         round_poll_s: between two looks at what another watch on the same ledger does, on average.

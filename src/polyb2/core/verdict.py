@@ -1,8 +1,8 @@
 """The consequence of a failed attempt for its file: the new status, charged or not, and the time of the next claim.
 
 Not charged: an attempt that added a receipt, our own stop, a connection that was never established, a cap, refused keys,
-the first 403 of a file, and an answer that there is a reason to doubt: an intermediary's, or a 403 or 404 of a file whose
-neighbours can be read. Everything else is; the charge after ``max_retries`` parks the file.
+the first 403 of a file, and a doubted answer. An answer is doubted if an intermediary wrote it, or if it is a 403 or 404 of a
+file whose neighbours can be read. Everything else is charged; the charge after ``max_retries`` parks the file.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def judge(
         made_progress: this attempt added at least one receipt.
         forbidden_before: the last attempt at this revision was answered 403.
         outage: the engine found the whole side away, so that the error says nothing about the file.
-        doubted: the side is well, and its answer about this file is not accepted yet.
+        doubted: the side works, but its answer about this file is not believed yet.
     """
     reason = str(error.kind)
     failed = Event.FAIL_DOWNLOAD if error.side is Side.SOURCE else Event.FAIL_UPLOAD

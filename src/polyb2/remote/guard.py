@@ -1,8 +1,8 @@
 """The guard of one side: everything that a request passes on its way out and back, put together once.
 
-In this order: the rate limiter (``limiter.py``), a slot (control calls at once), the fence of its claim (a worker without its
-lease starts nothing), the deadline or the stall watch, the translation of its errors; retries are around all of it. A call
-that backs off holds no slot, and waiting for the rate limiter is no stall.
+In this order: the rate limiter (``limiter.py``), a slot (limits concurrent control calls), the fence of its claim (a worker
+without its lease starts nothing), the deadline or the stall watch, the translation of its errors; retries surround it all. A
+call that backs off holds no slot, and waiting for the rate limiter is no stall.
 """
 
 from __future__ import annotations

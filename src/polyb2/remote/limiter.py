@@ -20,6 +20,7 @@ from polyb2.core.schedule import NO_LIMIT, Schedule
 
 log = logging.getLogger(__name__)
 _BUSY_CODES = {"ServiceUnavailable", "503"}
+"""Errors of the kind SERVER_ERROR (core/classification.py) that may mean too many requests: the pace slows down too."""
 
 
 class Turn:

@@ -1,4 +1,4 @@
-"""The short way of a body through this process: from one connection's socket into one buffer and out of it again.
+"""The direct path of a body through this process: from one connection's socket into one buffer and out of it again.
 
 aiohttp opens and keeps the connections, sends the requests and parses the heads of the answers. The bytes of a long body need
 none of its parser, its queue of chunks and its wake-ups: once the head of the answer has arrived, a :class:`Pump` takes over

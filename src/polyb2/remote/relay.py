@@ -1,6 +1,6 @@
 """A body on its way from one side to the other: counted, hashed if requested, limited by bandwidth.
 
-A long body takes the short way (``remote/pump.py``): one buffer a transfer, and the sockets' own. A short one comes in
+A long body takes the direct path (``remote/pump.py``): one buffer a transfer, and the sockets' own. A short one comes in
 aiohttp's chunks; it may buffer twice its 256 KiB read buffer. Its ``StallWatch`` checks that it moves.
 """
 
@@ -116,7 +116,7 @@ class Relay:
             while pump.left:
                 await self._flow(pump)
 
-    # -- the long way: aiohttp's chunks -------------------------------------------------------------------------------
+    # -- the aiohttp path: its chunks ---------------------------------------------------------------------------------
 
     async def _write_chunks(self, writer: StreamWriter) -> None:
         async for chunk in self._chunks():
@@ -138,7 +138,7 @@ class Relay:
         if self.seen < self.length:
             raise self._truncated()
 
-    # -- the short way: past aiohttp ----------------------------------------------------------------------------------
+    # -- the direct path: past aiohttp --------------------------------------------------------------------------------
 
     def _pump(self, take: Callable[[memoryview], bool]) -> Pump | None:
         if not isinstance(self._incoming, Incoming) or self.length <= BUFFER_BYTES:

@@ -15,7 +15,7 @@ from polyb2.waits import loop_s
 LEAST_SHARE = 1 / 16
 """Share of the stall time-out that any request may wait, however long the side was silent before."""
 LASTING = 1.5
-"""Stall time-outs without a byte after which no control call is retried: the second one in a row."""
+"""After a silence of this many stall time-outs, which the second one in a row completes, no control call is retried."""
 _HUNG_UP = (
     "nothing on this port has answered yet: check that the endpoint URL names the right host and port, and whether it is "
     "http:// or https:// there; then a proxy, if one is in between"

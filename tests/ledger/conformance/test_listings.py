@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from polyb2.cli.main import app
-from polyb2.core.compare import Change
+from polyb2.core.compare import GONE_WORDS, Change
 from polyb2.core.errors import Kind, Side
 from polyb2.core.keys import FileName
 from polyb2.core.records import ListedObject, Mirrored
@@ -179,6 +179,7 @@ async def test_a_file_no_longer_listed_is_parked_if_unfinished_and_revived_when_
     assert await books.ledger.mark_gone([key(DAY), key("2024-01-03")]) == parked
     row = books.row(DAY)
     assert (row["status"], row["reason"]) == (status, reason)
+    assert (row["error_message"] == GONE_WORDS) == parked
     assert "open" not in books.uploads().values()
     assert await books.discover(listed(DAY, modified=3)) == {Change.RELISTED if parked else Change.TOUCHED: 1}
     assert books.status(DAY) == ("pending" if parked else status)

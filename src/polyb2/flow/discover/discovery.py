@@ -49,8 +49,8 @@ class Discovery:
         Args:
             mirror: the mirror whose ledger is filled.
             selection: of which files.
-            only_known: files that the ledger does not have are left out,
-            since: but for those dated so or later, by dataset.
+            only_known: ignore files that the ledger lacks.
+            since: exceptions to ``only_known``: by dataset, the date from which new files are taken.
         """
         self._mirror = mirror
         self._selection = selection

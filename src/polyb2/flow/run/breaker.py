@@ -69,7 +69,7 @@ class CircuitBreaker:
         self._well_s = math.inf
         self._near = ""
         self._changed = asyncio.Event()
-        """Set where the wait for the next probe is over: the breaker closed, or waiting is of no use."""
+        """Set to end the wait for the next probe: the breaker closed, or waiting is useless."""
         self._beside = 0
         """Files at work beside the trial: they may take long, and the trial does not wait for them."""
 
@@ -108,7 +108,7 @@ class CircuitBreaker:
         self._open(error, key)
 
     def explains(self, began_s: float) -> RemoteError | None:
-        """The trouble that an attempt which began then may have met; None if a probe had shown by then that it was over."""
+        """The trouble that an attempt which began then may have met; None if a probe had already shown its end."""
         return self.error if began_s < self._well_s else None
 
     async def admission(self, in_flight: int) -> bool:

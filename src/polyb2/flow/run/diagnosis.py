@@ -27,12 +27,12 @@ from polyb2.remote.polygon import Source
 from polyb2.waits import loop_s
 
 PROBE_TIMEOUT_S = 20.0
-"""For a listing, and for each of the files that are asked for after it (``SAMPLE_TIMEOUT_S``)."""
+"""Time-out of a probe: its listing and, at the source, its reads (each within ``SAMPLE_TIMEOUT_S``)."""
 FAILING_TOGETHER = 3
 """Consecutive files that fail at the target, without one that succeeds, after which the target is at fault."""
 INTERMEDIARY_MAX = 6
-"""An intermediary's answers to the same file, each while the side was well, after which it is parked: a quarter of an
-hour."""
+"""After this many of an intermediary's answers to the same file, each while the side was well, the file is parked (about
+15 minutes)."""
 TRIES, TRIES_YOUNG = 6, 8
 """Refusals that are doubted: of any file 15 minutes' worth by the default back-off, of a young one an hour's."""
 YOUNG_MS = 24 * 3600 * 1000

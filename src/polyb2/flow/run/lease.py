@@ -149,7 +149,7 @@ class Lease:
             raise LeaseLostError(f"the lease of worker {self._worker_id} ran out")
 
     def lose(self, worker: Worker) -> None:
-        """Note that the ledger refused this worker; a lease that was taken since is not concerned."""
+        """Note that the ledger refused this worker; a lease taken since then is unaffected."""
         if self.worker == worker:
             self._state = LeaseState.LOST
             self._use(NONE)

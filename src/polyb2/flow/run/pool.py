@@ -23,6 +23,9 @@ from polyb2.flow.run.slots import Slot
 from polyb2.meters import Meters
 from polyb2.waits import is_set_within, loop_s
 
+FILES_PER_SLOT = 2
+"""Files in flight for each slot: a file that backs off or publishes holds no slot, and another uses it meanwhile."""
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -80,6 +83,7 @@ class Pool:
         self._more_to_come = more_to_come
         self._drain_s = drain_s
         self._limit = limit
+        self._files_max = FILES_PER_SLOT * mirror.slots.total
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
         self._failed = asyncio.Event()
@@ -117,7 +121,7 @@ class Pool:
 
     async def _dispatch(self) -> None:
         while self._limit is None or self.outcome.claimed < self._limit:
-            if len(self._tasks) >= 2 * self._mirror.slots.total or not await self._breaker.admission(len(self._tasks)):
+            if len(self._tasks) >= self._files_max or not await self._breaker.admission(len(self._tasks)):
                 await self._wait()
                 continue
             slots = [await self._mirror.slots.for_claim()]
@@ -139,7 +143,7 @@ class Pool:
         """Files that may be claimed at once: one while the breaker is not closed, and never above the limit."""
         if self._breaker.state is not BreakerState.CLOSED:
             return 1
-        room = 2 * self._mirror.slots.total - len(self._tasks)
+        room = self._files_max - len(self._tasks)
         return room if self._limit is None else min(room, self._limit - self.outcome.claimed)
 
     async def _claim(self, count: int) -> list[Claim]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from polyb2.core.compare import HELD, SOURCE_GONE, UNUSABLE
+from polyb2.core.compare import GONE_WORDS, HELD, SOURCE_GONE, UNUSABLE
 from polyb2.core.errors import Kind, LeaseLostError, Polyb2Error, RemoteError, Scope, Side, UnexpectedError
 from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.parts import bytes_to_send
@@ -37,10 +37,9 @@ from polyb2.waits import loop_s
 log = logging.getLogger(__name__)
 INTERRUPTED = Verdict(Event.RELEASE, "interrupted", charged=False, waits=False)
 GONE = Verdict(Event.PARK, SOURCE_GONE, charged=False, waits=False)
-GONE_WORDS = "the source no longer lists this file; it is queued again when it is listed again"
 _ASK_THE_LISTING = {Kind.CHANGED, Kind.NOT_FOUND, Kind.FORBIDDEN, Kind.INCONSISTENT}
 NOT_YET = "files beside it can be read, so it may only be too new; polyb2 asks again, and polyb2 retry does so at once"
-_PARKING = {Event.PARK, Event.REFUSE, Event.GONE}
+_PARKING = {Event.PARK, Event.REFUSE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +143,7 @@ class Settlement:
             doubted=doubted,
         )
         if verdict.event is Event.PARK:
-            # While the row is ours: a Create whose answer was lost may have left an unrecorded upload.
+            # Do this while we still own the row: a Create whose answer was lost may have left an unrecorded upload.
             await _abort_orphans(attempt)
         if trouble is not None:
             # The breaker opens before the row is free, or it would be claimed again at once.

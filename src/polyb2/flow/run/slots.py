@@ -23,6 +23,8 @@ from polyb2.remote.pump import BUFFER_BYTES
 from polyb2.remote.traffic import Traffic
 
 RESERVED_SHARE = 4
+"""One slot in this many is kept from further parts while a claim waits: small files pass, and a
+large one keeps three quarters."""
 LOOK_EVERY_S = 0.1
 
 

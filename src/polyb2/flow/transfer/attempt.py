@@ -83,8 +83,8 @@ class Attempt:
     async def _settle_earlier(self) -> Mirrored | None:
         """Settle what an earlier attempt published, or take over its upload; None if there is still something to send.
 
-        A new revision is a first attempt and no takeover: if no attempt at it was made, no object can have its token, and
-        if the last attempt completed the file, no Create can have been lost. Nothing is asked then.
+        Without an earlier attempt at this revision no object can carry its token, so none is looked for. If the last attempt
+        completed the file, no Create was lost, so no uploads are listed.
         """
         claim = self.claim
         await abort_abandoned(self.mirror, claim.file_id)

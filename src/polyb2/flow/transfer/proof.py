@@ -1,4 +1,8 @@
-"""Every rule by which a file counts as proven: one PUT, parts before publishing, what is published.
+"""The rules by which a file that was sent counts as proven: one PUT, parts before publishing, what is published.
+
+Rules that others share, or that guard a request, are elsewhere: ``core/integrity.py`` (the forms of ETags),
+``core/compare.py`` (``adoption``: an object that is equal by its listing or its marks), ``core/recovery.py`` (``is_ours``: an
+earlier attempt's object; ``confirmed``: the receipts that count), ``remote/polygon.py`` (a range is of the claimed revision).
 
 Invariant: nothing is completed that is not proven by one of these rules, and the proof comes before publishing
 (``readback`` alone comes after). Only a version with the token of this attempt, or of an earlier one at the same revision, is
@@ -42,12 +46,15 @@ def can_be_whole(revision: Revision) -> bool:
 
 
 def whole_verification(revision: Revision, md5: str) -> Verification:
-    """The proof of a body that the target compared with this MD5: the source's ETag (``X-1`` is md5(MD5)-1), or our hash."""
+    """The proof of a body that the target checked against this MD5.
+
+    ``etag`` if the source's ETag is that MD5 or its composite of one part (md5(MD5)-1), else ``parts``.
+    """
     return Verification.ETAG if revision.etag in {md5, composite([md5])} else Verification.PARTS
 
 
 async def agreed_md5(attempt: Attempt, expected: str) -> str:
-    """The MD5 to send with after a refusal: two reads that agree with each other and not with the ETag outvote it."""
+    """The MD5 to send with after a refusal: if two reads agree with each other but not with the ETag, the reads win."""
     first = await _hash_whole(attempt)
     if first == expected:
         return expected
@@ -180,8 +187,8 @@ async def prove_published(attempt: Attempt, stored: StoredObject) -> Verificatio
     """Read a published object back and compare it with the hashes taken on arrival.
 
     Raises:
-        RemoteError: ``mismatch``; that version of ours is removed, and its upload given up, as the next attempt would look
-            for the object for minutes.
+        RemoteError: ``mismatch``; that version of ours is removed and its upload given up, else the next attempt would spend
+            minutes looking for the object.
     """
     await _compare_published(attempt, stored, attempt.ordered_receipts)
     if all(_etag_matches(receipt) for receipt in attempt.receipts.values()):

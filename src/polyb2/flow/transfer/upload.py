@@ -68,7 +68,7 @@ async def _create(attempt: Attempt, plan: PartPlan, proof: PartProof, stamp: Sta
 async def send_missing(attempt: Attempt, *, hash_all: bool = False) -> None:
     """Send every part without a receipt; after the first error, parts in progress end, and then it is raised.
 
-    The slot is given back once no part is left for it: parts that back off may need it, and waiting for them needs none.
+    The slot is given back once no part is left for it: parts backing off may need the slot; waiting for them does not.
     """
     sender = _Sender(attempt, hash_all=hash_all)
     async with asyncio.TaskGroup() as group:

@@ -431,7 +431,7 @@ UPDATE files SET source_last_modified_ms = :last_modified_ms WHERE id = :file_id
 -- name: file_gone
 UPDATE files SET status = 'permanent_failure', reason = 'source_gone', next_attempt_ms = NULL, resumable = 0,
     bytes_done = 0, parts_total = NULL, parts_done = 0,
-    error_message = 'the source no longer lists this file; it is queued again when it is listed again'
+    error_message = :message
 WHERE id = :file_id AND {unfinished};
 
 -- name: files_requeue

@@ -11,6 +11,7 @@
 INDEXED BY {index}
 
 -- define: plain(column)
+-- SQLite uses no index on a column behind a unary plus.
 +{column}
 
 -- define: keys_in(array)

@@ -213,7 +213,7 @@ class OpenFiles:
         return any(self._seen[suffix] < size for suffix, size in self._sizes.items())
 
     def check(self) -> None:
-        """Raise if a name no longer leads to the file that SQLite has open; see the sizes.
+        """Raise if a name no longer leads to the file that SQLite has open, and record the sizes seen.
 
         Raises:
             LedgerGoneError: it was removed or replaced.

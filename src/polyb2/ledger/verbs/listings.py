@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from polyb2.core.compare import Change, Plan, compare
+from polyb2.core.compare import GONE_WORDS, Change, Plan, compare
 from polyb2.core.records import KnownFile, ListedObject, Mirrored
 from polyb2.core.status import Status
 from polyb2.ledger.rows import Discovered
@@ -101,7 +101,7 @@ def mark_gone(tx: Transaction, keys: Sequence[str]) -> int:
     """Park unfinished files that the source lists no longer; their number."""
     gone = 0
     for known in known_files(tx, keys).values():
-        if tx.run("file_gone", file_id=known.file_id):
+        if tx.run("file_gone", file_id=known.file_id, message=GONE_WORDS):
             abandon_live(tx, known.file_id)
             gone += 1
     return gone

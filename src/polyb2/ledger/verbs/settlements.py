@@ -1,7 +1,7 @@
 """Settlements of attempts: the only writes that move a row out of ``processing``, all fenced by the attempt.
 
-A settlement whose fence does not hold raises; it never shrugs. If a newer revision was listed meanwhile, whatever the attempt
-came to, the row goes back to the queue for that revision.
+A settlement whose fence does not hold raises; it is never ignored. If a newer revision was listed meanwhile, the row goes
+back to the queue for that revision, whatever the attempt came to.
 """
 
 from __future__ import annotations
@@ -74,7 +74,10 @@ def _facts(completion: Completion) -> dict[str, object]:
 
 
 def fail(tx: Transaction, claim: Claim, verdict: Verdict, message: str, delay_s: float) -> Event:
-    """Settle a failed attempt as its verdict says; ``delay_s`` is the back-off where it waits. The event that took place."""
+    """Settle an attempt that failed, or that our own stop ended (a release), as its verdict says.
+
+    ``delay_s`` is the back-off where it waits. Returns the event that took place.
+    """
     row = fence(tx, claim)
     message = message[:MESSAGE_MAX]
     _end_attempt(tx, claim, verdict.event, verdict.reason, message)
