@@ -33,6 +33,7 @@ from polyb2.flow.discover.findings import Report
 from polyb2.flow.discover.watch import Watch
 from polyb2.flow.inspect.entitlement import probe_listing, probe_reading
 from polyb2.flow.mirror import DRAINING, Mirror
+from polyb2.flow.rounds import Rounds
 from polyb2.flow.run.breaker import CircuitBreaker
 from polyb2.flow.run.diagnosis import Diagnosis, Probe
 from polyb2.flow.run.lease import Lease
@@ -136,11 +137,14 @@ class _Run:
         timing, give_up_s = mirror.timing, settings.run.give_up_s
         diagnosis = Diagnosis(probes, timing)
         self._breaker = CircuitBreaker(diagnosis, timing, give_up_s=give_up_s, for_ever=options.watch)
-        self._pool = self._new_pool(diagnosis)
+        lease = self._new_lease()
+        self._rounds = Rounds(mirror.ledger, lease, timing.round_poll_s)
+        self._pool = self._new_pool(diagnosis, lease)
         self._observed = self._observed_run(revised)
         self._notifier = RunNotifier(self._observed)
         self._watch = Watch(
             mirror,
+            self._rounds,
             self._datasets(),
             options.consent,
             settings.discovery.poll_interval_s,
@@ -153,13 +157,15 @@ class _Run:
         chosen = self._options.selection.datasets if self._options.selection else ()
         return chosen or self._settings.discovery.datasets
 
-    def _new_pool(self, diagnosis: Diagnosis) -> Pool:
+    def _new_lease(self) -> Lease:
+        mirror, ours = self._mirror, self._settings.ledger
+        return Lease(mirror.ledger, ours.worker_id, ours.lease_s, host=socket.gethostname(), use_share=mirror.use_share)
+
+    def _new_pool(self, diagnosis: Diagnosis, lease: Lease) -> Pool:
         settings, mirror = self._settings, self._mirror
         consent = self._options.consent
         agreed_bytes = None if consent.given else consent.max_bytes
         rules = SettlementRules(settings.run.max_retries, settings.run.retry_base_s, agreed_bytes)
-        worker_id, lease_s = settings.ledger.worker_id, settings.ledger.lease_s
-        lease = Lease(mirror.ledger, worker_id, lease_s, host=socket.gethostname(), use_share=mirror.use_share)
         return Pool(
             mirror,
             lease,
@@ -267,9 +273,13 @@ class _Run:
             wait_s = min(wait_s * 2, DISCOVER_AGAIN_LIMIT_S)
 
     async def _sweep_now_and_then(self) -> None:
+        """Sweep, and again after a while; of the watches on the ledger one at a time does it for all."""
+        sweep_s = self._mirror.timing.sweep_s
+        if self._options.watch:
+            await self._rounds.repeat("sweep", self._sweep, sweep_s)
         while True:
             await self._sweep()
-            await asyncio.sleep(self._mirror.timing.sweep_s)
+            await asyncio.sleep(sweep_s)
 
     async def _sweep(self) -> None:
         """Abort uploads whose abort failed when they were given up; the next sweep, or a later run, tries again."""

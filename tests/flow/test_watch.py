@@ -23,8 +23,10 @@ from polyb2.flow.discover.consent import Consent, discover
 from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.inspect.completeness import days_of
 from polyb2.flow.mirror import Mirror
+from polyb2.flow.rounds import Rounds, round_name
+from polyb2.flow.run.lease import Lease
 from polyb2.ledger.open import open_ledger
-from polyb2.ledger.rows import DISCOVERED, FULL_LISTING
+from polyb2.ledger.rows import DISCOVERED, Worker
 from polyb2.sandbox import Answer, Fault
 from tests.conftest import DAY_AGGS, Bench, key, until, url_of
 
@@ -39,9 +41,13 @@ async def watching(
     running = asyncio.create_task(
         bench.run(selection, watch=True, polyb2_part_tries=1, polyb2_datasets=[*datasets], polyb2_poll_interval=1.0)
     )
-    yield running
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert (await running).signal == signal.SIGTERM
+    try:
+        yield running
+    finally:
+        if not running.done():
+            os.kill(os.getpid(), signal.SIGTERM)
+        result = await running
+    assert result.signal == signal.SIGTERM
 
 
 async def test_a_first_discovery_that_fails_is_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +117,19 @@ async def seen(bench: Bench, name: str, than: str | None = None) -> str:
     return found
 
 
+async def listed_whole(bench: Bench) -> int:
+    """The time of the last full listing, once there is one."""
+    while True:
+        ledger = await open_ledger(url_of(bench.folder / "ledger.db"), read_only=True)
+        try:
+            found = await ledger.round(Worker(0, "onlooker"), round_name("full listing", DAY_AGGS), 0)
+        finally:
+            await ledger.close()
+        if found.made_ms is not None:
+            return found.made_ms
+        await asyncio.sleep(0.02)
+
+
 async def test_older_files_that_were_replaced_are_found_once_a_day_across_restarts(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,14 +138,14 @@ async def test_older_files_that_were_replaced_are_found_once_a_day_across_restar
         bench.box.source.put(name, b"x")
     await bench.discover(named_dates(["2020-01-02"], (DAY_AGGS,)))
     async with watching(bench, None):
-        listed_ms = await seen(bench, FULL_LISTING)
+        listed_ms = await listed_whole(bench)
         await until(lambda: bench.box.target.current(RECENT) is not None)
     bench.box.source.put(OLD, b"replaced")
     discovered_ms = await fact(bench, DISCOVERED)
     async with watching(bench, None):
         await seen(bench, DISCOVERED, discovered_ms)
     # Everything was listed by the process before, less than a day ago.
-    assert await fact(bench, FULL_LISTING) == listed_ms
+    assert await listed_whole(bench) == listed_ms
     assert (await bench.row(OLD))["revision"] == 1
     bench.hurry(full_listing_s=0.001)
     async with watching(bench, None):
@@ -180,7 +199,7 @@ async def test_what_is_too_much_is_left_and_not_listed_again_every_minute(
     bench.box.source.put(OLD, b"replaced by two thousand bytes" * 100)
     monkeypatch.setattr("tests.conftest.Consent", lambda _bytes: Consent(1000))
     async with watching(bench, None):
-        await seen(bench, FULL_LISTING)
+        await listed_whole(bench)
         bench.box.source.put(RECENT, b"small")
         await until(lambda: len(bench.box.target.versions(RECENT)) == 2)
     assert (await bench.row(OLD))["revision"] == 1
@@ -200,7 +219,7 @@ async def test_a_watch_goes_on_where_the_one_before_it_was_however_long_ago(
     for day in ("2024-10-01", "2024-10-30", "2024-11-04"):
         bench.box.source.put(key(day), b"x")
     async with watching(bench, None):
-        await seen(bench, FULL_LISTING)
+        await listed_whole(bench)
         await until(lambda: bench.box.target.current(key("2024-11-04")) is not None)
     monkeypatch.setenv(FAKE_NOW, "2024-11-21T17:00:00Z")
     for day in AWAY:
@@ -219,7 +238,7 @@ async def test_a_day_that_is_published_weeks_after_it_was_due_is_fetched(
     monkeypatch.setenv(FAKE_NOW, NOON)
     bench.box.source.put(key("2024-01-08"), b"x")
     async with watching(bench, None):
-        await seen(bench, FULL_LISTING)
+        await listed_whole(bench)
     monkeypatch.setenv(FAKE_NOW, "2024-02-20T17:00:00Z")
     bench.box.source.put(RECENT, b"published at last")
     async with watching(bench, None):
@@ -241,7 +260,7 @@ class Onlooker:
 
     async def look(self) -> str | None:
         """Make one round; return the problem after it."""
-        await self.watch._look_around()
+        await self.watch._look_around(self.mirror)
         return self.watch.problem
 
     async def held(self) -> set[str]:
@@ -265,7 +284,10 @@ async def onlooker(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         bench.box.source.put(name, b"x")
     await bench.mirror_all()
     async with bench.open() as mirror:
-        yield Onlooker(mirror, watch.Watch(mirror, (DAY_AGGS,), Consent(1500), 900, lambda: None))
+        lease = Lease(mirror.ledger, "onlooker", 60)
+        await lease.take()
+        rounds = Rounds(mirror.ledger, lease, 1.0)
+        yield Onlooker(mirror, watch.Watch(mirror, rounds, (DAY_AGGS,), Consent(1500), 900, lambda: None))
 
 
 async def test_replaced_files_that_are_too_much_are_held_and_said_until_somebody_agrees(
@@ -359,7 +381,8 @@ async def test_the_pause_knows_the_usual_hour(
 ) -> None:
     monkeypatch.setenv(FAKE_NOW, now)
     async with bench.open() as mirror:
-        watcher = watch.Watch(mirror, (DAY_AGGS,), Consent(0), interval_s, lambda: None)
+        rounds = Rounds(mirror.ledger, Lease(mirror.ledger, "w", 60), 1.0)
+        watcher = watch.Watch(mirror, rounds, (DAY_AGGS,), Consent(0), interval_s, lambda: None)
         if late:
             watcher.late = [Day(DAY_AGGS, date.fromisoformat(late), DayState.LATE, None, None)]
         assert watcher._pause_s() == pytest.approx(pause_s)

@@ -15,6 +15,7 @@ from polyb2.ledger.verbs import (
     facts,
     leases,
     listings,
+    rounds,
     selection,
     settlements,
     soundness,
@@ -44,7 +45,7 @@ SELECT :now_ms AS now_ms FROM json_each(:keys);
 """
 
 
-VERBS = [claims, days, facts, leases, listings, selection, settlements, soundness, status, uploads]
+VERBS = [claims, days, facts, leases, listings, rounds, selection, settlements, soundness, status, uploads]
 
 
 @pytest.mark.parametrize("module", VERBS, ids=lambda module: str(module.__name__).rpartition(".")[2])

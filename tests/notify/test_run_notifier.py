@@ -145,6 +145,26 @@ async def test_a_cap_under_a_watch_is_told_at_once_and_once(
         await until(lambda: mailbox.pings[-1][0] == "GET")
 
 
+async def test_of_two_watches_on_a_ledger_one_tells_what_both_found(bench: Bench, mailbox: Mailbox) -> None:
+    bench.hurry(round_poll_s=0.05)
+    bench.box.source.put(TUESDAY, b"x")
+    await bench.mirror_all()
+    mailbox.answers.clear()
+    given = {"polyb2_datasets": [DAY_AGGS], "polyb2_poll_interval": 0.2, **mailbox.settings}
+    running = [asyncio.create_task(bench.run(None, watch=True, **given)) for _ in range(2)]
+    try:
+        # One of them waits for the answer to its message; the other has passed that step once its ping is there.
+        await until(lambda: bool(mailbox.messages) and bool(mailbox.pings))
+        mailbox.answers.set()
+        await until(lambda: len(mailbox.pings) > 6)
+    finally:
+        for task in reversed(running):
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    (message,) = mailbox.messages
+    assert f"late: {DAY_AGGS} 2024-01-03" in message["message"].splitlines()
+
+
 async def test_a_discovery_that_fails_is_what_the_monitor_hears(bench: Bench, mailbox: Mailbox) -> None:
     bench.box.source.inject(Fault("list", Answer(500, "InternalError"), times=0))
     async with watching(bench, mailbox):

@@ -101,6 +101,7 @@ class Timing:
         late_again_s: while a file is late, at most this long until the next discovery.
         pause_min_s: between two discoveries of a watch, at least.
         full_listing_s: between two full listings of a watch.
+        round_poll_s: between two looks at what another watch on the same ledger does, on average.
     """
 
     retry_first_s: float = 1.0
@@ -120,6 +121,7 @@ class Timing:
     late_again_s: float = 300.0
     pause_min_s: float = 1.0
     full_listing_s: float = 86_400.0
+    round_poll_s: float = 4.0
 
 
 TIMING = Timing()

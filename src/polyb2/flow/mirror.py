@@ -121,6 +121,7 @@ class Mirror:
         in_flight: the files at work, by key.
         on_revised: called with the key of a file that was replaced at the source, once it is queued.
         meters: the counters; both sides count into them as well.
+        fence: raises if what this mirror is used for may go on no more.
     """
 
     source: Source
@@ -135,10 +136,11 @@ class Mirror:
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: dict[str, InFlight] = field(default_factory=dict)
     on_revised: Callable[[str], None] = lambda _key: None
+    fence: Fence = lambda: None
 
     def fenced(self, fence: Fence) -> Mirror:
-        """The same mirror for an attempt, whose requests may start only while ``fence`` permits."""
-        return replace(self, source=self.source.fenced(fence), target=self.target.fenced(fence))
+        """The same mirror for an attempt or a round, whose requests may start only while ``fence`` permits."""
+        return replace(self, source=self.source.fenced(fence), target=self.target.fenced(fence), fence=fence)
 
     @property
     def load(self) -> Load:

@@ -19,7 +19,18 @@ from polyb2.core.selection import Selection
 from polyb2.ledger.copy import Copied, copy
 from polyb2.ledger.rows import Check, FileRow, Filter
 from polyb2.ledger.store import Store, Transaction
-from polyb2.ledger.verbs import claims, days, facts, leases, listings, selection, settlements, soundness, uploads
+from polyb2.ledger.verbs import (
+    claims,
+    days,
+    facts,
+    leases,
+    listings,
+    rounds,
+    selection,
+    settlements,
+    soundness,
+    uploads,
+)
 from polyb2.ledger.verbs import status as reports
 
 PAGE_ROWS = 500
@@ -102,6 +113,8 @@ class Ledger:
     fact = read(facts.fact)
     remember = write("remember", facts.remember)
     new_notices = read(facts.new_notices)
+    claim_notices = write("claim_notices", facts.claim_notices)
+    release_notices = write("release_notices", facts.release_notices)
     note_notices = write("notices", facts.note_notices)
     forget_notices = write("forget_notices", facts.forget_notices)
     followed = read(facts.followed)
@@ -114,6 +127,12 @@ class Ledger:
     end_worker = write("end", leases.end)
     claim_up_to = write("claim", claims.claim_up_to)
     queue_state = read(claims.queue_state)
+
+    # -- rounds -------------------------------------------------------------------------------------------------------
+
+    round = read(rounds.look)
+    take_round = write("take_round", rounds.take)
+    end_round = write("end_round", rounds.end)
 
     # -- uploads ------------------------------------------------------------------------------------------------------
 

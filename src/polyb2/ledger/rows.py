@@ -18,10 +18,6 @@ from polyb2.core.units import iso_utc
 
 TARGET_ETAGS = "target_part_etags"
 """A fact: ``opaque`` where an upload showed that the target's part ETags are not MD5s."""
-FULL_LISTING = "full_listing_ms"
-"""A fact: when the watch last listed the chosen datasets whole."""
-FULL_LISTING_DAY = "full_listing_day"
-"""A fact: the day of that, US Eastern."""
 DISCOVERED = "discovered_ms"
 """A fact: when a discovery last ended well."""
 
@@ -105,6 +101,34 @@ class Worker:
     row: int
     worker_id: str
     share: Share = field(default=Share(WHOLE, WHOLE), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A round, as a worker sees it.
+
+    Attributes:
+        turn: how often it was taken.
+        is_ours: this worker took it last.
+        made_ms: when it was made; None while it is being made, and where it never was.
+        wait_ms: until this worker may take it, 0 for now; None while another makes it.
+        problem: why it went wrong when it was made last, in words.
+    """
+
+    turn: int
+    is_ours: bool
+    made_ms: int | None
+    wait_ms: int | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RoundClaim:
+    """The right to make a round, and to say that it is made: a turn of a worker, for as long as its lease holds."""
+
+    name: str
+    turn: int
+    worker: Worker
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,8 @@ TABLES = (
     Table("held", ("key",), ("",)),
     Table("followed", ("dataset",), ("",)),
     Table("notices", ("name",), ("",)),
+    # A round is no worker's there: one that was being made is free, and one of a day counts.
+    Table("rounds", ("name",), ("",), instead={"worker": "0"}),
     Table("facts", ("name",), ("",), where=f"name <> '{UNFINISHED}'"),
 )  # fmt: skip
 LEFT_OUT = {

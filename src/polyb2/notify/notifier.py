@@ -1,8 +1,12 @@
-"""News to the owner, each item once: a sent item is not repeated, an unsent one is kept for the next time."""
+"""News to the owner, each item once: a sent item is not repeated, an unsent one is kept for the next time.
+
+Processes on one ledger share what was sent: an item with a name is claimed before it is sent, and released if that fails.
+"""
 
 from __future__ import annotations
 
 import logging
+import secrets
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -28,6 +32,7 @@ class Notifier:
         self._ledger = ledger
         self._where = f"{settings.target.bucket}/{settings.target.key_prefix} on {socket.gethostname()}"
         self._unsent: list[News] = []
+        self._sender_id = secrets.token_hex(8)
 
     @property
     def is_on(self) -> bool:
@@ -42,15 +47,16 @@ class Notifier:
         """Send the new items as one message; True if nothing is left to send."""
         if self._sender is None:
             return True
-        pieces = await self._fresh([*self._unsent, *news])
+        pieces = await self._claimed([*self._unsent, *news])
+        self._unsent = []
         if not pieces:
-            self._unsent = []
             return True
+        names = [piece.name for piece in pieces if piece.name]
         if not await self._sender.send(digest(pieces, self._where)):
             self._unsent = pieces[-UNSENT_MAX:]
+            await self._ledger.release_notices(names, self._sender_id)
             return False
-        self._unsent = []
-        await self._ledger.note_notices([piece.name for piece in pieces if piece.name])
+        await self._ledger.note_notices(names)
         return True
 
     async def forget(self, state: str) -> None:
@@ -58,9 +64,12 @@ class Notifier:
         if self._sender is not None:
             await self._ledger.forget_notices(state)
 
-    async def _fresh(self, news: Sequence[News]) -> list[News]:
+    async def _claimed(self, news: Sequence[News]) -> list[News]:
+        """The news that this process is to send: of those with a name, what nobody sent nor is sending."""
         named = {piece.name: piece for piece in news if piece.name}
-        unsent = await self._ledger.new_notices(list(named))
+        unsent = await self._ledger.new_notices(list(named), self._sender_id)
+        if unsent:
+            unsent = await self._ledger.claim_notices(unsent, self._sender_id)
         return [piece for piece in news if not piece.name] + [named[name] for name in named if name in unsent]
 
 

@@ -80,7 +80,12 @@ async def fill(books: Books) -> None:
     await books.fail(left, max_retries=0)
     await books.discover(*map(listed, DAYS[4:]), listed(DAYS[4], dataset=QUOTES))
     await ledger.end_worker(worker, "drained")
-    claim = await books.claim(await books.worker("the one that dies"))
+    dying = await books.worker("the one that dies")
+    daily = await ledger.take_round(dying, "full listing", 10**8, "2024-01-02")
+    assert daily is not None
+    await ledger.end_round(daily, 10**8)
+    await ledger.take_round(dying, "listing", 10**6)
+    claim = await books.claim(dying)
     await books.receive(claim, await books.begin(claim), 1, 2)
     books.clock.go_on(LEASE_MS / 1000 + 1)
 
@@ -108,7 +113,10 @@ async def test_everything_is_kept_and_work_goes_on_from_it(
     assert await files_of(target) == await files_of(books.ledger)
     assert (await target.status()).totals == (await books.ledger.status()).totals
     found = Books(target, clock, other)
-    claim = await found.claim(await found.worker("the next"))
+    worker = await found.worker("the next")
+    assert await target.take_round(worker, "full listing", 10**8, "2024-01-02") is None
+    assert await target.take_round(worker, "listing", 10**6) is not None
+    claim = await found.claim(worker)
     assert (claim.attempt, len(claim.receipts)) == (2, 2)
     assert await target.complete(claim, SENT)
     await found.discover(listed("2024-02-01"))

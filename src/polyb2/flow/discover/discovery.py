@@ -105,6 +105,7 @@ class Discovery:
                 await self._act(findings, report, agreed)
                 on_queued()
         report.check()
+        self._mirror.fence()
         await self._mirror.ledger.remember(DISCOVERED, str(self._mirror.ledger.clock.wall_ms()))
         return report
 
@@ -198,6 +199,7 @@ class Discovery:
         """Put one page's findings into the ledger."""
         ledger = self._mirror.ledger
         await self._read_back_adopted(findings)
+        self._mirror.fence()
         await self._queue_or_hold(findings, agreed)
         if findings.no_longer_held:
             await ledger.release_held(findings.no_longer_held)

@@ -7,6 +7,9 @@ confirmed. At 11:00 US Eastern, when the files of the day before should be there
 and more often while a file is late. Late files and failed discoveries are reported once; a failed discovery is
 retried soon, and the workers go on meanwhile. The ledger keeps the time of the last full listing, so that a restart
 continues the schedule.
+
+Of several watches on one ledger with the same datasets one at a time makes the rounds (``flow/rounds.py``). The others
+look on, claim what it queues, and each reports its own cycle when a round was made; another takes over when that one dies.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ from datetime import date, timedelta
 
 from polyb2.core.calendar import due, next_due
 from polyb2.core.coverage import Day
-from polyb2.core.errors import LedgerError, RemoteError, UsageError
+from polyb2.core.errors import LeaseLostError, LedgerError, RemoteError, UsageError
 from polyb2.core.logevents import LogEvent, log_fields
+from polyb2.core.scrub import scrub
 from polyb2.core.selection import LOOKBACK_DAYS, Mode, Selection, daily
 from polyb2.core.units import format_duration
 from polyb2.flow.discover.consent import Consent, discover, discover_unasked
@@ -28,7 +32,8 @@ from polyb2.flow.discover.discovery import Discovery
 from polyb2.flow.discover.findings import Report
 from polyb2.flow.inspect import completeness
 from polyb2.flow.mirror import Mirror
-from polyb2.ledger.rows import FULL_LISTING, FULL_LISTING_DAY
+from polyb2.flow.rounds import Rounds, round_name
+from polyb2.ledger.rows import RoundClaim
 
 log = logging.getLogger(__name__)
 HOPE = timedelta(hours=3)
@@ -39,13 +44,14 @@ class Watch:
     """Discovers on schedule.
 
     Attributes:
-        problem: the reason why the last discovery failed or was held, in words; None if all is well.
+        problem: the reason why the last discovery failed or was held, whoever made it, in words; None if all is well.
         late: the days that were late at the last check.
     """
 
     def __init__(
         self,
         mirror: Mirror,
+        rounds: Rounds,
         datasets: tuple[str, ...],
         consent: Consent,
         interval_s: float,
@@ -55,6 +61,7 @@ class Watch:
         self.problem: str | None = None
         self.late: list[Day] = []
         self._mirror = mirror
+        self._rounds = rounds
         self._timing = mirror.timing
         self._datasets = datasets
         self._consent = consent
@@ -63,6 +70,8 @@ class Watch:
         self._on_cycle = on_cycle
         self._lookback_days = LOOKBACK_DAYS
         self._told_late: set[tuple[str, date]] = set()
+        self._seen_ms: int | None = None
+        """The round of another worker that was seen last."""
 
     async def run(self, first: Selection | None) -> None:
         """Discover ``first`` if there is one, then the last days again and again, until the process is asked to stop.
@@ -81,20 +90,49 @@ class Watch:
                     report = await discover(Discovery(self._mirror, first), self._consent, self._on_queued)
                     _log("discovered", report)
                     first = None
-                await self._look_around()
+                pause_s = await self._take_turn()
+            except LeaseLostError:
+                # Another worker may make the round by now: that is seen under the next lease.
+                continue
             except (RemoteError, UsageError, LedgerError) as error:
                 if first is not None and isinstance(error, UsageError):
                     raise
-                pause_s = self._fail(error, min(self._interval_s, self._timing.discover_again_s))
-            else:
-                pause_s = self._pause_s()
-            self._on_cycle()
+                pause_s = self._fail(error)
+                self._on_cycle()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._mirror.draining.wait()
 
-    def _fail(self, error: Exception, pause_s: float) -> float:
+    async def _take_turn(self) -> float:
+        """Make the round if it is this worker's turn, or notice that another one made it; seconds until the next look."""
+        name = round_name("listing", str(self._lookback_days), *self._scope)
+        look = await self._rounds.look(name, self._interval_s)
+        if look.claim is not None:
+            await self._make(look.claim)
+            self._on_cycle()
+            return 0.0
+        if not look.round.is_ours and look.round.made_ms not in {None, self._seen_ms}:
+            self._seen_ms, self.problem = look.round.made_ms, look.round.problem
+            self._on_cycle()
+        return look.pause_s
+
+    async def _make(self, claim: RoundClaim) -> None:
+        """Make the round, and say when the next one is due."""
+        try:
+            await self._look_around(self._mirror.fenced(self._rounds.fence(claim)))
+        except (RemoteError, UsageError) as error:
+            pause_s = self._fail(error)
+        else:
+            pause_s = self._pause_s()
+        await self._rounds.end(claim, pause_s, None if self.problem is None else scrub(self.problem))
+
+    @property
+    def _scope(self) -> list[str]:
+        return sorted(self._datasets)
+
+    def _fail(self, error: Exception) -> float:
         """Log a problem once; return the pause after it."""
+        pause_s = min(self._interval_s, self._timing.discover_again_s)
         problem = str(error)
         if problem != self.problem:
             extra = log_fields(LogEvent.DISCOVERY_FAILED, seconds=pause_s)
@@ -110,15 +148,15 @@ class Watch:
             pause_s = min(pause_s, self._timing.late_again_s)
         return max(pause_s, min(self._interval_s, self._timing.pause_min_s))
 
-    async def _look_around(self) -> None:
-        ledger = self._mirror.ledger
+    async def _look_around(self, mirror: Mirror) -> None:
+        ledger = mirror.ledger
         lately = daily(ledger.clock.today(), self._lookback_days, self._datasets)
-        report = await discover_unasked(Discovery(self._mirror, lately), self._consent, self._on_queued)
+        report = await discover_unasked(Discovery(mirror, lately), self._consent, self._on_queued)
         _log("discovered", report)
         datasets = list(report.datasets)
         await ledger.follow(datasets, lately.ranges[0].first)
         await self._note_late(datasets)
-        await self._look_at_everything()
+        await self._look_at_everything(mirror)
         await self._note_held()
 
     async def _note_held(self) -> None:
@@ -141,17 +179,23 @@ class Watch:
             log.info("no longer late: %s of %s is listed now, or counts as missing", dataset, day)
         self._told_late = late
 
-    async def _look_at_everything(self) -> None:
-        ledger = self._mirror.ledger
-        last, last_day = await ledger.fact(FULL_LISTING), await ledger.fact(FULL_LISTING_DAY)
-        now_ms, today = ledger.clock.wall_ms(), ledger.clock.today().isoformat()
-        if last is not None and 0 <= now_ms - int(last) < self._timing.full_listing_s * 1000 and last_day == today:
+    async def _look_at_everything(self, mirror: Mirror) -> None:
+        """List all files of the datasets, once a day whoever does it and however often it is restarted."""
+        day = mirror.ledger.clock.today().isoformat()
+        name, every_s = round_name("full listing", *self._scope), self._timing.full_listing_s
+        claim = (await self._rounds.look(name, every_s, day)).claim
+        if claim is None:
             return
         everything = Selection(Mode.EVERYTHING, self._datasets)
-        full = Discovery(self._mirror, everything, only_known=True, since=await ledger.followed())
-        _log("listed everything", await discover_unasked(full, self._consent, self._on_queued))
-        await ledger.remember(FULL_LISTING, str(now_ms))
-        await ledger.remember(FULL_LISTING_DAY, today)
+        full = Discovery(mirror, everything, only_known=True, since=await mirror.ledger.followed())
+        try:
+            report = await discover_unasked(full, self._consent, self._on_queued)
+        except (RemoteError, UsageError):
+            # Due at once, for any worker that lists next.
+            await self._rounds.end(claim, 0.0)
+            raise
+        _log("listed everything", report)
+        await self._rounds.end(claim, every_s)
 
 
 def _log(what: str, report: Report) -> None:

@@ -84,6 +84,7 @@ class Lease:
         self._until_s = 0.0
         self._losses = 0
         self._state = LeaseState.NONE
+        self._taken = asyncio.Event()
         self._share = NONE
         self._fair = 0
         self._pause_s = 0.0
@@ -111,6 +112,14 @@ class Lease:
         self._losses = self._ledger.losses
         self._state = LeaseState.HELD
         self._hold(asked_s, self._worker.share)
+        self._taken.set()
+
+    async def held(self) -> Worker:
+        """The worker to act as, once it has a lease."""
+        while (worker := self.worker) is None:
+            self._taken.clear()
+            await self._taken.wait()
+        return worker
 
     def _hold(self, asked_s: float, share: Share) -> None:
         """Use a share until a lease that was asked for at ``asked_s`` ends, or is renewed."""

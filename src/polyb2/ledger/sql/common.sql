@@ -27,6 +27,11 @@ id AS file_id, key, dataset, date, status, reason, size, source_etag, source_las
 dest_version_id, revision, mirrored_revision, mirrored_source_etag, attempt, retry_count, worker_id, bytes_done, parts_total,
 parts_done, verification, error_message, discovered_at_ms, started_at_ms, completed_at_ms, next_attempt_ms
 
+-- define: is_sent
+-- A notice that was sent, or that another process is sending and did not begin to too long ago.
+(notices.sender IS NULL
+    OR (notices.sender <> :sender AND notices.noted_ms BETWEEN :now_ms - :sending_ms AND :now_ms))
+
 -- define: mirrored
 -- An item says what the target holds.
 dest_etag = {text($.dest_etag)}, dest_version_id = {text($.dest_version_id)}, verification = {text($.verification)}
@@ -53,11 +58,23 @@ DELETE FROM facts WHERE name = :name;
 -- Files, or uploads that wait for their abort: they bind a ledger to its pair.
 SELECT EXISTS (SELECT 1 FROM files) OR EXISTS (SELECT 1 FROM uploads WHERE state <> 'done') AS found;
 
--- name: notice_get
-SELECT noted_ms FROM notices WHERE name = :name;
+-- name: notices_known
+-- Those of the names that were sent, or that another process than :sender is sending.
+SELECT name FROM notices WHERE name IN ({keys_in(:names)}) AND {is_sent};
 
--- name: notice_set
-INSERT INTO notices (name, noted_ms) VALUES (:name, :now_ms) ON CONFLICT (name) DO UPDATE SET noted_ms = excluded.noted_ms;
+-- name: notices_claim
+-- Those of the names, an array of [name], that are now :sender's to send.
+INSERT INTO notices (name, noted_ms, sender) SELECT {text($[0])}, :now_ms, :sender FROM {each(:names)} WHERE TRUE
+ON CONFLICT (name) DO UPDATE SET noted_ms = excluded.noted_ms, sender = excluded.sender WHERE NOT {is_sent}
+RETURNING name;
+
+-- name: notices_unclaim
+DELETE FROM notices WHERE name IN ({keys_in(:names)}) AND sender = :sender;
+
+-- name: notices_set
+-- An array of [name].
+INSERT INTO notices (name, noted_ms, sender) SELECT {text($[0])}, :now_ms, NULL FROM {each(:names)} WHERE TRUE
+ON CONFLICT (name) DO UPDATE SET noted_ms = excluded.noted_ms, sender = NULL;
 
 -- name: notices_forget
 -- Names are ASCII words: `after` is the prefix, and `before` the prefix with a character behind all of them.
@@ -76,6 +93,35 @@ SET since = CASE WHEN excluded.since < followed.since THEN excluded.since ELSE f
 
 -- name: followed_forget_all
 DELETE FROM followed;
+
+-- ==== rounds ====
+
+-- name: round_get
+-- `live`: the lease of the worker that took it last holds.
+SELECT turn, worker, day, made_ms, due_ms, problem,
+    CASE WHEN EXISTS (SELECT 1 FROM workers AS w WHERE w.id = rounds.worker AND {live}) THEN 1 ELSE 0 END AS live
+FROM rounds WHERE name = :name;
+
+-- name: round_take
+-- Nothing changes where another worker took this turn meanwhile: the statement waits for its row, and then sees its number.
+INSERT INTO rounds (name, turn, worker, day) VALUES (:name, :turn, :worker, :day)
+ON CONFLICT (name) DO UPDATE SET turn = excluded.turn, worker = excluded.worker, day = excluded.day,
+    made_ms = NULL, due_ms = NULL, problem = NULL
+WHERE rounds.turn = excluded.turn - 1;
+
+-- name: round_end
+-- Only of the worker that took this turn, while its lease holds.
+UPDATE rounds SET made_ms = :now_ms, due_ms = :now_ms + :pause_ms, problem = :problem
+WHERE name = :name AND turn = :turn AND worker = :worker AND made_ms IS NULL
+  AND EXISTS (SELECT 1 FROM workers AS w WHERE w.id = :worker AND {live});
+
+-- name: rounds_prune
+-- Of datasets that no watch was about for long.
+DELETE FROM rounds WHERE due_ms < :now_ms - :kept_ms;
+
+-- name: rounds_forget_all
+-- Another source or target: there everything is still to be done.
+DELETE FROM rounds;
 
 -- ==== workers and claims ====
 

@@ -8,11 +8,13 @@ from datetime import date
 
 from polyb2.core.errors import UsageError
 from polyb2.core.keys import END
-from polyb2.ledger.rows import DISCOVERED, FULL_LISTING, FULL_LISTING_DAY, TARGET_ETAGS, Binding
+from polyb2.ledger.rows import DISCOVERED, TARGET_ETAGS, Binding
 from polyb2.ledger.store import Transaction
 
 NOTICES_KEPT_MS = 90 * 24 * 3600 * 1000
 """A notice older than this may be sent again; nothing older than a month is looked at."""
+SENDING_MS = 120_000
+"""A notice that was claimed so long ago and not noted may be sent by another: sending has shorter time limits."""
 
 
 def bound_to(tx: Transaction) -> Binding | None:
@@ -30,9 +32,9 @@ def bind(tx: Transaction, wanted: Binding) -> None:
     if check(tx, wanted):
         return
     _write(tx, wanted)
-    for name in (TARGET_ETAGS, FULL_LISTING, FULL_LISTING_DAY, DISCOVERED):
+    for name in (TARGET_ETAGS, DISCOVERED):
         remember(tx, name, None)
-    for statement in ("listings_forget_all", "held_forget_all", "followed_forget_all"):
+    for statement in ("listings_forget_all", "held_forget_all", "followed_forget_all", "rounds_forget_all"):
         tx.run(statement)
 
 
@@ -90,21 +92,37 @@ def remember(tx: Transaction, name: str, value: str | None) -> None:
         tx.run("fact_set", name=name, value=value)
 
 
-def new_notices(tx: Transaction, names: Collection[str]) -> set[str]:
-    """Those of the names that the owner was not notified of."""
-    return {name for name in names if tx.row("notice_get", name=name) is None}
+def new_notices(tx: Transaction, names: Collection[str], sender: str) -> set[str]:
+    """Those of the names that the owner was not notified of, and that no other sender is about to send."""
+    known = tx.rows("notices_known", names=sorted(names), sender=sender, sending_ms=SENDING_MS)
+    return set(names) - {row["name"] for row in known}
+
+
+def claim_notices(tx: Transaction, names: Collection[str], sender: str) -> set[str]:
+    """Those of the names that are now ``sender``'s to send, until it notes or releases them, or lets them lie."""
+    claimed = tx.rows("notices_claim", names=_each(names), sender=sender, sending_ms=SENDING_MS)
+    return {row["name"] for row in claimed}
+
+
+def release_notices(tx: Transaction, names: Collection[str], sender: str) -> None:
+    """Let notices that ``sender`` claimed, and could not send, be sent by any."""
+    tx.run("notices_unclaim", names=sorted(names), sender=sender)
 
 
 def note_notices(tx: Transaction, names: Collection[str]) -> None:
     """Keep what the owner was notified of, so that neither the next cycle nor a restart says it again."""
-    for name in names:
-        tx.run("notice_set", name=name)
+    tx.run("notices_set", names=_each(names))
     tx.run("notices_prune", kept_ms=NOTICES_KEPT_MS)
 
 
 def forget_notices(tx: Transaction, prefix: str) -> int:
     """Let what begins with ``prefix`` be sent again."""
     return tx.run("notices_forget", after=prefix, before=prefix + END)
+
+
+def _each(names: Collection[str]) -> list[tuple[str]]:
+    """The names in their order, in which the rows are locked."""
+    return [(name,) for name in sorted(names)]
 
 
 def followed(tx: Transaction) -> Mapping[str, date]:

@@ -298,5 +298,17 @@ CREATE TABLE polyb2.followed (
 
 CREATE TABLE polyb2.notices (
     name     text COLLATE "C" PRIMARY KEY,
-    noted_ms bigint NOT NULL
+    noted_ms bigint NOT NULL,
+    sender   text
 );
+
+CREATE TABLE polyb2.rounds (
+    name    text COLLATE "C" PRIMARY KEY,
+    turn    bigint NOT NULL,
+    worker  bigint NOT NULL,
+    day     text COLLATE "C",
+    made_ms bigint,
+    due_ms  bigint,
+    problem text,
+    CHECK ((made_ms IS NULL) = (due_ms IS NULL))
+) WITH (fillfactor = 50);

@@ -244,8 +244,23 @@ CREATE TABLE followed (
 ) STRICT, WITHOUT ROWID;
 
 -- What the owner was notified of, so that a restart does not say it again: a row a notice, by a name that says what it is
--- about, such as `late us_stocks_sip/day_aggs_v1 2024-01-02`.
+-- about, such as `late us_stocks_sip/day_aggs_v1 2024-01-02`. `sender`: it is being sent by that process; null once it was.
 CREATE TABLE notices (
     name     TEXT PRIMARY KEY,
-    noted_ms INTEGER NOT NULL
+    noted_ms INTEGER NOT NULL,
+    sender   TEXT
+) STRICT, WITHOUT ROWID;
+
+-- What one worker at a time does for all, such as listing the source: `turn` counts the times that it was taken, `worker`
+-- took it last, and made_ms is null while it is being made, for as long as the lease of that worker holds. `day`: the
+-- day that it is made for, where once a day is enough; `problem`: why it went wrong, in words.
+CREATE TABLE rounds (
+    name    TEXT PRIMARY KEY,
+    turn    INTEGER NOT NULL,
+    worker  INTEGER NOT NULL,
+    day     TEXT,
+    made_ms INTEGER,
+    due_ms  INTEGER,
+    problem TEXT,
+    CHECK ((made_ms IS NULL) = (due_ms IS NULL))
 ) STRICT, WITHOUT ROWID;
