@@ -303,7 +303,7 @@ async def test_the_display_of_a_run(bench: Bench) -> None:
     words = ("sync", "--historical", "--dataset", DAY_AGGS, "--max-bandwidth", "150k", "--concurrency", "3")
     terminal = Terminal(bench, *words, COLUMNS="80")
     await terminal.see("limit 150.0 kB/s")
-    await terminal.see("100 %")
+    await terminal.see("of 450.0 kB")
     assert await terminal.end() == 0
     assert "9 files completed, 450.0 kB sent in" in terminal.shown
     drawn = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).rstrip("\r") for line in terminal.shown.split("\n")]
