@@ -274,8 +274,12 @@ class _Run:
         loop = asyncio.get_running_loop()
         give_up_s, wait_s = loop.time() + self._settings.run.give_up_s, self._mirror.timing.listing_first_s
         while True:
+            losses = self._mirror.ledger.losses
             try:
-                return await discover(Discovery(self._mirror, selection), self._options.consent, self._pool.wake.set)
+                report = await discover(Discovery(self._mirror, selection), self._options.consent, self._pool.wake.set)
+                if self._mirror.ledger.losses == losses:
+                    return report
+                continue  # some of what was queued may be lost
             except RemoteError as error:
                 if error.handling.scope is Scope.ACCOUNT or not error.handling.cured_by_retry:
                     raise

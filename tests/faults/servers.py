@@ -192,7 +192,7 @@ TROUBLES = (
         lasts_s=2.0,
         needs="pooler",
     ),
-    Trouble("a standby takes over that lost the last two seconds", _failover, needs="standby", loses=True),
+    Trouble("a standby takes over that lost the last two seconds", _failover, lease_s=5.0, needs="standby", loses=True),
 )
 
 

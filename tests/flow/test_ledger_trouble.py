@@ -12,10 +12,14 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from typing import Any
 
 import pytest
 
 from polyb2.core.errors import LedgerBusyError
+from polyb2.core.selection import EVERYTHING
+from polyb2.flow.discover.consent import discover
+from polyb2.flow.discover.findings import Report
 from polyb2.ledger import busy_retry
 from polyb2.ledger.sqlite import lock, store
 from polyb2.ledger.sqlite import open as opening
@@ -81,6 +85,24 @@ async def test_a_ledger_that_stays_held_ends_the_run(bench: Bench) -> None:
         bench.box.source.inject(Fault("get", Call(lambda: stack.enter_context(held(bench)))))
         with pytest.raises(LedgerBusyError, match="look for another polyb2"):
             await asyncio.wait_for(bench.run(polyb2_give_up=0.5), 20)
+
+
+async def test_a_listing_is_done_again_if_the_ledger_lost_what_it_had_confirmed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.box.source.put(SMALL, b"x")
+    listings = 0
+
+    async def listing(*arguments: Any) -> Report:
+        nonlocal listings
+        report = await discover(*arguments)
+        listings += 1
+        return report
+
+    monkeypatch.setattr("polyb2.engine.discover", listing)
+    monkeypatch.setattr(store.SqliteStore, "losses", property(lambda _store: min(listings, 1)))
+    result = await bench.run(EVERYTHING, polyb2_lease_seconds=1)
+    assert (listings, result.outcome.completed) == (2, 1)
 
 
 async def test_a_stop_does_not_wait_for_a_ledger_for_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

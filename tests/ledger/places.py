@@ -89,9 +89,9 @@ class PostgresPlace:
 
     def __init__(self, server: PostgresServer, clock: SetClock) -> None:
         self._server = server
-        self._database = server.new_database(template_of(server))
-        self.url = server.url(self._database)
-        self._connection = server.connect(self._database)
+        self.database = server.new_database(template_of(server))
+        self.url = server.url(self.database)
+        self._connection = server.connect(self.database)
         self._connection.execute("SET search_path = polyb2, public")
         clock.server = self._connection
 
@@ -101,7 +101,7 @@ class PostgresPlace:
 
     def close(self) -> None:
         self._connection.close()
-        self._server.drop_database(self._database)
+        self._server.drop_database(self.database)
 
 
 def template_of(server: PostgresServer) -> str:
