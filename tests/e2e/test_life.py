@@ -10,6 +10,7 @@ import socket
 import aiohttp
 import pytest
 
+from polyb2 import __version__
 from polyb2.sandbox import Answer, Call, Drip, Fault, GeneratedGzip, Stall
 from polyb2.sandbox.multipart import Upload
 from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, key, until
@@ -96,6 +97,14 @@ async def test_status_shows_the_streams_and_the_pace_of_a_run(bench: Bench) -> N
     (runner,) = found
     assert (runner["streams_allowed"], runner["source_rps"], runner["target_rps"]) == (2, None, 7)
     assert "of 2 streams in use, target at most 7 requests/s" in words
+    assert (runner["host"], runner["version"], runner["since"]) == (
+        socket.gethostname(),
+        __version__,
+        runner["started_at"],
+    )
+    assert f"running: {runner['worker_id']} on {socket.gethostname()}, polyb2 {__version__}, since 20" in words.replace(
+        "\n", " "
+    )
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])

@@ -54,6 +54,29 @@ async def test_requests_a_second_are_kept_on_each_side(bench: Bench, side: str) 
     assert moments[-1] - moments[0] >= (len(moments) - 1) / 20 - 0.15
 
 
+@pytest.mark.parametrize("side", ["source", "target"])
+async def test_two_runs_share_the_requests_a_second(bench: Bench, side: str) -> None:
+    """One begins alone, with all of them; the other joins, and goes on alone when the first has ended."""
+    per_second, joins_s = 40, 0.5
+    for number in range(120):
+        bench.box.source.put(key(f"2024-{number // 20 + 1:02}-{number % 20 + 1:02}"), b"x")
+    await bench.discover()
+    server: SandboxServer = bench.box.source if side == "source" else bench.box.target
+    before = len(server.requests)
+    limit: dict[str, Any] = {f"polyb2_{'source' if side == 'source' else 'b2'}_rps": per_second}
+    given: dict[str, Any] = {**limit, "polyb2_lease_seconds": 1, "polyb2_concurrency": 4}
+    first = asyncio.create_task(bench.run(limit=50, worker_id="first", **given))
+    await asyncio.sleep(joins_s)
+    second = await bench.run(worker_id="second", **given)
+    assert ((await first).outcome.completed, second.outcome.completed) == (50, 70)
+    moments = [item.when_s for item in server.requests][before:]
+    within = [sum(begin <= moment < begin + 1 for moment in moments) for begin in moments]
+    # Beside the twentieth, each may be one turn late and catch up, and answers take a while.
+    assert max(within) <= 1.05 * per_second + 4
+    # What the first does not use any more is used by the second: as fast as one alone, but for the renewals in between.
+    assert moments[-1] - moments[0] < len(moments) / per_second + 1.5
+
+
 async def test_two_thousand_small_files_take_less_than_a_minute(bench: Bench) -> None:
     for number in range(2000):
         bench.box.source.put(key(f"20{number // 300:02}-{number % 12 + 1:02}-{number % 25 + 1:02}"), os.urandom(500))

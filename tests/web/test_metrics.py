@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import time
 
 import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
+from polyb2 import __version__
+from polyb2.ledger.open import open_ledger
+from polyb2.ledger.rows import Load
 from polyb2.sandbox import Answer, Call, Fault, GeneratedGzip
-from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, Gate, key
+from polyb2.web.metrics import OF_THE_LEDGER, OF_THIS_PROCESS
+from tests.conftest import DAY_AGGS, MIB, QUOTES, Bench, Gate, key, url_of
 from tests.web.conftest import Serving, Showing, Site
 
 SMALL, LARGE = key("2024-01-02"), key("2024-01-03", QUOTES)
@@ -70,6 +75,35 @@ async def test_a_transfer_is_told_by_dataset_and_side(bench: Bench, serving: Ser
         assert (metric("polyb2_ready"), metric("polyb2_ledger_readable")) == (1, 1)
 
 
+async def test_each_metric_says_whose_it_is_and_every_runner_is_told(bench: Bench, serving: Serving) -> None:
+    ledgers = ("queue", "runner", "completeness", "discovery")
+    bench.box.source.put(SMALL, b"x")
+    await bench.discover()
+    ledger = await open_ledger(url_of(bench.folder / "ledger.db"))
+    other = await ledger.register("the-other", 60_000, "another host", "0.9")
+    await ledger.renew(other, Load(3, 8))
+    await ledger.close()
+    async with serving(worker_id="this-one") as site:
+        await becomes(site, 2, "polyb2_runners")
+        await becomes(site, 1, SERIES, dataset=DAY_AGGS, status="completed")
+        await becomes(site, 1, "polyb2_runner_info", worker_id="the-other", host="another host", version="0.9")
+        here = socket.gethostname()
+        assert await value(site, "polyb2_runner_info", worker_id="this-one", host=here, version=__version__) == 1
+        assert await value(site, "polyb2_runner_streams_in_use", worker_id="the-other") == 3
+        assert await value(site, "polyb2_runner_streams_allowed", worker_id="the-other") == 8
+        assert await value(site, "polyb2_runner_bytes_per_second", worker_id="the-other") == 0
+        while not await value(site, "polyb2_runner_bytes_per_second", worker_id="this-one"):
+            await asyncio.sleep(0.1)
+        assert await value(site, "polyb2_runners_bytes_per_second") > 0
+        found = list(text_string_to_metric_families((await site.get("/metrics")).text))
+        page = (await site.get("/")).text
+    assert [text in page for text in ("another host", "the-other", "3 of 8", here)] == [True] * 4
+    for family in found:
+        if family.name.startswith("polyb2_"):
+            is_ledgers = family.name.removeprefix("polyb2_").startswith(ledgers)
+            assert family.documentation.endswith(OF_THE_LEDGER if is_ledgers else OF_THIS_PROCESS)
+
+
 async def test_bytes_under_way_count_and_no_counter_goes_back(bench: Bench, serving: Serving) -> None:
     """The body of a part arrives while its PUT is not answered: its bytes are told, and once only."""
     bench.box.source.put(SMALL, GeneratedGzip(3 * MIB))
@@ -109,7 +143,8 @@ async def test_limits_are_told_where_there_are_any(bench: Bench, serving: Servin
     bench.box.target.inject(Fault("put", Answer(503, "SlowDown"), times=3))
     await bench.discover()
     async with serving(polyb2_source_rps=500.0, polyb2_max_bandwidth=5_000_000) as site:
-        assert await value(site, "polyb2_requests_allowed_per_second", side="source") == 500
+        # Nothing before it has its lease.
+        await becomes(site, 500, "polyb2_requests_allowed_per_second", side="source")
         assert await value(site, "polyb2_bandwidth_allowed_bytes_per_second") == 5_000_000
         limited = frozenset({("side", "target")})
         while limited not in (found := (await series(site))["polyb2_requests_allowed_per_second"]):

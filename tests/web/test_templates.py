@@ -21,7 +21,7 @@ from polyb2.core.coverage import Day, DayState, FileOfDay, YearCalendar
 from polyb2.core.scrub import escape
 from polyb2.core.status import Status
 from polyb2.ledger.rows import AttemptRow, FileRow, History, RevisionRow
-from polyb2.ledger.status_report import Failure, StatusReport, Tally
+from polyb2.ledger.status_report import Failure, Runner, StatusReport, Tally
 from polyb2.web import render as rendering
 from polyb2.web.days import coverage_of
 from polyb2.web.history import history_of
@@ -55,7 +55,8 @@ def process(**changes: Any) -> ProcessState:
 def snapshot(**changes: Any) -> Snapshot:
     tally = Tally(files=2, bytes=10, bytes_done=5, bytes_left=5)
     tally.by_status[Status.PERMANENT_FAILURE] = {"files": 1, "bytes": 5}
-    report = StatusReport(tally, {HOSTILE: tally, "a/b": tally}, rate_bytes_per_s=1.0)
+    runners = [Runner(HOSTILE, HOSTILE, HOSTILE, 0, 3, 32, 1.0, None, None), Runner("b", "b", "1", 0, *[None] * 5)]
+    report = StatusReport(tally, {HOSTILE: tally, "a/b": tally}, runners=runners, rate_bytes_per_s=1.0)
     failures = [Failure(f"{HOSTILE}{number}", Status.FAILED_UPLOAD, HOSTILE, HOSTILE, 0, 1) for number in (1, 1, 2)]
     return replace(Snapshot(1000, report, {HOSTILE: 1}, 0, failures), **changes)
 

@@ -180,13 +180,13 @@ class LimitSettings(Group):
     """Limits of speed."""
 
     bandwidth: Annotated[kinds.Bandwidth, Variable("POLYB2_MAX_BANDWIDTH",
-        "Bytes per second of all streams together; 0 is no limit. By the clock as well: 08:00-18:00=50M,*=0 in "
-        "local time (TZ), or with a zone in front, America/New_York 09:30-16:00=20M; * is the rest of the day. It "
-        "changes without a restart.", option="--max-bandwidth")] = NO_LIMIT
+        "Bytes per second of all that share the ledger, together; 0 is no limit. By the clock as well: "
+        "08:00-18:00=50M,*=0 in local time (TZ), or with a zone in front, America/New_York 09:30-16:00=20M; * is the "
+        "rest of the day. It changes without a restart.", option="--max-bandwidth")] = NO_LIMIT
     source_rps: Annotated[float, kinds.number(0.001, 1e6, "no limit"), Variable("POLYB2_SOURCE_RPS",
-        "Requests per second to the source.")] = 0
+        "Requests per second to the source, of all that share the ledger.")] = 0
     target_rps: Annotated[float, kinds.number(0.001, 1e6, "no limit"), Variable("POLYB2_B2_RPS",
-        "Requests per second to B2.")] = 0
+        "Requests per second to B2, of all that share the ledger.")] = 0
 
 
 class PageSettings(Group):

@@ -1,5 +1,6 @@
 """``/metrics`` for Prometheus: names and units by its conventions, from the engine's counters and the ledger's counts.
 
+The HELP of each says whose figure it is: this process's, or the ledger's, which is the same at every process that shares it.
 Nothing is registered with the library's process-wide registry. Where the ledger cannot be read, ``polyb2_ledger_readable``
 is 0 and the ledger's own metrics are absent; the engine's are not.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -20,9 +21,12 @@ from prometheus_client.registry import Collector
 from polyb2 import __version__
 from polyb2.core.errors import LedgerError, Side
 from polyb2.core.status import Status
+from polyb2.ledger.status_report import StatusReport
 from polyb2.meters import Histogram
 from polyb2.web.snapshot import Recent, SingleFlight, Snapshot, Snapshots
 
+OF_THIS_PROCESS = "Of this process."
+OF_THE_LEDGER = "Of the ledger: the same at every process that shares it."
 FORMATS_MAX = 16
 """Formats that are kept for a second; a scraper asks for one of two."""
 _Key = TypeVar("_Key", bound=str | tuple[str, ...])
@@ -67,11 +71,22 @@ class Scrape(Collector):
     recent: Recent
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._process()
-        yield from self._limits()
-        yield from self._counters()
+        own, shared = (self._process(), self._limits(), self._counters()), (self._ledger(),)
+        for groups, whose in ((own, OF_THIS_PROCESS), (shared, OF_THE_LEDGER)):
+            for family in chain(*groups):
+                family.documentation = f"{family.documentation} {whose}"
+                yield family
+
+    def _ledger(self) -> Iterator[Metric]:
         if self.snapshot is not None:
             yield from self._queue(self.snapshot)
+            yield from self._runners(self.snapshot.report)
+            if self.snapshots.observed.discovers():
+                words = (
+                    "When the source was last listed with success, 0 for not yet; absent where this one lists nothing."
+                )
+                found = {(): self.snapshot.discovered_ms / 1000}
+                yield _gauge("polyb2_discovery_last_success_timestamp_seconds", words, [], found)
         words = "For how long the oldest due day of the last thirty has been lacking; 0 where none lacks."
         yield _gauge("polyb2_completeness_lag_seconds", words, ["dataset"], self.recent.lags_s)
 
@@ -83,13 +98,6 @@ class Scrape(Collector):
         yield _gauge("polyb2_ledger_readable", "Whether the ledger could be read just now.", [], {(): is_read})
         count = len(observed.mirror.in_flight)
         yield _gauge("polyb2_files_in_flight", "Files that this process works on.", [], {(): count})
-        if observed.discovers() and self.snapshot is not None:
-            yield _gauge(
-                "polyb2_discovery_last_success_timestamp_seconds",
-                "When the source was last listed with success, 0 for not yet; absent where this process does not list it.",
-                [],
-                {(): self.snapshot.discovered_ms / 1000},
-            )
 
     def _limits(self) -> Iterator[Metric]:
         mirror = self.snapshots.observed.mirror
@@ -99,11 +107,11 @@ class Scrape(Collector):
         limits = {guard.side: guard.per_second for guard in (mirror.source.guard, mirror.target.guard)}
         yield _gauge(
             "polyb2_requests_allowed_per_second",
-            "Requests a side is asked at most, by the settings or because it throttles; absent where nothing limits them.",
+            "Requests a side is asked at most, by a share of the settings or because it throttles; absent without a limit.",
             ["side"],
             {side: limit for side, limit in limits.items() if limit is not None},
         )
-        words = "POLYB2_MAX_BANDWIDTH at this time of the day; absent where nothing limits it."
+        words = "The share of POLYB2_MAX_BANDWIDTH at this time of the day; absent where nothing limits it."
         per_second = mirror.bandwidth.per_second
         bandwidth = {} if per_second is None else {(): per_second}
         yield _gauge("polyb2_bandwidth_allowed_bytes_per_second", words, [], bandwidth)
@@ -141,6 +149,25 @@ class Scrape(Collector):
         ages_s = {name: max(0, now_ms - since_ms.get(name, now_ms)) / 1000 for name, _ in tallies}
         words = "For how long the oldest waiting file waits; 0 if none does."
         yield _gauge("polyb2_queue_oldest_age_seconds", words, ["dataset"], ages_s)
+
+    @staticmethod
+    def _runners(report: StatusReport) -> Iterator[Metric]:
+        runners, name = report.runners, ["worker_id"]
+        yield _gauge("polyb2_runners", "Processes at work, of all hosts.", [], {(): len(runners)})
+        words = "Bytes of receipts a second over the last minute, of all processes at work; 0 before the first."
+        yield _gauge("polyb2_runners_bytes_per_second", words, [], {(): report.rate_bytes_per_s or 0})
+        found = {(runner.worker_id, runner.host, runner.version): 1 for runner in runners}
+        yield _gauge("polyb2_runner_info", "A process at work.", [*name, "host", "version"], found)
+        starts_s = {runner.worker_id: runner.started_ms / 1000 for runner in runners}
+        yield _gauge("polyb2_runner_start_timestamp_seconds", "When it began.", name, starts_s)
+        rates = {runner.worker_id: runner.rate_bytes_per_s or 0 for runner in runners}
+        yield _gauge(
+            "polyb2_runner_bytes_per_second", "Its bytes of receipts a second over the last minute.", name, rates
+        )
+        busy = {runner.worker_id: runner.streams_in_use or 0 for runner in runners}
+        yield _gauge("polyb2_runner_streams_in_use", "Its busy streams, as of its last renewal.", name, busy)
+        allowed = {runner.worker_id: runner.streams_allowed or 0 for runner in runners}
+        yield _gauge("polyb2_runner_streams_allowed", "Its streams that may be busy at once.", name, allowed)
 
 
 def _gauge(name: str, words: str, labels: list[str], samples: Mapping[_Key, float]) -> Metric:

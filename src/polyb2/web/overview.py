@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 
 from polyb2.core.status import WAITING, Status
 from polyb2.flow.mirror import DRAINING
-from polyb2.ledger.status_report import Tally
+from polyb2.ledger.status_report import Runner, Tally
 from polyb2.web.failures import FailureKind, kinds_of
 from polyb2.web.rate import Chart, chart_of
 from polyb2.web.signs import STATUS_SIGNS, Sign
 from polyb2.web.snapshot import FileInFlight, ProcessState, Snapshot
 
 IN_FLIGHT_SHOWN = 12
+RUNNERS_SHOWN = 100
 _FAR_S = 5 * 86_400
 _ALWAYS = frozenset({Status.COMPLETED, Status.PROCESSING, Status.PENDING})
 
@@ -37,6 +38,7 @@ class Overview:
         rate: bytes per second, those of other processes included.
         left_s: seconds to the end at this rate; None where nothing is to be sent or nothing moves.
         in_flight: the first of ``in_flight_count`` files.
+        runners: the first of ``runners_count`` processes at work, of all hosts.
         statuses: the columns of the queue; ``rows`` are its datasets, and ``total`` is their sum.
     """
 
@@ -51,6 +53,8 @@ class Overview:
     chart: Chart | None
     in_flight: Sequence[FileInFlight]
     in_flight_count: int
+    runners: Sequence[Runner]
+    runners_count: int
     statuses: Sequence[Status]
     rows: Sequence[QueueRow]
     total: QueueRow
@@ -75,6 +79,8 @@ def overview_of(snapshot: Snapshot, process: ProcessState) -> Overview:
         chart=chart_of(process.points),
         in_flight=in_flight[:IN_FLIGHT_SHOWN],
         in_flight_count=len(in_flight),
+        runners=snapshot.report.runners[:RUNNERS_SHOWN],
+        runners_count=len(snapshot.report.runners),
         statuses=[status for status in STATUS_SIGNS if status in _ALWAYS or _files(totals, {status})],
         rows=[_row(snapshot, *item, since_ms.get(item[0])) for item in snapshot.report.datasets.items()],
         total=_row(snapshot, None, totals, min(since_ms.values(), default=None)),

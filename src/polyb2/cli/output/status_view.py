@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console, Group, RenderableType
@@ -97,14 +98,17 @@ def _speed(report: StatusReport) -> list[RenderableType]:
 
 
 def _runner(runner: Runner) -> RenderableType:
-    limits = [
-        f"{side} at most {rps:.3g} requests/s"
-        for side, rps in (("source", runner.source_rps), ("target", runner.target_rps))
-        if rps is not None
-    ]
-    # Before its first renewal, some seconds after its start, a process has said nothing yet.
-    streams = [f"{runner.streams_in_use} of {runner.streams_allowed} streams in use"] if runner.streams_allowed else []
-    return Text(f"running: {', '.join([runner.worker_id, *streams, *limits])}")
+    since = datetime.fromtimestamp(runner.started_ms / 1000, UTC)
+    known = [f"{runner.worker_id} on {runner.host}", f"polyb2 {runner.version}", f"since {since:%Y-%m-%d %H:%M} UTC"]
+    if runner.rate_bytes_per_s is not None:
+        known.append(f"{format_size(runner.rate_bytes_per_s)}/s")
+    # Before its first renewal, some seconds after its start, a process has said nothing of its streams.
+    if runner.streams_allowed:
+        known.append(f"{runner.streams_in_use} of {runner.streams_allowed} streams in use")
+    for side, rps in (("source", runner.source_rps), ("target", runner.target_rps)):
+        if rps is not None:
+            known.append(f"{side} at most {rps:.3g} requests/s")
+    return Text(f"running: {', '.join(known)}")
 
 
 def _in_flight(out: Console, file: FileAtWork) -> RenderableType:
