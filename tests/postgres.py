@@ -66,13 +66,16 @@ class PostgresServer:
         self._databases = 0
 
     def __enter__(self) -> Self:
-        options = ("--username=polyb2", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8")
-        self._daemons.run("initdb", _programs() / "initdb", f"--pgdata={self.data}", *options)
+        self._make()
         rules = self.data / "pg_hba.conf"
         asked = f"local all {GUARDED} scram-sha-256\nhost all {GUARDED} 127.0.0.1/32 scram-sha-256\n"
         rules.write_text(asked + rules.read_text(encoding="utf-8"), encoding="utf-8")
         self.start()
         return self
+
+    def _make(self) -> None:
+        options = ("--username=polyb2", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8")
+        self._daemons.run("initdb", _programs() / "initdb", f"--pgdata={self.data}", *options)
 
     def __exit__(self, *_exception: object) -> None:
         self._daemons.stop()
@@ -149,6 +152,10 @@ class PostgresServer:
         """A connection of the test's own."""
         return psycopg.connect(self.url(database), autocommit=True, row_factory=dict_row)
 
+    @property
+    def has_ended(self) -> bool:
+        return bool(self._daemons.ended())
+
     def new_database(self, template: str = "template0") -> str:
         """The name of a new database."""
         self._databases += 1
@@ -160,3 +167,86 @@ class PostgresServer:
     def drop_database(self, name: str) -> None:
         with closing(self.connect()) as connection:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+class Standby(PostgresServer):
+    """A copy of another server that follows it, some moments behind."""
+
+    def __init__(self, primary: PostgresServer) -> None:
+        super().__init__("synchronous_commit=on")
+        self._primary = primary
+
+    def _make(self) -> None:
+        where = f"--dbname=host={self._primary.folder} port={self._primary.port} user=polyb2"
+        options = ("--wal-method=stream", "--checkpoint=fast", "--write-recovery-conf", "--no-sync")
+        self._daemons.run("copy", _programs() / "pg_basebackup", f"--pgdata={self.data}", where, *options)
+
+    def stop_following(self) -> None:
+        """Lose what the other server commits from now on."""
+        with closing(self.connect()) as connection:
+            connection.execute("ALTER SYSTEM SET primary_conninfo = ''")
+            connection.execute("SELECT pg_reload_conf()")
+            while connection.execute("SELECT 1 FROM pg_stat_wal_receiver").fetchone():
+                time.sleep(0.01)
+
+    def promote(self) -> None:
+        self._daemons.run("promote", _programs() / "pg_ctl", "promote", "--wait", "-D", self.data)
+
+    def url_with(self, primary: PostgresServer, database: str) -> str:
+        """The URL of both."""
+        hosts, ports = f"{primary.folder},{self.folder}", f"{primary.port},{self.port}"
+        return f"postgresql://polyb2@/{database}?host={hosts}&port={ports}&target_session_attrs=read-write"
+
+
+_POOLER: Final = Path("/usr/sbin/pgbouncer")
+
+
+def pooler_missing() -> str | None:
+    """Why no pooler can run here; None if one can."""
+    return postgres_missing() or missing((_POOLER,), INSTALL_SCRIPT)
+
+
+class Pooler:
+    """pgbouncer before a server, which hands each transaction to any of its few sessions."""
+
+    def __init__(self, server: PostgresServer, sessions: int = 4) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="pool-"))
+        user = "postgres" if os.getuid() == 0 else None
+        if user:
+            shutil.chown(self.folder, user, user)
+        self._daemons = Daemons(self.folder, user)
+        with reserved_ports(1) as (self.port,):
+            pass
+        self._settings = self.folder / "pgbouncer.ini"
+        (self.folder / "users").write_text('"polyb2" ""\n')
+        self._settings.write_text(
+            f"[databases]\n* = host={server.folder} port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+            f"listen_port = {self.port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {self.folder}/users\n"
+            f"pool_mode = transaction\ndefault_pool_size = {sessions}\n"
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._daemons.stop()
+
+    def start(self) -> None:
+        self._daemons.start("pgbouncer", _POOLER, self._settings)
+        deadline_s = time.monotonic() + READY_S
+        while True:
+            try:
+                psycopg.connect(self.url("postgres")).close()
+            except psycopg.OperationalError:
+                if self._daemons.ended() or time.monotonic() > deadline_s:
+                    raise ServerError(self._daemons.log_tails()) from None
+                time.sleep(0.02)
+            else:
+                return
+
+    def kill(self) -> None:
+        self._daemons.kill("pgbouncer")
+
+    def url(self, database: str) -> str:
+        return f"postgresql://polyb2@127.0.0.1:{self.port}/{database}"

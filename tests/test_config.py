@@ -256,10 +256,12 @@ def test_a_url_of_postgresql_is_taken_as_it_is(url: str) -> None:
     assert load_settings(database_url=url).ledger.url == url
 
 
-@pytest.mark.parametrize("url", ["sqlite:///", "sqlite://", "data/polyb2.db", "mysql://user:s3cr3t@host/db", "/x.db"])
+@pytest.mark.parametrize(
+    "url", ["sqlite:///", "sqlite://", "data/polyb2.db", "mysql://user:s3cr3t@host/db", "user:s3cr3t@host/db", "/x.db"]
+)
 def test_another_ledger_is_refused_without_repeating_a_password(url: str) -> None:
     (line,) = told(database_url=url)
-    assert line.endswith("is not a ledger URL: write sqlite:///data/polyb2.db or postgresql://user@host/database")
+    assert line.endswith("is not a ledger URL: write sqlite:///data/polyb2.db or postgresql://host/database")
     assert "s3cr3t" not in line
 
 

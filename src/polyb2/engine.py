@@ -92,7 +92,7 @@ async def run(
         UsageError: settings, ledger or selection are unusable.
     """
     settings, draining, revised = _fitting(settings), asyncio.Event(), list[str]()
-    retry = partial(_goes_on, draining, inf if options.watch else settings.run.give_up_s)
+    retry = _Patience(draining, inf if options.watch else settings.run.give_up_s)
     async with open_mirror(
         settings, clock, timing=timing, draining=draining, retry=retry, on_revised=revised.append
     ) as mirror:
@@ -100,9 +100,20 @@ async def run(
             return await _Run(settings, options, mirror, revised).supervise()
 
 
-def _goes_on(draining: asyncio.Event, give_up_s: float, _error: LedgerError, waited_s: float) -> bool:
-    """Tell if the run goes on: a ledger that is busy or full ends it no sooner than an outage of a side does."""
-    return waited_s < (STOPPING_LEDGER_S if draining.is_set() else give_up_s)
+class _Patience:
+    """Tells if the run goes on: a ledger that cannot be used ends it no sooner than an outage of a side does."""
+
+    def __init__(self, draining: asyncio.Event, give_up_s: float) -> None:
+        self._draining = draining
+        self._give_up_s = give_up_s
+        self._is_over = False
+
+    def __call__(self, _error: LedgerError, waited_s: float) -> bool:
+        if not self._draining.is_set():
+            return waited_s < self._give_up_s
+        # Once for all: what a process still writes as it ends is not waited for one after the other.
+        self._is_over = self._is_over or waited_s >= STOPPING_LEDGER_S
+        return not self._is_over
 
 
 def _fitting(settings: Settings) -> Settings:
@@ -214,7 +225,11 @@ class _Run:
                         self._working = roots.create_task(self._work(sweeper, watching), name="pool")
                 except* Exception as group:  # noqa: BLE001 - unwrapped, not handled
                     await self._show_that_ledger_is_gone()
-                    raise (self._mirror.ledger.gone or _first(group)) from None
+                    error = self._mirror.ledger.gone or _first(group)
+                    if not (self._mirror.draining.is_set() and isinstance(error, LedgerError) and error.may_pass):
+                        raise error from None
+                    # The signal is why it ends; what is claimed is free when the lease runs out.
+                    log.warning("stopping without the ledger: %s", error, extra=log_fields(LogEvent.LEDGER_WAITING))
         if self._mirror.ledger.gone is not None:  # noticed by the last write of a run that was ending
             raise self._mirror.ledger.gone
         return self._result

@@ -75,7 +75,7 @@ def environment_of(world: World) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         **world.box.environment(),
-        "DATABASE_URL": f"sqlite:///{world.folder / 'ledger.db'}",
+        "DATABASE_URL": world.url,
         "POLYB2_HTTP_ADDR": "",
         "POLYB2_PART_SIZE": str(PART_BYTES),
         "POLYB2_RETRY_BASE": "20ms",

@@ -15,6 +15,7 @@ from tests.e2e.surroundings import COMMANDS, SURROUNDINGS, play_alone
 from tests.faults.catalogue import catalogue
 from tests.faults.death import Soak, die_at
 from tests.faults.drain import PEERS, WRITES, drained_at, drained_beside
+from tests.faults.fleet import FleetSoak
 from tests.faults.hammer import hammer
 from tests.faults.isolation import NEIGHBOURS, beside, quiet_while_away
 from tests.faults.large import LargeTransfer
@@ -25,12 +26,15 @@ from tests.faults.places import PLACES, play_in
 from tests.faults.power import PowerLoss
 from tests.faults.runners import EARLY_STOPS, STOPS, frozen_at
 from tests.faults.scenes import Case
+from tests.faults.servers import TROUBLES, missing_for, stopped_during, survive
 from tests.faults.shaped import SHAPES, missing, send_over
 from tests.ledger.conformance.test_model import check_model
+from tests.postgres import postgres_missing
 
 WATCHED_KILLS = 50
 MODEL_EXAMPLES, MODEL_STEPS = 230, 50
 POWER_LOSSES = 12
+FLEET_KILLS = 100
 LARGE_KILLS = 8
 AWAY = (("source", "gone"), ("target", "gone"), ("source", "keys_revoked"), ("target", "keys_revoked"),
         ("target", "cap_exceeded"))  # fmt: skip
@@ -120,9 +124,18 @@ def side_by_side(seed: int, kill_points: list[tuple[str, str, int]]) -> list[Act
         for command in COMMANDS
         for surrounding in SURROUNDINGS
     ]
+    acts += of_servers()
     acts.append(Act("model", "ledger", "verbs in any order", _model))
     acts.append(Act("limiter", "requests", "limits, refusals at random, outages, in virtual time", _rate_laws))
     return acts
+
+
+def of_servers() -> list[Act]:
+    """Trouble of the PostgreSQL server that can be made here."""
+    troubles = [trouble for trouble in TROUBLES if not missing_for(trouble)]
+    acts = [Act("server", "two runs go on", trouble.words, partial(survive, trouble)) for trouble in troubles]
+    stops = [trouble for trouble in troubles if not trouble.loses]
+    return acts + [Act("server", "SIGTERM", trouble.words, partial(stopped_during, trouble)) for trouble in stops]
 
 
 def alone(seed: int) -> list[Act]:
@@ -139,9 +152,13 @@ def soak(seed: int, kills: int) -> list[Act]:
 
 
 def watched_soak(seed: int) -> list[Act]:
-    """Random kills under load, beside an open page, a scraper and other commands."""
+    """Random kills under load, beside an open page, a scraper and other commands; of one process, and of a fleet."""
     words = "kill -9 under load, the page open and scraped, other commands beside"
-    return [Act("watched", "any moment", words, partial(WatchedSoak(seed).run, WATCHED_KILLS), seed)]
+    acts = [Act("watched", "any moment", words, partial(WatchedSoak(seed).run, WATCHED_KILLS), seed)]
+    if not postgres_missing():
+        words = f"{words}; four processes on one PostgreSQL, which is killed as well"
+        acts.append(Act("watched", "any moment", words, partial(FleetSoak(seed).run, FLEET_KILLS), seed))
+    return acts
 
 
 def unplayed(planned: list[Act], lines: list[Line]) -> list[Line]:

@@ -20,7 +20,8 @@ Written by `make faults`. What is played and what must hold is in `tests/faults/
 `network.py`, `books.py` and `clocks.py` have the cases of the matrix, `world.py` the guarantees, which are checked after
 the run that met the fault and again after it was cured. `death.py`, `drain.py`, `power.py`, `runners.py`, `hammer.py`,
 `large.py` and `isolation.py` kill, stop, freeze, copy and measure real processes; `onlookers.py`, `pairs.py` and
-`places/` put them into other surroundings. This is the summary; the cases themselves, a line of JSON each with seed,
+`places/` put them into other surroundings; `servers.py` and `fleet.py` break the PostgreSQL server under them. This is the
+summary; the cases themselves, a line of JSON each with seed,
 result and seconds, are what `make faults` leaves in `fault-rows.jsonl`.
 """
 ASSERTED = """
@@ -43,6 +44,9 @@ newest revision, no upload left over, no part with a receipt sent twice while it
 - *Isolation*: beside what is wrong 240 small files take less than 1.5 times as long as alone (with half a second for the
   start of a run on both sides), and no request is sent more often than the rules say. While a side is away a run that stays
   up takes less than a twentieth of a core, once what was under way has used up its tries, and says so once.
+- *Trouble of the server*: `/readyz` of both runs says why, no file is begun meanwhile, and both go on by themselves; nothing
+  is charged, each revision is settled once, and unless leases or commits were lost no byte is sent twice. At SIGTERM
+  meanwhile both end within their grace time, and the next run goes on.
 - *Watched*: after each kill the ledger passes `integrity_check`, and `status`, `/metrics`, the page, the kept counts and a
   recount say the same; no process holds a file of the ledger that is gone; every other command ends with 0 or 3.
 - *Strange places*: the mirror ends whole there, or the run says what is in its way: no traceback, no "unexpected", no damage.
@@ -69,6 +73,7 @@ TITLES = {
     "frozen": "Frozen past the lease",
     "power": "Power loss under the ledger",
     "locks": "Processes on one ledger",
+    "server": "Trouble of the PostgreSQL server",
     "isolation": "Isolation",
     "commands": "Every command in other people's surroundings",
     "line": "Lines of the kernel's own, shaped",

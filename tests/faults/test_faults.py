@@ -22,6 +22,7 @@ from tests.faults.power import PowerLoss
 from tests.faults.report import report, rows
 from tests.faults.runners import frozen_at
 from tests.faults.scenes import Case
+from tests.faults.servers import TROUBLES, missing_for, survive
 from tests.faults.shaped import QUICK, missing, send_over
 
 EVERY = 21
@@ -116,6 +117,12 @@ async def test_a_mirror_through_a_proxy_that_is_refused_now_and_then_ends_right(
 async def test_a_strange_place_is_as_good_as_any(words: str) -> None:
     note = await play_in(words)
     assert "skipped" not in note
+
+
+async def test_two_runs_go_on_by_themselves_after_their_server_was_killed() -> None:
+    if reason := missing_for(TROUBLES[0]):
+        pytest.skip(reason)
+    await survive(TROUBLES[0])
 
 
 def test_there_are_more_than_thirty_strange_places() -> None:

@@ -66,11 +66,13 @@ class World:
         patches: what is undone when the world ends.
         lost_ports: those of servers whose names do not resolve.
         clock: the engine's.
+        url: of the ledger.
     """
 
     def __init__(self, box: Sandbox, folder: Path, patches: ExitStack, *, part_bytes: int | None = PART_BYTES) -> None:
         self.box = box
         self.folder = folder
+        self.url = f"sqlite:///{folder / 'ledger.db'}"
         self.patches = patches
         self.cures: list[Callable[[], Awaitable[None] | None]] = []
         self.lost_ports: set[int] = set()
@@ -218,10 +220,6 @@ class World:
         must(not result.outcome.unfinished, f"still not completed: {result.outcome.unfinished}")
 
     # -- what must hold -----------------------------------------------------------------------------------------------
-
-    @property
-    def url(self) -> str:
-        return f"sqlite:///{self.folder / 'ledger.db'}"
 
     async def rows(self) -> list[dict[str, Any]]:
         """Every row of the ledger as ``files --json`` shows it."""

@@ -17,7 +17,7 @@ from polyb2.core.logevents import LogEvent, log_fields
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Rule = Callable[[LedgerError, float], bool]
-"""True to try again after an error, given the seconds since the first one."""
+"""True to try again after an error, given the seconds since what failed first was begun."""
 BUSY_S = 30.0
 _PAUSE_S = 0.5
 
@@ -40,7 +40,7 @@ class BusyRetry:
         return next(reversed(self._waiting.values()), None)
 
     def goes_on(self, error: LedgerError, waited_s: float) -> bool:
-        """Tell if an error is waited for, given the seconds since it began."""
+        """Tell if an error is waited for, given the seconds since then."""
         return error.may_pass and self._rule(error, waited_s)
 
     def waiting(self, call: object, error: LedgerError) -> None:
@@ -63,12 +63,12 @@ class BusyRetry:
         call, first_s = object(), 0.0
         try:
             while True:
+                began_s = time.monotonic()
                 try:
                     result = await once()
                 except LedgerError as error:
-                    now_s = time.monotonic()
-                    first_s = first_s or now_s
-                    if not self.goes_on(error, now_s - first_s):
+                    first_s = first_s or began_s
+                    if not self.goes_on(error, time.monotonic() - first_s):
                         raise
                     self.waiting(call, error)
                 else:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
-_EXAMPLE = "write sqlite:///data/polyb2.db or postgresql://user@host/database"
+_EXAMPLE = "write sqlite:///data/polyb2.db or postgresql://host/database"
 _INSTALL = "pip install --no-deps --require-hashes -r requirements/postgres.txt"
 _SHOWN_MAX = 100
 

@@ -107,6 +107,9 @@ async def test_everything_is_kept_and_work_goes_on_from_it(
         order = ", ".join(next(item.key for item in TABLES if item.name == table))
         statement = f"SELECT * FROM {table} ORDER BY {order}"
         assert other.sql(statement) == books.place.sql(statement)
+    assert [row["ended_ms"] is not None for row in other.sql("SELECT ended_ms FROM workers")] == [True], (
+        "of another clock"
+    )
     assert await files_of(target) == await files_of(books.ledger)
     assert (await target.status()).totals == (await books.ledger.status()).totals
     found = Books(target, clock, other)

@@ -24,13 +24,10 @@ def url(server: PostgresServer) -> Iterator[str]:
     server.drop_database(name)
 
 
-@pytest.mark.parametrize("back", [False, True], ids=["to PostgreSQL", "to SQLite"])
 async def test_a_mirror_that_was_killed_goes_on_from_its_parts_in_the_other_store(
-    bench: Bench, url: str, tmp_path: Path, back: bool
+    bench: Bench, url: str, tmp_path: Path
 ) -> None:
     first, then = f"sqlite:///{tmp_path / 'ledger.db'}", url
-    if back:
-        first, then = then, first
     bench.box.source.put(LARGE, GeneratedGzip(31 * MIB))
     await bench.discover(database_url=first)
     kill = {"POLYB2_FAILPOINTS": "ledger.receipt.after=kill@3"}
@@ -98,3 +95,20 @@ async def test_what_cannot_be_meant_is_exit_2(bench: Bench, words: tuple[str, ..
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err
     assert "secretword" not in ended.err
+
+
+async def test_a_copy_that_was_killed_is_refused_in_one_line_and_copied_again(bench: Bench, url: str) -> None:
+    bench.box.source.put(SMALL, b"a file")
+    await bench.mirror_all()
+    killed = await bench.cli("ledger", "copy", "--to", url, POLYB2_FAILPOINTS="ledger.copy.after=kill@3")
+    assert killed.code == -signal.SIGKILL
+    for words in (("status",), ("run",), ("files", "--json"), ("ledger", "check")):
+        refused = await bench.cli(*words, DATABASE_URL=url)
+        assert (refused.code, refused.out) == (2, "")
+        (line,) = refused.err.splitlines()
+        assert "is a copy that did not end: run polyb2 ledger copy again" in line
+    again = await bench.cli("ledger", "copy", "--to", url)
+    assert again.code == 0, again.err
+    assert "set DATABASE_URL to it everywhere" in again.out
+    assert "1 files completed" not in (await bench.cli("run", DATABASE_URL=url)).out
+    assert (await bench.cli("status", "--json", DATABASE_URL=url)).json()["by_status"]["completed"]["files"] == 1

@@ -418,7 +418,7 @@ async def test_a_run_waits_for_the_ledger_as_long_as_its_rule_says(
         other.execute("BEGIN IMMEDIATE")
         await asyncio.gather(*(ledger.write("test", count_up) for _ in range(5)))
     assert waited == sorted(waited)
-    assert waited[0] == 0
+    assert 0 < waited[0] < 1, "from when it was begun"
     assert await ledger.read(lambda tx: fact(tx, "count")) == "5"
     assert ledger.trouble is None
     await ledger.close()

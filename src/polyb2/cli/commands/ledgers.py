@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 _ACTIONS = ("copy", "migrate", "check")
 
 
+def _read_url(text: str) -> str:
+    from polyb2.ledger.open import check_url
+
+    return check_url(text)
+
+
 @command("polyb2 ledger copy --to 'postgresql://polyb2@db.example/polyb2?sslmode=verify-full&sslrootcert=system'")
 def ledger(
     action: Annotated[
@@ -32,7 +38,13 @@ def ledger(
         ),
     ],
     to: Annotated[
-        str | None, typer.Option("--to", metavar="URL", help="Where a copy goes, written like DATABASE_URL; empty yet.")
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="URL",
+            parser=o.read("--to", _read_url),
+            help="Where a copy goes, written like DATABASE_URL; empty yet.",
+        ),
     ] = None,
     as_json: o.Json = False,
 ) -> None:
@@ -49,14 +61,8 @@ def ledger(
 
 def _copy(to: str, *, as_json: bool) -> None:
     from polyb2.cli.output.ledger_view import print_copied
-    from polyb2.ledger.open import check_url
 
-    url = configured().ledger.url
-    try:
-        check_url(to)
-    except ValueError as error:
-        raise UsageError(f"--to: {error}") from None
-    copied = in_loop(_copied(url, to))
+    copied = in_loop(_copied(configured().ledger.url, to))
     with ending_with(ExitCode.DONE if copied.equal else ExitCode.UNFINISHED):
         if as_json:
             write_json(copied.as_json())

@@ -214,6 +214,8 @@ class Pool:
 
     async def _forget_what_others_finished(self) -> None:
         """Drop failures of this process that another runner, or a person, has dealt with since."""
+        if not self.outcome.unfinished:
+            return
         rows = await self._mirror.ledger.known_files(list(self.outcome.unfinished))
         for key in list(self.outcome.unfinished):
             if key not in rows or rows[key].status not in FAILED:

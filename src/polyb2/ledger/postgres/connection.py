@@ -55,6 +55,8 @@ SILENT_S = 5.0
 """A server that has not answered for so long is trouble, and is waited for as long as the rule of the ledger says."""
 ANSWER_S = 45.0
 """No statement takes as long (``transaction.STATEMENT_MS``): the server stands still, or is another one by now."""
+HURRIED_S = 1.0
+"""An answer that nobody waits for any more is waited for no longer than this."""
 LOOK_S = 0.5
 
 
@@ -150,7 +152,7 @@ class Lane:
             self._hand.start()
         hand = self._hand
         job = hand.submit(work)
-        looking = asyncio.get_running_loop().call_later(SILENT_S, self._look, hand, job)
+        looking = asyncio.get_running_loop().call_later(LOOK_S, self._look, hand, job)
         try:
             return await ended(asyncio.wrap_future(job), self.hurry)
         finally:
@@ -175,20 +177,20 @@ class Lane:
         if job.done():
             return
         asyncio.get_running_loop().call_later(LOOK_S, self._look, hand, job)
-        silent_s = hand.silent_s()
-        if silent_s < SILENT_S:
+        silent_s, is_hurried = hand.silent_s(), hand.is_hurried
+        if silent_s < (HURRIED_S if is_hurried else SILENT_S):
             return
-        error = LedgerBusyError(
-            f"the ledger in {self._server.address.place} has not answered for {silent_s:.0f} s; check the server"
-        )
+        words = f"the ledger in {self._server.address.place} has not answered for {silent_s:.0f} s; check the server"
+        error = LedgerBusyError(words)
         self._busy_retry.waiting(job, error)
-        if hand.is_hurried or silent_s > ANSWER_S or not self._busy_retry.goes_on(error, silent_s):
-            if hand.is_connecting:
-                # Nothing was asked yet. The thread may be in the resolver, from which nothing wakes it.
-                hand.give_up(error)
-                self._hand = None if self._hand is hand else self._hand
-            else:
-                hand.cut()
+        if not is_hurried and silent_s < ANSWER_S and self._busy_retry.goes_on(error, silent_s):
+            return
+        if hand.is_connecting:
+            # Nothing was asked yet. The thread may be in the resolver, from which nothing wakes it.
+            hand.give_up(error)
+            self._hand = None if self._hand is hand else self._hand
+        else:
+            hand.cut(error)
 
 
 class _Hand(threading.Thread):
@@ -205,6 +207,7 @@ class _Hand(threading.Thread):
         self._job: Future[Any] | None = None
         self._connecting_s = 0.0
         self._is_given_up = False
+        self._given_up: LedgerError | None = None
         self._made_s = 0.0
         self._losses = 0
 
@@ -229,9 +232,10 @@ class _Hand(threading.Thread):
         asked_s = self._connecting_s or (connection.asked_s if connection is not None else 0.0)
         return time.monotonic() - asked_s if asked_s else 0.0
 
-    def cut(self) -> None:
-        """End the wait for an answer: the connection is lost for the thread, as any other that is lost."""
+    def cut(self, error: LedgerError) -> None:
+        """End the wait for an answer with an error: the connection is lost for the thread, as any other that is lost."""
         with self._lock, suppress(psycopg.Error, OSError):
+            self._given_up = error
             if self._connection is not None and not self._connection.closed:
                 with socket.socket(fileno=dup(self._connection.fileno())) as wire:
                     wire.shutdown(socket.SHUT_RDWR)
@@ -280,7 +284,11 @@ class _Hand(threading.Thread):
                 if connection.closed or (isinstance(error, psycopg.Error) and ends_connection(error)):
                     server.losses += 1
                     self._drop()
+                if self._given_up is not None and isinstance(error, psycopg.Error):
+                    raise self._given_up from error
                 raise
+            finally:
+                self._given_up = None
 
     def _connected(self) -> Connection:
         now_s, server = time.monotonic(), self._server

@@ -561,7 +561,8 @@ SELECT {file_columns} FROM files WHERE key > :after AND key <= :last ORDER BY ke
 SELECT {file_columns} FROM files WHERE status = :status AND key > :after AND key <= :last ORDER BY key LIMIT :limit;
 
 -- name: files_by_keys
-SELECT {file_columns} FROM files WHERE key IN ({keys_in(:keys)}) ORDER BY key;
+-- In any order: to sort them, PostgreSQL would walk all keys.
+SELECT {file_columns} FROM files WHERE key IN ({keys_in(:keys)});
 
 -- name: file_ids_page
 SELECT id, key FROM files WHERE key > :after AND key <= :last ORDER BY key LIMIT :limit;

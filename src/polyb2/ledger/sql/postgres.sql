@@ -81,14 +81,18 @@ LIMIT 1;
 
 -- name: fence
 -- Differs: the rows are locked in the order of their ids until the end of the transaction; and the attempt's own token is
--- compared, as a promoted standby may have lost a claim, and then two workers have the same number of an attempt.
-SELECT f.id, f.revision, f.parts_done > f.parts_mark AS progressed
-FROM {each(:claims)} JOIN files AS f ON f.id = {number($[0])}
-     JOIN workers AS w ON w.id = f.worker
-     JOIN attempts AS a ON a.file_id = f.id AND a.attempt = f.attempt
-WHERE f.attempt = {number($[1])} AND f.worker = {number($[2])} AND f.status = 'processing' AND a.token = {text($[3])}
-  AND {live}
-ORDER BY f.id FOR NO KEY UPDATE OF f;
+-- compared, as a promoted standby may have lost a claim, and then two workers have the same number of an attempt. The claims
+-- are put in order, and each row is looked up by its id: to put the rows in order, the planner would walk all of them.
+WITH claim AS MATERIALIZED (
+    SELECT {number($[0])} AS file_id, {number($[1])} AS attempt, {number($[2])} AS worker, {text($[3])} AS token
+    FROM {each(:claims)} ORDER BY 1)
+SELECT held.* FROM claim CROSS JOIN LATERAL (
+    SELECT f.id, f.revision, f.parts_done > f.parts_mark AS progressed
+    FROM files AS f JOIN workers AS w ON w.id = f.worker
+         JOIN attempts AS a ON a.file_id = f.id AND a.attempt = f.attempt
+    WHERE f.id = claim.file_id AND f.attempt = claim.attempt AND f.worker = claim.worker AND f.status = 'processing'
+      AND a.token = claim.token AND {live}
+    LIMIT 1 FOR NO KEY UPDATE OF f) AS held;
 
 -- name: held_summary
 -- Differs: sum() has as many digits as it takes.

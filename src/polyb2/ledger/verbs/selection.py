@@ -59,7 +59,7 @@ def ids(tx: Transaction, left: Stretches, statuses: Collection[Status], limit: i
 def by_keys(tx: Transaction, keys: Sequence[str], chosen: Selection, wanted: Filter) -> list[FileRow]:
     """The rows of some keys that the selection and the filter take, in key order."""
     found = (FileRow(**row) for row in tx.rows("files_by_keys", keys=list(keys)))
-    return [file for file in found if wanted.takes(file, chosen)]
+    return sorted((file for file in found if wanted.takes(file, chosen)), key=lambda file: file.key)
 
 
 def unknown(tx: Transaction, keys: Sequence[str]) -> list[str]:

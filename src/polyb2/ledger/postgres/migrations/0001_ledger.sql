@@ -159,7 +159,8 @@ CREATE TABLE polyb2.uploads (
     state      text NOT NULL CHECK (state IN ('open', 'completing', 'abandoned', 'done'))
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX uploads_live ON polyb2.uploads (file_id) WHERE state IN ('open', 'completing');
-CREATE INDEX uploads_file ON polyb2.uploads (file_id);
+-- With the id, as SQLite's has it by itself: the last upload of a file.
+CREATE INDEX uploads_file ON polyb2.uploads (file_id, id);
 CREATE INDEX uploads_abandoned ON polyb2.uploads (id) WHERE state = 'abandoned';
 
 CREATE TABLE polyb2.parts (
