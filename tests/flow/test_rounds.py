@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from polyb2.clock import FAKE_NOW
-from polyb2.core.errors import LeaseLostError
+from polyb2.core.errors import LeaseLostError, LedgerError
 from polyb2.core.selection import named_dates
 from polyb2.engine import RunResult
 from polyb2.flow.discover.consent import Consent
@@ -172,6 +172,27 @@ async def test_a_problem_of_the_one_that_lists_is_every_hosts_and_over_for_all(b
         await until(lambda: all((host.watch.problem or "").startswith("source: ") for host in (one, two)))
         failing.times = -1
         await until(lambda: one.watch.problem is None and two.watch.problem is None)
+
+
+async def test_a_trouble_of_the_one_that_looks_on_is_over_with_its_next_look(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.hurry(discover_again_s=0.05)
+    bench.box.source.put(RECENT, b"x")
+
+    async def away(*_given: object) -> Round:
+        raise LedgerError("the server is away")
+
+    async with hosts(bench) as (one, two):
+        await one.start()
+        await until(lambda: one.cycles == 1)
+        await two.start()
+        await until(lambda: two.cycles == 1)
+        with monkeypatch.context() as broken:
+            broken.setattr(two.mirror.ledger, "round", away)
+            await until(lambda: two.watch.problem == "the server is away")
+        await until(lambda: two.watch.problem is None)
+        assert (await one.round()).turn == 1
 
 
 async def test_watches_of_other_datasets_each_list_theirs(bench: Bench) -> None:

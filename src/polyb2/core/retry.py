@@ -121,7 +121,7 @@ class Timing:
     late_again_s: float = 300.0
     pause_min_s: float = 1.0
     full_listing_s: float = 86_400.0
-    round_poll_s: float = 4.0
+    round_poll_s: float = 3.0
 
 
 TIMING = Timing()

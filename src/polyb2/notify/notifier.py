@@ -48,14 +48,15 @@ class Notifier:
         if self._sender is None:
             return True
         pieces = await self._claimed([*self._unsent, *news])
-        self._unsent = []
         if not pieces:
+            self._unsent = []
             return True
         names = [piece.name for piece in pieces if piece.name]
         if not await self._sender.send(digest(pieces, self._where)):
             self._unsent = pieces[-UNSENT_MAX:]
             await self._ledger.release_notices(names, self._sender_id)
             return False
+        self._unsent = []
         await self._ledger.note_notices(names)
         return True
 

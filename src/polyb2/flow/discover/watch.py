@@ -111,9 +111,11 @@ class Watch:
             await self._make(look.claim)
             self._on_cycle()
             return 0.0
-        if not look.round.is_ours and look.round.made_ms not in {None, self._seen_ms}:
-            self._seen_ms, self.problem = look.round.made_ms, look.round.problem
-            self._on_cycle()
+        if look.round.made_ms is not None:
+            self.problem = look.round.problem
+            if not look.round.is_ours and look.round.made_ms != self._seen_ms:
+                self._seen_ms = look.round.made_ms
+                self._on_cycle()
         return look.pause_s
 
     async def _make(self, claim: RoundClaim) -> None:
@@ -124,7 +126,7 @@ class Watch:
             pause_s = self._fail(error)
         else:
             pause_s = self._pause_s()
-        await self._rounds.end(claim, pause_s, None if self.problem is None else scrub(self.problem))
+        await self._rounds.end(claim, pause_s, self.problem)
 
     @property
     def _scope(self) -> list[str]:
@@ -133,7 +135,7 @@ class Watch:
     def _fail(self, error: Exception) -> float:
         """Log a problem once; return the pause after it."""
         pause_s = min(self._interval_s, self._timing.discover_again_s)
-        problem = str(error)
+        problem = scrub(str(error))
         if problem != self.problem:
             extra = log_fields(LogEvent.DISCOVERY_FAILED, seconds=pause_s)
             log.error("discovery failed, the next one is in %s: %s", format_duration(pause_s), problem, extra=extra)
