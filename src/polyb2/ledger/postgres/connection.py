@@ -289,9 +289,13 @@ class _Hand(threading.Thread):
                 self._connecting_s = 0.0
             with self._lock:
                 self._connection = connection
-            # A pooler may hand each transaction to another session, which knows no statements prepared by name.
-            if is_pooled(connection):
-                connection.prepare_threshold = None
+            try:
+                # A pooler may hand each transaction to another session, which knows no statements prepared by name.
+                if is_pooled(connection):
+                    connection.prepare_threshold = None
+            except psycopg.Error:
+                self._drop()
+                raise
             self._made_s, server.was_open = now_s, True
         if self._is_given_up:
             raise LedgerError("nobody waits for this connection any more", may_pass=True)
