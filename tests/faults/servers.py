@@ -215,6 +215,7 @@ async def staged(trouble: Trouble) -> AsyncIterator[Stage]:
         async with a_world() as world:
             stage = Stage(world, server, database, disk=disk)
             world.url = server.url(database)
+            world.settings = {"polyb2_give_up": 60.0}  # a pooler tries its server again after a quarter of a minute
             await _publish(world)
             if trouble.needs == "standby":
                 stage.standby = await asyncio.to_thread(stack.enter_context, Standby(server))
