@@ -25,6 +25,7 @@ from polyb2.config import Settings
 from polyb2.core.errors import AccountStoppedError, LedgerError, RemoteError, Scope, Side
 from polyb2.core.logevents import LogEvent, log_fields
 from polyb2.core.retry import TIMING, Timing
+from polyb2.core.schedule import NO_LIMIT
 from polyb2.core.selection import Selection
 from polyb2.core.units import format_duration
 from polyb2.flow.discover.consent import Consent, discover
@@ -169,8 +170,15 @@ class _Run:
         return chosen or self._settings.discovery.datasets
 
     def _new_lease(self) -> Lease:
-        mirror, ours = self._mirror, self._settings.ledger
-        return Lease(mirror.ledger, ours.worker_id, ours.lease_s, host=socket.gethostname(), use_share=mirror.use_share)
+        mirror, ours, limits = self._mirror, self._settings.ledger, self._settings.limits
+        return Lease(
+            mirror.ledger,
+            ours.worker_id,
+            ours.lease_s,
+            host=socket.gethostname(),
+            is_limited=bool(limits.source_rps or limits.target_rps) or limits.bandwidth != NO_LIMIT,
+            use_share=mirror.use_share,
+        )
 
     def _new_pool(self, diagnosis: Diagnosis, lease: Lease) -> Pool:
         settings, mirror = self._settings, self._mirror

@@ -37,6 +37,7 @@ class LogEvent(StrEnum):
     UPLOAD_REFUSED = "upload.refused"
     UPLOAD_LEFT = "upload.left"
     LEASE_LOST = "lease.lost"
+    LIMITS_AWAITED = "limits.awaited"
     SIDE_PAUSED = "side.paused"
     SIDE_RESUMED = "side.resumed"
     LEDGER_WAITING = "ledger.waiting"

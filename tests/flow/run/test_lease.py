@@ -243,3 +243,19 @@ def test_given_back_once(caplog: pytest.LogCaptureFixture) -> None:
 
     scene(act)
     assert "the claimed files are released in 60 s: the disk is full" in caplog.text
+
+
+@pytest.mark.parametrize(("is_limited", "granted", "said"), [(True, 0, 1), (True, WHOLE // 2, 0), (False, 0, 0)])
+def test_a_wait_for_a_share_of_limits_is_said(
+    caplog: pytest.LogCaptureFixture, is_limited: bool, granted: int, said: int
+) -> None:
+    async def take() -> None:
+        books = Books()
+        books.share = Share(granted, WHOLE)
+        lease = Lease(books, "me", LEASE_S, asyncio.get_running_loop().time, host="a host", is_limited=is_limited)
+        await lease.take()
+        await lease.give_back()
+
+    caplog.set_level("INFO")
+    play(take())
+    assert len([record for record in caplog.records if "a share of the limits" in record.message]) == said

@@ -62,6 +62,7 @@ class Lease:
         now_s: Callable[[], float] = time.monotonic,
         *,
         host: str = "",
+        is_limited: bool = False,
         use_share: Callable[[float], None] = lambda _share: None,
     ) -> None:
         """Take the collaborators; nothing of the account's limits may be used before the lease is taken.
@@ -72,6 +73,7 @@ class Lease:
             lease_s: the length of the lease.
             now_s: reads a monotonic clock.
             host: the name of this host.
+            is_limited: limits of the account are set, so that nothing is asked without a share of them.
             use_share: called with the share of the account's limits that may be used from now on, 0 to 1.
         """
         self._ledger = ledger
@@ -79,6 +81,7 @@ class Lease:
         self._lease_s = lease_s
         self._now_s = now_s
         self._host = host
+        self._is_limited = is_limited
         self._use_share = use_share
         self._worker: Worker | None = None
         self._until_s = 0.0
@@ -112,6 +115,9 @@ class Lease:
         self._losses = self._ledger.losses
         self._state = LeaseState.HELD
         self._hold(asked_s, self._worker.share)
+        if self._is_limited and not self._share.granted:
+            words = "waiting for a share of the limits: other workers hold all of them (one that was killed until its lease ends)"
+            log.info(words, extra=log_fields(LogEvent.LIMITS_AWAITED))
         self._taken.set()
 
     async def held(self) -> Worker:
