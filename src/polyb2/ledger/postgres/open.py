@@ -13,7 +13,8 @@ import psycopg
 
 from polyb2.core.errors import UsageError
 from polyb2.ledger.busy_retry import BusyRetry, Rule
-from polyb2.ledger.postgres.connection import Address, Lane, Server, address_of, server_version
+from polyb2.ledger.postgres.connection import Address, Server, address_of, server_version
+from polyb2.ledger.postgres.lane import Lane
 from polyb2.ledger.postgres.store import PostgresStore
 from polyb2.ledger.postgres.transaction import Connection
 
