@@ -17,7 +17,8 @@ from polyb2.sandbox import Drip, Fault, GeneratedGzip
 from polyb2.sandbox.objects import InMemory
 from tests.faults.death import killed, settled, start
 from tests.faults.onlookers import DATASETS, LISTS, Onlookers
-from tests.faults.servers import Runs, Stage, Trouble, staged, wrongly_settled
+from tests.faults.servers import Runs, wrongly_settled
+from tests.faults.troubles import Stage, Trouble, staged
 from tests.faults.watch import must
 from tests.faults.world import LARGE, MIB, World
 

@@ -26,8 +26,9 @@ from tests.faults.places import PLACES, play_in
 from tests.faults.power import PowerLoss
 from tests.faults.runners import EARLY_STOPS, STOPS, frozen_at
 from tests.faults.scenes import Case
-from tests.faults.servers import TROUBLES, missing_for, stopped_during, survive
+from tests.faults.servers import stopped_during, survive
 from tests.faults.shaped import SHAPES, missing, send_over
+from tests.faults.troubles import TROUBLES, missing_for
 from tests.ledger.conformance.test_model import check_model
 from tests.postgres import postgres_missing
 

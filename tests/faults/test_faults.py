@@ -22,8 +22,9 @@ from tests.faults.power import PowerLoss
 from tests.faults.report import report, rows
 from tests.faults.runners import frozen_at
 from tests.faults.scenes import Case
-from tests.faults.servers import TROUBLES, missing_for, survive
+from tests.faults.servers import survive
 from tests.faults.shaped import QUICK, missing, send_over
+from tests.faults.troubles import TROUBLES, missing_for
 
 EVERY = 21
 """Every so many cases of the matrix, in its stable order: a few of each step."""

@@ -14,7 +14,7 @@ from polyb2.core.errors import LedgerError
 from polyb2.core.status import Status
 from polyb2.ledger.ledger import Ledger
 from polyb2.ledger.open import open_ledger
-from polyb2.ledger.postgres import connection, transaction
+from polyb2.ledger.postgres import lane, transaction
 from polyb2.ledger.postgres.store import PostgresStore
 from tests.ledger.conftest import LEASE_MS, SENT
 from tests.ledger.postgres.test_trouble import DAYS, discover
@@ -39,9 +39,9 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         transaction, "_SET", transaction._SET.replace("'lock_timeout', '10s'", "'lock_timeout', '100ms'")
     )
-    monkeypatch.setattr(connection, "SILENT_S", 0.2)
-    monkeypatch.setattr(connection, "HURRIED_S", 0.1)
-    monkeypatch.setattr(connection, "LOOK_S", 0.05)
+    monkeypatch.setattr(lane, "SILENT_S", 0.2)
+    monkeypatch.setattr(lane, "HURRIED_S", 0.1)
+    monkeypatch.setattr(lane, "LOOK_S", 0.05)
     monkeypatch.setattr("polyb2.ledger.busy_retry._PAUSE_S", 0.05)
 
 
@@ -184,7 +184,7 @@ async def test_a_server_that_stands_still_is_given_up_after_any_statement_must_h
     ledger: Ledger, own: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be another one by now, and the one that stands still never comes back."""
-    monkeypatch.setattr(connection, "ANSWER_S", 0.4)
+    monkeypatch.setattr(lane, "ANSWER_S", 0.4)
     await discover(ledger, *DAYS)
     with frozen(own, ""):
         write = asyncio.create_task(ledger.register("worker", LEASE_MS))

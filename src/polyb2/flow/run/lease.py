@@ -116,7 +116,9 @@ class Lease:
         self._state = LeaseState.HELD
         self._hold(asked_s, self._worker.share)
         if self._is_limited and not self._share.granted:
-            words = "waiting for a share of the limits: other workers hold all of it (a killed one until its lease ends)"
+            words = (
+                "waiting for a share of the limits: other workers hold all of it (a killed one until its lease ends)"
+            )
             log.info(words, extra=log_fields(LogEvent.LIMITS_AWAITED))
         self._taken.set()
 

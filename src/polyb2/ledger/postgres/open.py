@@ -16,8 +16,9 @@ import psycopg
 from polyb2.core.errors import UsageError
 from polyb2.ledger.busy_retry import BusyRetry, Rule
 from polyb2.ledger.postgres.checks import check_server
-from polyb2.ledger.postgres.connection import Address, Lane, Server, address_of, server_version
+from polyb2.ledger.postgres.connection import Address, Server, address_of, server_version
 from polyb2.ledger.postgres.errors import RIGHTS
+from polyb2.ledger.postgres.lane import Lane
 from polyb2.ledger.postgres.store import PostgresStore
 from polyb2.ledger.postgres.transaction import Connection
 from polyb2.ledger.rows import Check
@@ -54,7 +55,7 @@ async def open_store(url: str, *, read_only: bool, make_new: bool, retry: Rule |
             )
         if not read_only and (version or make_new):
             version = await busy_retry.tried(lambda: lane.run(_migrate))
-    return PostgresStore(Server(address), retry) if version else None
+    return PostgresStore(Server(address, was_open=True), retry) if version else None
 
 
 async def find_version(url: str) -> int:

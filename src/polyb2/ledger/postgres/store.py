@@ -23,8 +23,9 @@ from polyb2.failpoints import failpoint
 from polyb2.ledger.busy_retry import BusyRetry, Rule
 from polyb2.ledger.group_commit import Batch, CommitUnknownError, GroupCommit, Outcome, Shared, Work, run_batch
 from polyb2.ledger.postgres.checks import check_schema, check_server
-from polyb2.ledger.postgres.connection import Lane, Server
+from polyb2.ledger.postgres.connection import Server
 from polyb2.ledger.postgres.errors import AGAIN
+from polyb2.ledger.postgres.lane import Lane
 from polyb2.ledger.postgres.transaction import (
     Connection,
     PostgresTransaction,
