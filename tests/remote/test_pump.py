@@ -181,3 +181,43 @@ async def test_a_target_that_hangs_up_is_not_booked_on_the_source() -> None:
             async with session.put(target, data=payload(relay), headers={"Content-Length": str(len(BODY))}):
                 pass
         assert relay.failure is None
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_an_earlier_answer_that_is_read_late_restarts_no_pump(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """It is whole, so that its connection carries the next answer; the end of its reading resumes that connection."""
+    short = b"s" * 200_000
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        body = BODY if asked.pop() else short
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    asked = [True, False]
+    taken = bytearray()
+
+    def take(view: memoryview) -> bool:
+        taken.extend(view)
+        return False
+
+    async def read() -> int:
+        async with (
+            serving(answer) as (url, connections),
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session,
+        ):
+            first = await session.get(url)
+            while first.connection is not None:
+                await asyncio.sleep(0.001)
+            async with Traffic().watch(20, Side.SOURCE) as watch, session.get(url) as second:
+                pump = Incoming(second, watch).pump(len(BODY), take)
+                assert pump is not None
+                with pump:
+                    assert await first.read() == short
+                    for _ in range(20):
+                        await asyncio.sleep(0.001)
+                    while pump.left:
+                        await pump.flow()
+            return len(connections)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(read()) == 1
+    assert bytes(taken) == BODY

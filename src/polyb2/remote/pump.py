@@ -5,8 +5,10 @@ none of its parser, its queue of chunks and its wake-ups: once the head of the a
 the connection's reading (asyncio's ``Transport.set_protocol``), receives into a buffer that it uses again and again, and
 hands the connection back at the body's last byte, so that aiohttp keeps it for the next request.
 
-Invariants: exactly the announced length is received, so that nothing of a later answer is swallowed; the buffer is not
-touched while it may still be read; however a pump ends, the connection is aiohttp's again.
+Invariants: exactly the announced length is received, in its order, so that nothing of a later answer is swallowed; the buffer
+is not touched while it may still be read; only the pump starts the reading of its transport; however a pump ends, the
+connection is aiohttp's again. The third needs care: a short answer that is read late, when its connection carries the next
+one already, resumes the reading of that connection.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, cast
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 
 from polyb2.remote.traffic import StallWatch
 
@@ -46,6 +49,25 @@ class Incoming:
         return Pump(self._response, connection.transport, length, take)
 
 
+class _Shut:
+    """A pumped transport as aiohttp has it meanwhile: the whole of it, but for its reading.
+
+    Whoever reads an earlier answer of the connection to its end resumes the reading of the transport that its protocol has.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - of any attribute
+        return getattr(self._transport, name)
+
+    def pause_reading(self) -> None:
+        """Nothing: the pump pauses."""
+
+    def resume_reading(self) -> None:
+        """Nothing: the pump resumes."""
+
+
 class Pump(asyncio.BufferedProtocol):
     """Receives ``length`` bytes; ``take`` gets each filling and says whether the next may follow at once.
 
@@ -64,7 +86,8 @@ class Pump(asyncio.BufferedProtocol):
         self._response = response
         self._content = response.content
         self._transport = transport
-        self._owner = transport.get_protocol()
+        self._owner = cast("ResponseHandler", transport.get_protocol())
+        self._shut = cast("asyncio.Transport", _Shut(transport))
         self._take = take
         self._arrived = b""
         self._is_mine = False
@@ -79,6 +102,7 @@ class Pump(asyncio.BufferedProtocol):
         if self._is_mine:
             self._transport.pause_reading()
             self._transport.set_protocol(self)
+            self._owner.transport = self._shut
         return self
 
     def __exit__(
@@ -88,6 +112,8 @@ class Pump(asyncio.BufferedProtocol):
             return
         if self._failure is None:
             self._transport.set_protocol(self._owner)
+        if self._owner.transport is self._shut:
+            self._owner.transport = self._transport
         if not self.left:
             # aiohttp did not see the body pass: tell it that the answer is complete and the connection free.
             self._content.feed_eof()
@@ -121,6 +147,9 @@ class Pump(asyncio.BufferedProtocol):
     # -- asyncio's side -----------------------------------------------------------------------------------------------
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        if self._standing is None or self._standing.done():
+            # asyncio ends the connection. What came unasked would overtake what arrived before it, or overwrite the buffer.
+            raise RuntimeError("the reading of a pumped connection was resumed by something else")
         return self._view if self.left >= BUFFER_BYTES else self._view[: self.left]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -129,8 +158,8 @@ class Pump(asyncio.BufferedProtocol):
             self._transport.pause_reading()
             self._wake(None)
 
-    def eof_received(self) -> bool | None:
-        return self._owner.eof_received() if isinstance(self._owner, asyncio.Protocol) else None
+    def eof_received(self) -> None:
+        self._owner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._failure = exc or ConnectionResetError("the connection ended within the body")
