@@ -54,6 +54,10 @@ class BusyRetry:
         if self._waiting.pop(call, None) and not self._waiting:
             log.info("the ledger can be used again; going on", extra=log_fields(LogEvent.LEDGER_RESUMED))
 
+    def forget(self, call: object) -> None:
+        """Note that a call waits no longer, whatever became of it."""
+        self._waiting.pop(call, None)
+
     async def tried(self, once: Callable[[], Awaitable[T]]) -> T:
         """The result of ``once``, however often it takes.
 
@@ -76,4 +80,4 @@ class BusyRetry:
                     return result
                 await asyncio.sleep(_PAUSE_S)
         finally:
-            self._waiting.pop(call, None)
+            self.forget(call)

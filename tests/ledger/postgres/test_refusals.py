@@ -178,3 +178,28 @@ async def test_a_check_is_doubtful_where_it_should_be(
     await ledger.close()
     doubtful = {name for name, level in found.items() if level is Level.WARN}
     assert doubtful == {"server_clock", "durability", "connections", "old_transactions"}
+
+
+async def test_a_setting_that_libpq_does_not_take_is_a_mistake_of_the_settings(
+    server: PostgresServer, database: str
+) -> None:
+    with pytest.raises(UsageError, match="DATABASE_URL has a setting that libpq does not take"):
+        await open_ledger(server.url(database) + "&connect_timeout=abc")
+
+
+async def test_a_user_who_may_only_read_is_told_what_to_grant(server: PostgresServer, database: str) -> None:
+    await (await open_ledger(server.url(database))).close()
+    with closing(server.connect(database)) as owner:
+        owner.execute("CREATE ROLE looks_on LOGIN")
+        owner.execute(
+            "GRANT USAGE ON SCHEMA polyb2 TO looks_on; GRANT SELECT ON ALL TABLES IN SCHEMA polyb2 TO looks_on"
+        )
+        ledger = await open_ledger(
+            server.url(database).replace("polyb2@", "looks_on@"), retry=lambda _error, _waited_s: True
+        )
+        try:
+            with pytest.raises(UsageError, match="let the owner of the schema run GRANT"):
+                await ledger.register("worker", 60_000, "host", "1")
+        finally:
+            await ledger.close()
+            owner.execute("DROP OWNED BY looks_on; DROP ROLE looks_on")

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from polyb2.core.units import format_duration
+from polyb2.ledger.postgres.errors import GRANTS
 from polyb2.ledger.postgres.transaction import Connection
 from polyb2.ledger.rows import Check, Level
 
@@ -92,8 +93,7 @@ def _check_tls(connection: Connection) -> Check:
 def _check_rights(connection: Connection) -> Check:
     if _first(connection, _RIGHTS)["may"]:
         return Check("rights", Level.PASS, "the tables of the schema polyb2 can be read and written")
-    advice = "let the owner of the schema GRANT ALL ON ALL TABLES IN SCHEMA polyb2, or use its owner in DATABASE_URL"
-    return Check("rights", Level.FAIL, "the user may not read and write the tables of the schema polyb2", advice)
+    return Check("rights", Level.FAIL, "the user may not read and write the tables of the schema polyb2", GRANTS)
 
 
 def _check_pooler(connection: Connection) -> Check:

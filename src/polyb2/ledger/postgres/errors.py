@@ -18,7 +18,14 @@ from polyb2.core.scrub import one_line
 AGAIN = (pg.DeadlockDetected, pg.SerializationFailure)
 """Errors that undid a transaction because of another: it is run again at once."""
 _GONE = (pg.UndefinedTable, pg.InvalidSchemaName, pg.UndefinedFunction)
-_REFUSED = (pg.InsufficientPrivilege, pg.InvalidPassword, pg.InvalidAuthorizationSpecification)
+_REFUSED = (pg.InvalidPassword, pg.InvalidAuthorizationSpecification)
+_SIGN_IN = (
+    "correct user, password and database in DATABASE_URL (in a URL special characters are written like %40 for @)"
+)
+GRANTS = (
+    "let the owner of the schema run GRANT USAGE ON SCHEMA polyb2 TO the_user, GRANT ALL ON ALL TABLES IN SCHEMA polyb2 TO "
+    "the_user and the same ON ALL SEQUENCES, or use its owner in DATABASE_URL"
+)
 RIGHTS = "give the user CREATE on the database, or create its schema: CREATE SCHEMA polyb2 AUTHORIZATION the_user"
 _REFUSED_WORDS = re.compile(r"FATAL: .*(does not exist|authentication failed|pg_hba\.conf)")
 """libpq says of a connection that failed no more than words: the server's, as long as it speaks English."""
@@ -52,13 +59,22 @@ def translated(place: str, *, is_first: bool) -> Iterator[None]:
         ) from error
     except _BUSY as error:
         raise LedgerBusyError(f"the ledger in {place} is busy: {_words(error)}") from error
+    except pg.InsufficientPrivilege as error:
+        lacks_create = "database" in str(error.diag.message_primary)
+        raise UsageError(f"PostgreSQL refuses: {_words(error)}; {RIGHTS if lacks_create else GRANTS}") from error
     except _REFUSED as error:
-        words = f"PostgreSQL refuses: {_words(error)}; {RIGHTS}"
+        words = f"PostgreSQL refuses: {_words(error)}; {_SIGN_IN}"
         raise (UsageError(words) if is_first else LedgerError(words, may_pass=True)) from error
+    except psycopg.ProgrammingError as error:
+        if error.sqlstate is not None:
+            raise
+        # libpq's, of a setting in the URL. Its words may quote a piece of the password.
+        raise UsageError(
+            "DATABASE_URL has a setting that libpq does not take: look at what follows its question mark"
+        ) from None
     except (psycopg.OperationalError, pg.ReadOnlySqlTransaction, *_FULL) as error:
         if is_first and _REFUSED_WORDS.search(str(error)):
-            words = f"PostgreSQL refuses: {_words(error)}; correct user, password and database in DATABASE_URL"
-            raise UsageError(f"{words} (in a URL special characters are written like %40 for @)") from error
+            raise UsageError(f"PostgreSQL refuses: {_words(error)}; {_SIGN_IN}") from error
         advice = "check the server; polyb2 doctor looks at it"
         if isinstance(error, pg.ReadOnlySqlTransaction) or _READ_ONLY_WORDS in str(error):
             advice = "it is a standby, or read-only by its settings: name the server that takes writes in DATABASE_URL"

@@ -60,10 +60,12 @@ class Lane:
         job = hand.submit(work)
         looking = asyncio.get_running_loop().call_later(LOOK_S, self._look, hand, job)
         try:
-            return await ended(asyncio.wrap_future(job), self.hurry)
+            result = await ended(asyncio.wrap_future(job), self.hurry)
+            self._busy_retry.over(job)
+            return result
         finally:
             looking.cancel()
-            self._busy_retry.over(job)
+            self._busy_retry.forget(job)
 
     def hurry(self) -> None:
         """Have the work that is under way end, as nobody waits for its result: a silent server is waited for no longer."""

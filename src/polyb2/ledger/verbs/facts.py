@@ -53,7 +53,7 @@ def check(tx: Transaction, wanted: Binding) -> bool:
             what = field.name.replace("_", " ")
             raise UsageError(
                 f"this ledger belongs to the {what} {ours!r}, the settings name {theirs!r}: set DATABASE_URL to another "
-                "file, or run polyb2 rebind if the same service only has a new endpoint"
+                "ledger, or run polyb2 rebind if the same service only has a new endpoint"
             )
     return True
 
